@@ -1,0 +1,1 @@
+"""Conversations to versioned datasets: personal data and low-quality text go out."""

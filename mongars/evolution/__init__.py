@@ -1,0 +1,1 @@
+"""The loop that improves: harvest, curate, train, gate, roll out."""

@@ -1,0 +1,1 @@
+"""Adapters as content-addressed folders, their manifest, and the named actor that tells every replica."""

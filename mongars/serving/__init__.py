@@ -1,0 +1,1 @@
+"""The Ray Serve application: HTTP ingress, Cortex, and the engine with hot swap."""

@@ -1,0 +1,1 @@
+"""MNTP adapters trained from a dataset version, tracked and evaluated."""
