@@ -1,0 +1,75 @@
+"""Writing so that a reader, or a machine that lost power, sees the old state or the new one and nothing between.
+
+Owns temporary names, fsync and rename. Must not know what is written.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to disk, so that a rename in it survives a power loss."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to `path`: temporary file beside it, fsync, os.replace, fsync of the folder.
+
+    Creates the parent folders. Raises OSError; then `path` is what it was before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(0o644)  # mkstemp makes it 0600; another process of the same service must read it
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill; on success it becomes `target` by one rename, on an error it vanishes.
+
+    `target` must not exist, or be empty: a finished folder is never changed. Raises FileExistsError else.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
+    try:
+        yield temporary
+        _sync_tree(temporary)
+        temporary.chmod(0o755)  # mkdtemp makes it 0700
+        try:
+            temporary.rename(target)  # POSIX rename(2): atomic, and refuses a folder that is not empty
+        except OSError as error:
+            if target.exists():
+                raise FileExistsError(f"{target} exists already") from error
+            raise
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_folder(target.parent)
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+        elif path.is_dir():
+            sync_folder(path)
+    sync_folder(folder)
