@@ -8,14 +8,24 @@ silently means "the default".
 import difflib
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mongars.errors import SettingsError
 
 PREFIX = "MONGARS_"
+
+
+def _split(value: object) -> object:
+    """Split a comma-separated variable; a sequence given in code passes through."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+# pydantic-settings would read a tuple as JSON, which nobody wants to write in a shell.
+CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2}$")]
 
 
 class Settings(BaseSettings):
@@ -40,8 +50,8 @@ class Settings(BaseSettings):
     llm_backend: Literal["serve", "http", "ollama"] = Field(
         "serve", description="Who generates replies: our own deployment, an OpenAI-compatible server, or Ollama."
     )
-    llm_endpoints: tuple[str, ...] = Field(
-        (), description="JSON list of base URLs, tried in order, when the backend is `http`."
+    llm_endpoints: CommaSeparated = Field(
+        (), description="Base URLs, comma-separated, tried in order when the backend is `http`."
     )
     llm_model: str | None = Field(None, description="Model name at the `http` or `ollama` backend.")
     llm_api_key: str | None = Field(None, description="Bearer key for the `http` backend.", repr=False)
@@ -50,8 +60,8 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = Field(
         None, description="API keys (hashed), written by `mongars keys create`; under the home by default."
     )
-    languages: tuple[str, ...] = Field(
-        ("en", "fr"), description="JSON list of ISO 639-1 codes that curation keeps."
+    languages: Annotated[tuple[LanguageCode, ...], NoDecode, BeforeValidator(_split)] = Field(
+        ("en", "fr"), description="ISO 639-1 codes, comma-separated, that curation keeps."
     )
     retention_days: int | None = Field(
         None, ge=1, description="Conversations older than this never enter a dataset; unlimited by default."

@@ -1,0 +1,50 @@
+"""Settings: unknown ones are refused, and the documented table is the code's."""
+
+from pathlib import Path
+
+import pytest
+
+from mongars.errors import SettingsError
+from mongars.settings import Settings, load_settings, variable_name
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_an_unknown_variable_is_refused_with_the_nearest_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONGARS_BASEMODEL", "x")
+    with pytest.raises(SettingsError, match="Did you mean MONGARS_BASE_MODEL"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MONGARS_LLM_BACKEND", "gpt"), ("MONGARS_RETENTION_DAYS", "0"), ("MONGARS_LANGUAGES", "english")],
+)
+def test_an_impossible_value_is_refused_by_the_name_of_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name):
+        load_settings()
+
+
+def test_a_list_is_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONGARS_LANGUAGES", "en, de")
+    assert load_settings().languages == ("en", "de")
+
+
+def test_everything_that_changes_lies_under_the_home_by_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MONGARS_HOME", str(tmp_path))
+    settings = load_settings()
+    for place in (settings.database, settings.index, settings.tracking, str(settings.keys_file)):
+        assert str(tmp_path) in place
+
+
+def test_the_documented_table_lists_exactly_the_settings_of_the_code() -> None:
+    rows = [line for line in (ROOT / "docs" / "settings.md").read_text().splitlines() if line.startswith("| `")]
+    documented = {row.split("`")[1]: row for row in rows}
+    assert set(documented) == {variable_name(field) for field in Settings.model_fields}
+    for field, info in Settings.model_fields.items():
+        assert (info.description or "?") in documented[variable_name(field)]
