@@ -60,6 +60,10 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = Field(
         None, description="API keys (hashed), written by `mongars keys create`; under the home by default."
     )
+    server_url: str = Field(
+        "http://127.0.0.1:8000", description="Server that `mongars chat` and `status` talk to."
+    )
+    api_key: str | None = Field(None, description="Key that the command line shows the server.", repr=False)
     languages: Annotated[tuple[LanguageCode, ...], NoDecode, BeforeValidator(_split)] = Field(
         ("en", "fr"), description="ISO 639-1 codes, comma-separated, that curation keeps."
     )
