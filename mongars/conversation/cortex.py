@@ -1,0 +1,130 @@
+"""Cortex: answers a user. Recall, prompt, model, Bouche, remember.
+
+Owns the order of these steps and the ids of a conversation. Must not know HTTP, Ray or SQL: the hippocampus,
+the model and the mouth are handed in. Text of users never enters a log or a span.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+from mongars.conversation.bouche import NO_ANSWER, Bouche
+from mongars.conversation.llm_integration import LLMIntegration
+from mongars.conversation.prompt import SYSTEM_PROMPT, PromptBudget, build_prompt
+from mongars.records import (
+    AdapterStamp,
+    GenerationPiece,
+    GenerationRequest,
+    Memory,
+    ReplyPiece,
+    Sampling,
+    Turn,
+    new_id,
+    now,
+)
+from mongars.telemetry import tracer
+
+
+class Recalled(Protocol):
+    """What a recall found, and the encoder that found it (None when only the lexical lane ran)."""
+
+    @property
+    def memories(self) -> tuple[Memory, ...]: ...
+
+    @property
+    def stamp(self) -> AdapterStamp | None: ...
+
+
+class Remembers(Protocol):
+    """The part of the hippocampus that an answer needs."""
+
+    async def remember(
+        self, conversation_id: str, user: str, turns: Sequence[Turn], *, consent: bool
+    ) -> tuple[Memory, ...]: ...
+
+    async def recall(
+        self, user: str, query: str, k: int = 4, *, exclude_conversation: str | None = None
+    ) -> Recalled: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CortexLimits:
+    """`budget` bounds prompt and reply together; `recall` is how many memories are looked up."""
+
+    budget: PromptBudget
+    recall: int = 4
+    system_prompt: str = SYSTEM_PROMPT
+
+
+class Cortex:
+    """Answers with memory. One instance serves any number of users at once."""
+
+    def __init__(self, hippocampus: Remembers, llm: LLMIntegration, bouche: Bouche, limits: CortexLimits) -> None:
+        self._hippocampus = hippocampus
+        self._llm = llm
+        self._bouche = bouche
+        self._limits = limits
+
+    async def answer(
+        self,
+        user: str,
+        turns: Sequence[Turn],
+        *,
+        conversation_id: str | None = None,
+        sampling: Sampling | None = None,
+        consent: bool = False,
+        adapter: str | None = None,
+    ) -> AsyncGenerator[ReplyPiece, None]:
+        """Yield the reply in pieces; the last one carries `finish_reason`, usage and the memories used.
+
+        The user's last turn and the reply are remembered before the last piece, and only when the reply is
+        complete and the model said something: a reply that failed or that nobody waited for leaves nothing.
+        Raises InputError for turns without a user at the end, and what memory and model raise.
+        """
+        asked_at = now()
+        sampling = sampling or Sampling()
+        conversation = conversation_id or new_id("conv")
+        question = turns[-1].content if turns else ""
+        recalled = await self._recall(user, question, turns, conversation)
+        prompt = build_prompt(
+            turns, recalled.memories, self._budget(sampling), system_prompt=self._limits.system_prompt
+        )
+        request = GenerationRequest(id=new_id("req"), turns=prompt, sampling=sampling, adapter=adapter)
+        said: list[str] = []
+        async with aclosing(self._bouche.shape(self._llm.stream(request), stop=sampling.stop)) as pieces:
+            async for piece in pieces:
+                said.append(piece.text)
+                if piece.finish_reason is None:
+                    yield _reply(piece, conversation, recalled)
+                    continue
+                reply = "".join(said)
+                if reply != NO_ANSWER:
+                    exchange = (Turn("user", question, asked_at), Turn("assistant", reply, now()))
+                    await self._hippocampus.remember(conversation, user, exchange, consent=consent)
+                yield _reply(piece, conversation, recalled)
+
+    async def _recall(self, user: str, question: str, turns: Sequence[Turn], conversation: str) -> Recalled:
+        # A client that sends the history itself must not get the same turns again as memories.
+        history_sent = sum(turn.role != "system" for turn in turns) > 1
+        exclude = conversation if history_sent else None
+        with tracer.start_as_current_span("mongars.recall"):
+            return await self._hippocampus.recall(
+                user, question, self._limits.recall, exclude_conversation=exclude
+            )
+
+    def _budget(self, sampling: Sampling) -> PromptBudget:
+        budget = self._limits.budget
+        return PromptBudget(tokens=budget.tokens - sampling.max_tokens, count=budget.count)
+
+
+def _reply(piece: GenerationPiece, conversation: str, recalled: Recalled) -> ReplyPiece:
+    return ReplyPiece(
+        text=piece.text,
+        conversation_id=conversation,
+        chat=piece.stamp,
+        encoder=recalled.stamp,
+        finish_reason=piece.finish_reason,
+        usage=piece.usage,
+        memories=recalled.memories if piece.finish_reason else (),
+    )

@@ -1,0 +1,99 @@
+"""LLMIntegration: one stream of pieces, whichever backend generates it.
+
+Owns the choice of backend and our own backend, a deployment behind a handle. Must not know HTTP routes, memory
+or ray: a handle is anything with the calls used here. Backends of other servers: `http_backends.py`.
+"""
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol
+
+from mongars.errors import ModelNotFoundError, MongarsError, UnavailableError
+from mongars.records import GenerationPiece, GenerationRequest
+
+logger = logging.getLogger(__name__)
+
+
+class ChatBackend(Protocol):
+    """Generates. The last piece carries `finish_reason`; failures are MongarsError."""
+
+    name: str
+
+    def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationPiece, None]:
+        """Yield the pieces of an answer; closing the generator stops the work behind it."""
+        ...
+
+
+class LLMIntegration:
+    """Streams from the first backend that is available, in the configured order."""
+
+    def __init__(self, backends: Sequence[ChatBackend]) -> None:
+        if not backends:
+            raise ValueError("LLMIntegration needs at least one backend.")
+        self._backends = tuple(backends)
+
+    async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationPiece, None]:
+        """Yield the pieces of an answer.
+
+        A backend that is unavailable before its first piece hands over to the next one, which is logged; a
+        stream that has begun is never mended by another model. Raises what the last backend raised.
+        """
+        for position, backend in enumerate(self._backends):
+            begun = False
+            try:
+                async with aclosing(backend.stream(request)) as pieces:
+                    async for piece in pieces:
+                        begun = True
+                        yield piece
+            except UnavailableError as error:
+                if begun or position == len(self._backends) - 1:
+                    raise
+                logger.warning("Backend %s is unavailable (%s), trying the next.", backend.name, error.code)
+            else:
+                return
+
+
+class StreamingResponse(Protocol):
+    """What a Serve handle returns for a streaming call."""
+
+    def __aiter__(self) -> AsyncIterator[GenerationPiece]: ...
+
+    def cancel(self) -> None: ...
+
+
+class ServeBackend:
+    """Generates on our own deployment, through its handle."""
+
+    name = "serve"
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle.options(stream=True)
+
+    async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationPiece, None]:
+        """Yield the deployment's pieces; leaving early cancels the call, which frees its replica."""
+        response: StreamingResponse = self._handle.generate.remote(request)
+        try:
+            async for piece in response:
+                yield piece
+        except MongarsError as error:
+            raise original(error) from None
+        finally:
+            response.cancel()  # the response has no aclose; cancelling a finished one does nothing
+
+
+def original(error: MongarsError) -> MongarsError:
+    """Return our own error out of the wrapper that a remote call puts around it (it has a `cause`)."""
+    while isinstance(cause := error.__dict__.get("cause"), MongarsError):
+        error = cause
+    return error
+
+
+def refuse_named_adapter(request: GenerationRequest, backend: str) -> None:
+    """Raise ModelNotFoundError when a request names one of our adapters at a backend that cannot have it."""
+    if request.adapter is not None:
+        raise ModelNotFoundError(
+            f"The {backend} backend has no adapter {request.adapter[:12]}.",
+            remedy="Leave the adapter out, or set MONGARS_LLM_BACKEND=serve.",
+            param="model",
+        )

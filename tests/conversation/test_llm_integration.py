@@ -1,0 +1,95 @@
+import logging
+
+import pytest
+
+from mongars.conversation.llm_integration import LLMIntegration, ServeBackend
+from mongars.errors import BackendError, InputError, ModelNotFoundError, OverloadedError
+from mongars.records import AdapterStamp, GenerationPiece, GenerationRequest, Turn
+
+REQUEST = GenerationRequest(id="req_1", turns=(Turn("user", "Hello there"),))
+LAST = GenerationPiece("", AdapterStamp(1), "stop")
+
+
+class Backend:
+    def __init__(self, name, *pieces, error=None):
+        self.name, self.pieces, self.error = name, pieces, error
+
+    async def stream(self, request):
+        for piece in self.pieces:
+            yield piece
+        if self.error:
+            raise self.error
+
+
+class Response:
+    """What a Serve handle returns for a stream."""
+
+    def __init__(self, pieces, error=None):
+        self.pieces, self.error, self.cancelled = pieces, error, False
+
+    async def __aiter__(self):
+        for piece in self.pieces:
+            yield piece
+        if self.error:
+            raise self.error
+
+    def cancel(self):
+        self.cancelled = True
+
+
+class Handle:
+    def __init__(self, response):
+        self.response, self.streaming = response, False
+
+    def options(self, *, stream):
+        self.streaming = stream
+        return self
+
+    @property
+    def generate(self):
+        return self
+
+    def remote(self, request):
+        return self.response
+
+
+async def collect(stream):
+    return [piece async for piece in stream]
+
+
+async def test_an_unavailable_backend_hands_over_before_its_first_piece_and_the_log_has_no_text(caplog):
+    caplog.set_level(logging.DEBUG)
+    down, up = Backend("down", error=OverloadedError("full")), Backend("up", LAST)
+    assert await collect(LLMIntegration([down, up]).stream(REQUEST)) == [LAST]
+    assert "down is unavailable" in caplog.text
+    assert "Hello" not in caplog.text
+
+
+async def test_a_stream_that_has_begun_is_never_mended_by_another_backend():
+    half = Backend("half", GenerationPiece("It", AdapterStamp(1)), error=BackendError("broke"))
+    with pytest.raises(BackendError):
+        await collect(LLMIntegration([half, Backend("up", LAST)]).stream(REQUEST))
+
+
+async def test_a_users_mistake_is_not_tried_again_elsewhere():
+    wrong = Backend("wrong", error=InputError("bad"))
+    with pytest.raises(InputError):
+        await collect(LLMIntegration([wrong, Backend("up", LAST)]).stream(REQUEST))
+
+
+async def test_the_serve_backend_streams_and_cancels_when_left_early():
+    response = Response([GenerationPiece("It", AdapterStamp(1)), LAST])
+    handle = Handle(response)
+    stream = ServeBackend(handle).stream(REQUEST)
+    await anext(stream)
+    await stream.aclose()
+    assert handle.streaming
+    assert response.cancelled
+
+
+async def test_the_serve_backend_raises_our_own_error_without_its_remote_wrapper():
+    wrapped = ModelNotFoundError("remote traceback ...")
+    wrapped.cause = ModelNotFoundError("No adapter abc.")
+    with pytest.raises(ModelNotFoundError) as caught:
+        await collect(ServeBackend(Handle(Response([], wrapped))).stream(REQUEST))
+    assert caught.value is wrapped.cause
