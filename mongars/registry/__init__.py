@@ -1,1 +1,16 @@
 """Adapters as content-addressed folders, their manifest, and the named actor that tells every replica."""
+
+from mongars.registry.card import AdapterCard, card_bytes
+from mongars.registry.manifest import AdapterManifest, HistoryEntry
+from mongars.registry.registry import AdapterRegistry, Publication
+from mongars.registry.store import AdapterStore
+
+__all__ = [
+    "AdapterCard",
+    "AdapterManifest",
+    "AdapterRegistry",
+    "AdapterStore",
+    "HistoryEntry",
+    "Publication",
+    "card_bytes",
+]

@@ -1,0 +1,188 @@
+"""The registry: every change to the adapter manifest, from any process.
+
+Owns the manifest file and its compare-and-swap. Must not know Ray or replicas: `actor.py` wraps it, and a command
+line without a cluster uses it directly. The lock keeps writers in turn; the comparison of the generation under it
+is the fence, because two actors can be alive at once after a network partition.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from mongars import telemetry
+from mongars.errors import InputError, StaleGenerationError
+from mongars.files import write_atomically
+from mongars.records import ADAPTER_KINDS, AdapterKind, AdapterRef, now
+from mongars.registry import manifest as rules
+from mongars.registry.locking import held
+from mongars.registry.manifest import AdapterManifest
+from mongars.registry.manifest_json import parse, serialise
+from mongars.registry.store import AdapterStore
+
+MANIFEST_FILE = "adapter_manifest.json"
+LOCK_TIMEOUT_S = 30.0
+"""The lock is held for one small read and write; half a minute of waiting means a holder that is stuck."""
+ATTEMPTS = 100
+"""A swap fails only when another writer's succeeded, so this many losses in a row is a fault, not contention."""
+
+Transition = Callable[[AdapterManifest, datetime], AdapterManifest]
+_publish_duration = telemetry.meter.create_histogram(telemetry.PUBLISH_DURATION, unit="s")
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What a change came to: the manifest's generation, the adapter it was about, and whether anything changed."""
+
+    generation: int
+    adapter: AdapterRef
+    changed: bool
+
+
+class AdapterRegistry:
+    """The adapters below `root` and which of them is served. Safe to use from several processes.
+
+    Every change is idempotent. `promote` and `rollback` are so only with `seen`, the generation that the caller
+    decided upon: a repeat of the same call is then recognised, and StaleGenerationError tells that another change
+    came first. Without it they act on whatever is current.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = AdapterStore(root)
+        self._file = root / MANIFEST_FILE
+        self._lock_file = root / ".manifest.lock"
+
+    def publish(
+        self,
+        folder: Path,
+        name: str,
+        kind: AdapterKind = "encoder",
+        *,
+        base_digest: str,
+        activate: bool = True,
+        metrics: Mapping[str, float] | None = None,
+    ) -> Publication:
+        """Accept a folder and serve it in one new generation; only register it without `activate`.
+
+        Raises AdapterRefusedError for a folder that fails validation; RefusedError for a digest that was rejected
+        or revoked.
+        """
+        started = time.monotonic()
+        ref = self.store.add(folder, name, kind, base_digest=base_digest, metrics=metrics)
+        rule = rules.publish if activate else rules.register
+        publication = self._publication(ref.digest, lambda manifest, at: rule(manifest, ref, at))
+        _publish_duration.record(time.monotonic() - started, {"kind": kind, "changed": publication.changed})
+        return publication
+
+    def register(
+        self,
+        folder: Path,
+        name: str,
+        kind: AdapterKind = "encoder",
+        *,
+        base_digest: str,
+        metrics: Mapping[str, float] | None = None,
+    ) -> Publication:
+        """Accept a folder as a candidate that is not served. Raises as `publish`."""
+        return self.publish(folder, name, kind, base_digest=base_digest, activate=False, metrics=metrics)
+
+    def canary(self, digest: str) -> Publication:
+        """Mark a candidate as canary. Raises ModelNotFoundError, RefusedError."""
+        return self._publication(digest, lambda manifest, at: rules.canary(manifest, digest, at))
+
+    def promote(self, digest: str, *, seen: int | None = None) -> Publication:
+        """Serve a known adapter. Raises ModelNotFoundError, RefusedError, StaleGenerationError."""
+
+        def rule(manifest: AdapterManifest, at: datetime) -> AdapterManifest:
+            if _made_already(manifest, seen, "promote", manifest.adapter(digest)):
+                return manifest
+            return rules.promote(manifest, digest, at)
+
+        return self._publication(digest, rule)
+
+    def rollback(self, kind: AdapterKind = "encoder", *, seen: int | None = None) -> Publication:
+        """Serve again what was served before. Raises RefusedError when nothing is older; StaleGenerationError."""
+
+        def rule(manifest: AdapterManifest, at: datetime) -> AdapterManifest:
+            if _made_already(manifest, seen, "rollback", manifest.served(kind)):
+                return manifest
+            return rules.rollback(manifest, kind, at)
+
+        before, after = self._change(rule)
+        served = after.served(kind)
+        assert served is not None, "a rollback serves an adapter or raises"
+        return Publication(after.generation, served, changed=after is not before)
+
+    def reject(self, digest: str, *, metrics: Mapping[str, float] | None = None) -> Publication:
+        """Mark a candidate as refused by the gate, with its numbers. Raises ModelNotFoundError, RefusedError."""
+        return self._publication(digest, lambda manifest, at: rules.reject(manifest, digest, at, metrics))
+
+    def revoke(self, digest: str) -> Publication:
+        """Never serve an adapter again; if it is current, the one before it or the base is served.
+
+        Raises ModelNotFoundError.
+        """
+        return self._publication(digest, lambda manifest, at: rules.revoke(manifest, digest, at))
+
+    def snapshot(self) -> AdapterManifest:
+        """Read the manifest; generation 0 where none was written. Raises InputError for a file that is damaged."""
+        try:
+            data = self._file.read_bytes()
+        except FileNotFoundError:
+            return AdapterManifest()
+        return parse(data, self._file)
+
+    def current(self, kind: AdapterKind = "encoder") -> AdapterRef | None:
+        """Return the adapter that is served; None is the bare base."""
+        if kind not in ADAPTER_KINDS:
+            raise InputError(f"{kind!r} is not one of {', '.join(ADAPTER_KINDS)}.", param="kind")
+        return self.snapshot().served(kind)
+
+    def fingerprint(self) -> tuple[int, int, int]:
+        """Return what a cheap look shows of the manifest: inode, change time in ns, bytes. Zeros without one."""
+        try:
+            found = self._file.stat()
+        except FileNotFoundError:
+            return (0, 0, 0)
+        return (found.st_ino, found.st_mtime_ns, found.st_size)
+
+    def _publication(self, digest: str, rule: Transition) -> Publication:
+        before, after = self._change(rule)
+        return Publication(after.generation, after.adapter(digest), changed=after is not before)
+
+    def _change(self, rule: Transition) -> tuple[AdapterManifest, AdapterManifest]:
+        """Apply a rule to the newest manifest until the swap holds; return the manifest before and after."""
+        for _ in range(ATTEMPTS):
+            before = self.snapshot()
+            after = rule(before, now())
+            if after is before or self._swap(before.generation, after):
+                return before, after
+        raise StaleGenerationError(f"{self._file} kept changing through {ATTEMPTS} attempts.", remedy="Try again.")
+
+    def _swap(self, seen: int, manifest: AdapterManifest) -> bool:
+        """Write `manifest` if the file still has the generation `seen`; return whether it had."""
+        with held(self._lock_file, LOCK_TIMEOUT_S):
+            if self.snapshot().generation != seen:
+                return False
+            write_atomically(self._file, serialise(manifest))
+        return True
+
+
+def _made_already(
+    manifest: AdapterManifest, seen: int | None, action: rules.Action, ref: AdapterRef | None
+) -> bool:
+    """Return whether the newest change is the one that the caller decided upon at generation `seen`.
+
+    Raises StaleGenerationError when another change was made since then.
+    """
+    if seen is None or seen == manifest.generation:
+        return False
+    made = manifest.history[-1] if manifest.history else None
+    if made and ref and (made.generation, made.action, made.digest) == (seen + 1, action, ref.digest):
+        return True
+    raise StaleGenerationError(
+        f"The registry is at generation {manifest.generation}, not {seen} as when you looked.",
+        remedy="Look again with: mongars adapters list",
+    )

@@ -1,0 +1,112 @@
+"""What an adapter folder must be before it is accepted.
+
+Owns the checks; each refusal says what was found. Must not know where folders are stored. Nothing here executes
+or unpickles what it reads: the weights are parsed by safetensors alone.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, deserialize
+
+from mongars.errors import AdapterRefusedError
+from mongars.registry.card import CARD_FILE, AdapterCard, read_card
+
+WEIGHTS_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+ADAPTER_FILES = (WEIGHTS_FILE, CONFIG_FILE, CARD_FILE)
+
+# peft's names of LoRA tensors in a saved adapter (peft.utils.save_and_load.get_peft_model_state_dict).
+LORA_KEY = re.compile(r"(?P<module>[\w.]+)\.lora_(?P<side>A|B)\.weight")
+# safetensors' names of the floating types that LoRA is trained and saved in, little-endian by its format.
+FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+MATRIX = 2
+BF16_EXPONENT = 0x7F80  # all exponent bits set: infinity or NaN (bfloat16 is the upper half of a float32)
+
+
+def validate_folder(folder: Path, base_digest: str) -> AdapterCard:
+    """Check a folder against the contract and return its card.
+
+    Raises AdapterRefusedError: other files than the three, a card or configuration that is incomplete, another
+    base model than `base_digest`, damaged weights, tensors that are not LoRA's, values that are not finite.
+    """
+    check_files(folder)
+    card = read_card(folder)
+    if card.base_digest != base_digest:
+        raise AdapterRefusedError(
+            f"{folder} was trained on the base {card.base_digest[:12]}, but {base_digest[:12]} is served.",
+            remedy="Train it again on the served base, or serve its base (MONGARS_BASE_MODEL).",
+        )
+    _check_weights(folder / WEIGHTS_FILE, rank=_read_rank(folder / CONFIG_FILE))
+    return card
+
+
+def check_files(folder: Path) -> None:
+    """Raise AdapterRefusedError unless `folder` holds exactly the three files of an adapter."""
+    if not folder.is_dir():
+        raise AdapterRefusedError(f"{folder} is not a folder.")
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() or not path.is_file():
+            raise AdapterRefusedError(f"{path} is not a regular file.")
+        if path.name not in ADAPTER_FILES:
+            raise AdapterRefusedError(f"{folder} holds {path.name}; only {', '.join(ADAPTER_FILES)} are accepted.")
+    for name in ADAPTER_FILES:
+        if not (folder / name).is_file():
+            raise AdapterRefusedError(f"{folder} has no {name}.")
+
+
+def _read_rank(path: Path) -> int:
+    """Return the LoRA rank of an adapter configuration."""
+    try:
+        config = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise AdapterRefusedError(f"{path} is not JSON: {error}.") from None
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        raise AdapterRefusedError(f"{path}: peft_type is not LORA.")
+    if config.get("rank_pattern"):
+        raise AdapterRefusedError(f"{path}: rank_pattern is set; one rank for all modules is supported.")
+    rank = config.get("r")
+    if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
+        raise AdapterRefusedError(f"{path}: r is {rank!r}, not a positive whole number.")
+    return rank
+
+
+def _check_weights(path: Path, rank: int) -> None:
+    try:
+        tensors: list[tuple[str, Mapping[str, Any]]] = deserialize(  # type: ignore[no-untyped-call]  # safetensors types its Rust part not at all
+            path.read_bytes()
+        )
+    except SafetensorError as error:
+        raise AdapterRefusedError(f"{path} is not a whole safetensors file: {error}.") from None
+    if not tensors:
+        raise AdapterRefusedError(f"{path} holds no tensor.")
+    sides: dict[str, set[str]] = {}
+    for name, tensor in tensors:
+        key = LORA_KEY.fullmatch(name)
+        if key is None:
+            raise AdapterRefusedError(f"{path}: {name} is not a LoRA tensor.")
+        sides.setdefault(key["module"], set()).add(key["side"])
+        # A is [r, in features], B is [out features, r] (LoRA, arXiv 2106.09685).
+        shape = list(tensor["shape"])
+        if len(shape) != MATRIX or shape[0 if key["side"] == "A" else 1] != rank:
+            raise AdapterRefusedError(f"{path}: {name} has the shape {shape}, not that of rank {rank}.")
+        if not _all_finite(path, name, tensor):
+            raise AdapterRefusedError(f"{path}: {name} holds a value that is not finite.")
+    half = next((module for module, found in sides.items() if found != {"A", "B"}), None)
+    if half is not None:
+        raise AdapterRefusedError(f"{path}: {half} has only one of lora_A and lora_B.")
+
+
+def _all_finite(path: Path, name: str, tensor: Mapping[str, Any]) -> bool:
+    dtype = tensor["dtype"]
+    if dtype not in FLOATS:
+        raise AdapterRefusedError(f"{path}: {name} has the type {dtype}; expected one of {', '.join(FLOATS)}.")
+    values: npt.NDArray[Any] = np.frombuffer(tensor["data"], dtype=FLOATS[dtype])
+    if dtype == "BF16":
+        return not bool(((values & BF16_EXPONENT) == BF16_EXPONENT).any())
+    return bool(np.isfinite(values).all())
