@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def sync_folder(folder: Path) -> None:
@@ -20,17 +21,18 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path`: temporary file beside it, fsync, os.replace, fsync of the folder.
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Yield a binary stream that becomes `path` when the block ends: temporary file beside it, fsync, os.replace.
 
-    Creates the parent folders. Raises OSError; then `path` is what it was before.
+    Creates the parent folders. On an error `path` is what it was before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.chmod(0o644)  # mkstemp makes it 0600; another process of the same service must read it
@@ -39,6 +41,12 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to `path` as `replacing` does. Raises OSError; then `path` is what it was before."""
+    with replacing(path) as stream:
+        stream.write(data)
 
 
 @contextmanager

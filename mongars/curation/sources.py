@@ -1,0 +1,231 @@
+"""Conversations in files: JSON Lines, plain or gzip, one conversation a line.
+
+Owns the file form and the reading of a line into a `Conversation`. Must not know Ray, datasets or quality.
+A line that cannot be read is a `BadLine`, never an exception: the rest of the file is still worth having.
+A reason never repeats a message's text, because reasons are printed and logged.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from mongars.errors import InputError
+from mongars.files import replacing
+from mongars.records import ROLES, Conversation, Role, Turn
+
+# A line is held in memory whole. 64 MiB is a conversation of about ten million words: anything longer is not one.
+MAX_LINE_BYTES = 64 * 1024 * 1024
+# Lines that one reader takes in turn when several share a file (see `numbered_lines`).
+STRIPE_LINES = 64
+DEFAULT_SOURCE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that could not be read; `line` counts from 1."""
+
+    path: str
+    line: int
+    reason: str
+
+
+class _UnreadableError(ValueError):
+    """Why a line is no conversation; becomes the reason of a BadLine."""
+
+
+def read_conversations(path: Path) -> Iterator[Conversation | BadLine]:
+    """Yield every conversation or bad line of a file, in order; blank lines hold nothing and are passed over.
+
+    Raises InputError at once when the file is missing or cannot be read.
+    """
+    check_readable(path)
+    return (item for number, line in numbered_lines(path) if (item := parse_line(path, number, line)) is not None)
+
+
+def write_conversations(path: Path, conversations: Iterable[Conversation]) -> int:
+    """Write conversations in the form that `read_conversations` reads, atomically; return how many.
+
+    The name decides the form: `.gz` is compressed. The same conversations give the same bytes.
+    """
+    count = 0
+    with replacing(path) as raw:
+        # A fixed time and no name in the gzip header, so that equal content is equal bytes.
+        stream = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
+        for conversation in conversations:
+            text = json.dumps(_as_line(conversation), ensure_ascii=False)
+            stream.write(text.encode("utf-8") + b"\n")
+            count += 1
+        if stream is not raw:
+            stream.close()
+    return count
+
+
+def check_readable(path: Path) -> None:
+    """Raise InputError, with the remedy, when `path` is not a file that this process can read."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(2)
+    except OSError as error:
+        raise InputError(
+            f"Cannot read {path}: {error.strerror or error}.",
+            remedy="Give the path of a .jsonl or .jsonl.gz file that this user may read.",
+            param="input",
+        ) from error
+    if path.suffix == ".gz" and head and head != b"\x1f\x8b":
+        raise InputError(f"{path} is named .gz but is not gzip.", remedy="Rename it to .jsonl.", param="input")
+
+
+def numbered_lines(path: Path, *, stripe: int = 0, stripes: int = 1) -> Iterator[tuple[int, bytes | BadLine]]:
+    """Yield (line number from 1, raw line) of one of `stripes` interleaved shares of a file.
+
+    Every reader scans the whole file, which is cheap next to curating it, and keeps every `stripes`-th group of
+    STRIPE_LINES lines: so line numbers stay exact and a gzip file, which cannot be sought, is shared as well.
+    """
+    with _open(path) as stream:
+        number = 0
+        while True:
+            number += 1
+            ours = (number - 1) // STRIPE_LINES % stripes == stripe
+            try:
+                line = stream.readline(MAX_LINE_BYTES)
+                too_long = len(line) == MAX_LINE_BYTES and not line.endswith(b"\n")
+                if too_long:
+                    _skip_line(stream)
+            except (EOFError, OSError, zlib.error):
+                if ours:
+                    yield number, BadLine(str(path), number, "the compressed data is damaged from here on")
+                return
+            if not line:
+                return
+            if ours:
+                reason = f"longer than {MAX_LINE_BYTES} bytes"
+                yield number, BadLine(str(path), number, reason) if too_long else line
+
+
+def parse_line(path: Path, number: int, line: bytes | BadLine) -> Conversation | BadLine | None:
+    """Return the conversation of a raw line, the reason why it is none, or None for a blank line."""
+    if isinstance(line, BadLine):
+        return line
+    if not line.strip():
+        return None
+    try:
+        # A byte order mark is legal only at the start of a file.
+        return _conversation(json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8")))
+    except (ValueError, RecursionError) as error:
+        return BadLine(str(path), number, _reason(error))
+
+
+def _reason(error: ValueError | RecursionError) -> str:
+    match error:
+        case _UnreadableError():
+            return str(error)
+        case UnicodeError():
+            return "not UTF-8"
+        case json.JSONDecodeError():
+            return f"not JSON: {error.msg} at column {error.colno}"
+        case RecursionError():
+            return "nested too deep"
+    return "not JSON: a number is too long"  # the one other ValueError of json: Python's limit on digits
+
+
+def _open(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+
+
+def _skip_line(stream: BinaryIO) -> None:
+    while (piece := stream.readline(MAX_LINE_BYTES)) and not piece.endswith(b"\n"):
+        pass
+
+
+def _conversation(value: Any) -> Conversation:
+    if not isinstance(value, dict):
+        raise _UnreadableError("not a JSON object")
+    identity = _name(value, "id")
+    if identity is None:
+        raise _UnreadableError("no `id`")
+    messages = value.get("messages")
+    if not isinstance(messages, list):
+        raise _UnreadableError("no list `messages`")
+    turns = tuple(_turn(message, place) for place, message in enumerate(messages, start=1))
+    consent = value.get("consent", True)
+    if not isinstance(consent, bool):
+        raise _UnreadableError("`consent` is not true or false")
+    created = _time(value.get("created_at"), "`created_at`")
+    return Conversation(
+        id=identity,
+        # Without a user, each conversation is a subject of its own.
+        user=_name(value, "user") or identity,
+        turns=turns,
+        source=_name(value, "source") or DEFAULT_SOURCE,
+        consent=consent,
+        created_at=created or next((turn.created_at for turn in turns if turn.created_at), None),
+    )
+
+
+def _turn(message: Any, place: int) -> Turn:
+    if not isinstance(message, dict):
+        raise _UnreadableError(f"message {place} is not an object")
+    role, content = message.get("role"), message.get("content")
+    if role not in ROLES:
+        raise _UnreadableError(f"message {place} has no role of {', '.join(ROLES)}")
+    if not isinstance(content, str):
+        raise _UnreadableError(f"message {place} has no text `content`")
+    return Turn(
+        cast(Role, role), _encodable(content), _time(message.get("created_at"), f"time of message {place}")
+    )
+
+
+def _name(value: dict[str, Any], key: str) -> str | None:
+    """Return a name as text; files of other tools often number their conversations."""
+    found = value.get(key)
+    if found is None:
+        return None
+    if isinstance(found, bool) or not isinstance(found, str | int) or found == "":
+        raise _UnreadableError(f"`{key}` is not a text or a whole number")
+    return _encodable(str(found))
+
+
+def _encodable(text: str) -> str:
+    """Return the text; JSON can escape half a surrogate pair, which no file or table can hold."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise _UnreadableError("half a surrogate pair in a text") from None
+    return text
+
+
+def _time(value: Any, what: str) -> datetime | None:
+    """Return a time from ISO 8601 text or seconds since 1970; without an offset it is taken as UTC."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str):
+            time = datetime.fromisoformat(value)
+            return time if time.tzinfo else time.replace(tzinfo=UTC)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    raise _UnreadableError(f"{what} is not an ISO 8601 time")
+
+
+def _as_line(conversation: Conversation) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "id": conversation.id,
+        "source": conversation.source,
+        "user": conversation.user,
+        "consent": conversation.consent,
+    }
+    if conversation.created_at:
+        line["created_at"] = conversation.created_at.isoformat()
+    line["messages"] = [
+        {"role": turn.role, "content": turn.content}
+        | ({"created_at": turn.created_at.isoformat()} if turn.created_at else {})
+        for turn in conversation.turns
+    ]
+    return line
