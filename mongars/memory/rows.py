@@ -1,0 +1,75 @@
+"""Turns what a caller hands in into rows, and refuses what cannot be kept.
+
+Owns the rules for text, ids and times. Must not know SQL.
+Text is kept exactly as given. What PostgreSQL cannot keep (a NUL) or UTF-8 cannot write (a lone surrogate)
+is refused with InputError, whatever the database: stripping it would make a kept text differ from the one sent.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from mongars.errors import InputError
+from mongars.records import ROLES, Turn, new_id
+
+# PostgreSQL's B-tree takes keys of up to 2,704 bytes; the index over (user, id) holds two of 4 bytes a character.
+MAX_ID_CHARACTERS = 255
+
+
+def header_row(conversation_id: str, user: str, source: str, consent: bool, at: datetime) -> dict[str, Any]:
+    """Return the row of a conversation. Raises InputError."""
+    _check_header(conversation_id, user, source, at)
+    return {"id": conversation_id, "user_id": user, "source": source, "consent": consent, "created_at": at}
+
+
+def message_rows(
+    conversation_id: str, turns: Sequence[Turn], *, first: int, default_time: datetime
+) -> list[dict[str, Any]]:
+    """Return the rows of turns at positions from `first` on, with new ids. Raises InputError."""
+    rows = []
+    for position, turn in enumerate(turns, start=first):
+        if turn.role not in ROLES:
+            raise InputError(f"Unknown role {turn.role!r}.", remedy=f"Use one of {', '.join(ROLES)}.")
+        _check_text("content", turn.content)
+        at = turn.created_at or default_time
+        _check_time(at)
+        rows.append(
+            {
+                "id": new_id("msg"),
+                "conversation_id": conversation_id,
+                "position": position,
+                "role": turn.role,
+                "text": turn.content,
+                "created_at": at,
+            }
+        )
+    return rows
+
+
+def check_ids(**ids: str | None) -> None:
+    """Refuse ids that no row can have. Raises InputError."""
+    for name, value in ids.items():
+        _check_text(name, value or "")
+
+
+def _check_header(conversation_id: str, user: str, source: str, at: datetime) -> None:
+    for name, value in (("id", conversation_id), ("user", user), ("source", source)):
+        _check_text(name, value)
+        if not 1 <= len(value) <= MAX_ID_CHARACTERS:
+            raise InputError(f"{name} has {len(value)} characters.", remedy=f"Use 1 to {MAX_ID_CHARACTERS}.")
+    _check_time(at)
+
+
+def _check_text(name: str, value: str) -> None:
+    if "\0" in value:
+        raise InputError(f"{name} holds a NUL character.", remedy="Remove it; no database keeps it alike.")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{name} holds half a surrogate pair.", remedy="Send valid Unicode.") from None
+
+
+def _check_time(value: datetime) -> None:
+    if value.tzinfo is None:
+        raise InputError("created_at has no time zone.", remedy="Give ISO 8601 with an offset.")

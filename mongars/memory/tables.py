@@ -1,0 +1,72 @@
+"""The tables of the conversations, the same on SQLite and PostgreSQL.
+
+Owns columns, keys and types. Must not hold queries (persistence.py does) nor know a URL.
+"""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time, kept in UTC. SQLite has no time zones: there the offset is taken off and put back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Turn an aware time into what the database keeps."""
+        if value is None:
+            return None
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Turn what the database kept into an aware time, in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# Ids are compared byte by byte: SQLite does so by itself, PostgreSQL would follow the server's locale, and
+# "in order of id" would mean another order on every server.
+_Id = String().with_variant(String(collation="C"), "postgresql")
+
+metadata = MetaData()
+
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("user_id", _Id, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("consent", Boolean, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index("conversations_by_user", "user_id", "id"),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("conversation_id", _Id, ForeignKey(conversations.c.id, ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("role", String, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("conversation_id", "position", name="messages_in_order"),
+)
