@@ -77,10 +77,9 @@ def _read_rank(path: Path) -> int:
 
 
 def _check_weights(path: Path, rank: int) -> None:
+    data = path.read_bytes()
     try:
-        tensors: list[tuple[str, Mapping[str, Any]]] = deserialize(  # type: ignore[no-untyped-call]  # safetensors types its Rust part not at all
-            path.read_bytes()
-        )
+        tensors: list[tuple[str, Mapping[str, Any]]] = deserialize(data)  # type: ignore[no-untyped-call]  # no stubs
     except SafetensorError as error:
         raise AdapterRefusedError(f"{path} is not a whole safetensors file: {error}.") from None
     if not tensors:
