@@ -163,7 +163,7 @@ It is not a model to serve customers with.
 
 - Parameters: {model.num_parameters():,}; vocabulary {model.config.vocab_size:,} (byte-level BPE); fp32 safetensors
 - Text: {conversations:,} conversations, {tokens:,} tokens
-- Training: {config.steps} steps of {config.batch_rows} x {config.context} tokens, AdamW {config.learning_rate:g}, \
-seed {config.seed}
+- Training: {config.steps} steps of {config.batch_rows} x {config.context} tokens, \
+AdamW {config.learning_rate:g}, seed {config.seed}
 - Loss (nats per token): first step {losses[0]:.3f}, mean of the last {len(tail)} steps {sum(tail) / len(tail):.3f}
 """

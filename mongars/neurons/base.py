@@ -1,0 +1,108 @@
+"""The base language model: found, loaded and named by its digest.
+
+Owns the loading of causal models and the choice of dtype. Must not know adapters or attention masks.
+Only safetensors are read, and no code of a model's author is run.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mongars.digests import folder_digest
+from mongars.errors import ModelNotFoundError
+
+WEIGHTS = "*.safetensors"
+# What changes the model's output; the model card, say, does not.
+DIGESTED = (
+    "config.json",
+    WEIGHTS,
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.jinja",
+)
+REMEDY = "Run `mongars base` to make the small one, or set MONGARS_BASE_MODEL."
+
+
+@dataclass(frozen=True)
+class Base:
+    """A loaded causal model. `digest` is that of its files in `path`; `model` is in eval mode."""
+
+    model: nn.Module
+    tokenizer: Any
+    path: Path
+    digest: str
+
+
+def load_base(path_or_id: str | Path, *, dtype: torch.dtype | None = None) -> Base:
+    """Load a causal model from a folder, or from the hub where the id is `owner/name` and no folder.
+
+    `dtype` is by default the checkpoint's own where this machine computes in it, else float32.
+    Raises ModelNotFoundError when it is not there, or has no safetensors.
+    """
+    # Loaded here: importing transformers takes seconds, and a process that only reads digests has no need of it.
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    path = base_folder(path_or_id)
+    if dtype is None:
+        dtype = machine_dtype(AutoConfig.from_pretrained(path).dtype or torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(
+        path, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
+    )
+    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    return Base(model.eval(), tokenizer, path, base_model_digest(path))
+
+
+def base_folder(path_or_id: str | Path) -> Path:
+    """Return the folder of a base model, fetched from the hub when it is an id. Raises ModelNotFoundError."""
+    path = Path(path_or_id)
+    if not path.is_dir() and _is_hub_id(str(path_or_id)):
+        path = _fetch(str(path_or_id))
+    if not (path / "config.json").is_file() or not any(path.glob(WEIGHTS)):
+        raise ModelNotFoundError(f"No base model with safetensors at {path_or_id}.", remedy=REMEDY)
+    return path
+
+
+def base_model_digest(path: Path) -> str:
+    """Return the digest of a base model's folder: configuration, weights and tokenizer. Raises OSError."""
+    names = {found.name for pattern in DIGESTED for found in path.glob(pattern)}
+    return folder_digest(path, names)
+
+
+def machine_dtype(checkpoint: torch.dtype) -> torch.dtype:
+    """Return the checkpoint's dtype if this machine computes in it, else float32.
+
+    bf16 without bf16 instructions is 6 times slower than fp32 (measured), and fp16 on a CPU likewise.
+    """
+    if checkpoint == torch.float32 or torch.cuda.is_available():
+        return checkpoint
+    if checkpoint == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported():
+        return checkpoint
+    return torch.float32
+
+
+def _is_hub_id(text: str) -> bool:
+    parts = text.split("/")
+    return len(parts) == 2 and all(parts) and not text.startswith(".")  # noqa: PLR2004 (owner and name)
+
+
+def _fetch(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=[*DIGESTED, "generation_config.json"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        found = f"No folder {hub_id}, and the hub did not give it ({type(error).__name__})."
+        raise ModelNotFoundError(found, remedy=REMEDY) from error

@@ -1,0 +1,83 @@
+"""Texts to vectors with an encoder.
+
+Owns batching and the order of results. Must not know adapters, versions or HTTP.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mongars.errors import InputError
+from mongars.neurons.pooling import masked_mean, normalise
+
+# Longest row x rows of a batch. Measured on two threads: 1,024 to 2,048 is fastest, 2.45 times one by one.
+TOKEN_BUDGET = 2048
+
+
+class Neurons:
+    """An encoder with its tokenizer. Not safe for two callers at once: the caller keeps them apart."""
+
+    def __init__(self, encoder: nn.Module, tokenizer: Any, *, token_budget: int = TOKEN_BUDGET) -> None:
+        self._encoder = encoder.eval()
+        self._tokenizer = tokenizer
+        self._budget = token_budget
+        config: Any = encoder.config
+        self._window = int(config.max_position_embeddings)
+        self.dimensions = int(config.hidden_size)
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str], *, dimensions: int | None = None) -> tuple[np.ndarray, int]:
+        """Return float32 vectors [texts, dimensions] of length 1, in input order, and the count of tokens read.
+
+        A vector does not depend on what else is in the call, within 1e-5. `dimensions` keeps the first ones
+        and normalises again. A text longer than the model's window is read in windows, and the mean runs over
+        all of its tokens. Raises InputError for a text without tokens or for impossible `dimensions`.
+        """
+        if dimensions is not None and not 1 <= dimensions <= self.dimensions:
+            raise InputError(f"dimensions must be 1 to {self.dimensions}, not {dimensions}.", param="dimensions")
+        if not texts:
+            return np.zeros((0, dimensions or self.dimensions), dtype=np.float32), 0
+        windows = [
+            (index, ids[start : start + self._window])
+            for index, ids in enumerate(self._tokens(texts))
+            for start in range(0, len(ids), self._window)
+        ]
+        sums = torch.zeros(len(texts), self.dimensions)
+        for batch in _batches(windows, self._budget):
+            means = self._means([ids for _, ids in batch])
+            for (index, ids), mean in zip(batch, means, strict=True):
+                sums[index] += mean * len(ids)
+        vectors = normalise(sums[:, :dimensions])  # the length of a sum is divided out here
+        return vectors.numpy(), sum(len(ids) for _, ids in windows)
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        rows: list[list[int]] = self._tokenizer(list(texts), verbose=False)["input_ids"]
+        for index, ids in enumerate(rows):
+            if not ids:
+                raise InputError(f"Text {index} is empty.", param="input")
+        return rows
+
+    def _means(self, rows: list[list[int]]) -> Tensor:
+        device = next(self._encoder.parameters()).device
+        input_ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+        attention_mask = torch.zeros_like(input_ids)
+        for row, ids in enumerate(rows):
+            input_ids[row, : len(ids)] = torch.tensor(ids)
+            attention_mask[row, : len(ids)] = 1
+        attention_mask = attention_mask.to(device)
+        states = self._encoder(input_ids=input_ids.to(device), attention_mask=attention_mask, use_cache=False)
+        return masked_mean(states.last_hidden_state, attention_mask).cpu()
+
+
+def _batches(windows: list[tuple[int, list[int]]], budget: int) -> Iterator[list[tuple[int, list[int]]]]:
+    """Yield batches of like length, each of longest x count within the budget, or of one window."""
+    batch: list[tuple[int, list[int]]] = []
+    for window in sorted(windows, key=lambda item: -len(item[1])):
+        if batch and len(batch[0][1]) * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(window)
+    yield batch

@@ -1,0 +1,21 @@
+"""From the states of tokens to the vector of a text.
+
+Owns the arithmetic. Must not know models.
+"""
+
+import torch
+from torch import Tensor
+
+
+def masked_mean(states: Tensor, attention_mask: Tensor) -> Tensor:
+    """Return the mean over the real tokens: [batch, tokens, hidden], [batch, tokens] -> float32 [batch, hidden].
+
+    Every row must have a token.
+    """
+    weights = attention_mask.to(torch.float32).unsqueeze(-1)
+    return (states.to(torch.float32) * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def normalise(vectors: Tensor) -> Tensor:
+    """Return the vectors [n, d] at Euclidean length 1; a zero vector stays zero."""
+    return torch.nn.functional.normalize(vectors, dim=-1)

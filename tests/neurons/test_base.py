@@ -1,0 +1,47 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from mongars.errors import ModelNotFoundError
+from mongars.neurons.base import Base, base_folder, base_model_digest, load_base, machine_dtype
+
+
+def test_a_missing_folder_is_an_error_that_names_the_remedy(tmp_path: Path):
+    with pytest.raises(ModelNotFoundError, match="MONGARS_BASE_MODEL"):
+        load_base(tmp_path / "absent" / "model" / "here")
+
+
+def test_a_folder_with_pickled_weights_alone_is_refused(base_path: Path, tmp_path: Path):
+    folder = tmp_path / "pickled"
+    shutil.copytree(base_path, folder)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ModelNotFoundError, match="safetensors"):
+        base_folder(folder)
+
+
+def test_a_base_is_loaded_for_inference_with_its_digest(base: Base, base_path: Path):
+    assert not base.model.training
+    assert base.digest == base_model_digest(base_path)
+
+
+def test_the_digest_covers_the_tokenizer_but_not_the_model_card(base_path: Path, tmp_path: Path):
+    folder = tmp_path / "copy"
+    shutil.copytree(base_path, folder)
+    (folder / "README.md").write_text("a card")
+    assert base_model_digest(folder) == base_model_digest(base_path)
+    (folder / "tokenizer_config.json").write_text("{}")
+    assert base_model_digest(folder) != base_model_digest(base_path)
+
+
+def test_float16_is_never_computed_on_a_cpu(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert machine_dtype(torch.float16) is torch.float32
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bf16_is_kept_only_where_the_processor_has_its_instructions(monkeypatch: pytest.MonkeyPatch, native: bool):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    assert machine_dtype(torch.bfloat16) is (torch.bfloat16 if native else torch.float32)

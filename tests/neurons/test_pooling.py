@@ -1,0 +1,13 @@
+import torch
+
+from mongars.neurons.pooling import masked_mean, normalise
+
+
+def test_padding_does_not_enter_the_mean():
+    states = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [99.0, 99.0]]])
+    assert torch.equal(masked_mean(states, torch.tensor([[1, 1, 0]])), torch.tensor([[2.0, 3.0]]))
+
+
+def test_vectors_get_length_one_and_a_zero_vector_stays_zero():
+    vectors = normalise(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+    assert torch.allclose(vectors, torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
