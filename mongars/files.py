@@ -35,7 +35,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.chmod(0o644)  # mkstemp makes it 0600; another process of the same service must read it
+        temporary.chmod(mode)  # mkstemp makes it 0600; another process of the same service must read most files
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
