@@ -1,0 +1,278 @@
+"""Engine: one base in memory, adapter versions as slots beside it, generation and embedding through them.
+
+Owns loading and checking a version, the flip to it, and the bounded queues. A plain class without Ray: `llm.py`
+wraps it. Must not know the registry or HTTP. The weights that a request runs on never change under it: a version
+is a module tree of its own over the base's tensors, and a request holds the one it was admitted to.
+
+Model work runs on threads: one that generates and one that embeds, because a tree has one caller at a time.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from mongars.digests import folder_digest
+from mongars.errors import AdapterRefusedError, OverloadedError, SettingsError
+from mongars.neurons.base import Base
+from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder, share_tensors_copy
+from mongars.neurons.neurons import Neurons
+from mongars.records import (
+    ADAPTER_KINDS,
+    AdapterKind,
+    AdapterRef,
+    Embeddings,
+    FinishReason,
+    GenerationPiece,
+    GenerationRequest,
+    Usage,
+)
+from mongars.serving.decoding import decode
+from mongars.serving.slots import SLOTS, Pin, Slot, SlotTable
+
+T = TypeVar("T")
+CANARY = "The quick brown fox."
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """Bounds of one replica. `chats` and `embeds` count requests that run or wait; one more is refused.
+
+    `drain_timeout_s` is how long a load waits for a slot to become free.
+    """
+
+    slots: int = SLOTS
+    chats: int = 16
+    embeds: int = 64
+    drain_timeout_s: float = 60.0
+
+
+class Engine:
+    """Generates and embeds. `generate` and `embed` belong to an event loop; `adopt` and `open` block."""
+
+    def __init__(self, base: Base, limits: EngineLimits | None = None) -> None:
+        self.base = base
+        self.limits = limits or EngineLimits()
+        if not base.tokenizer.chat_template:
+            raise SettingsError(
+                f"The base model {base.path.name} has no chat template, so it cannot chat.",
+                remedy="Set MONGARS_BASE_MODEL to an instruction-tuned model.",
+            )
+        self._slots = SlotTable({kind: self._bare(kind) for kind in ADAPTER_KINDS}, limit=self.limits.slots)
+        self._loading = threading.Lock()
+        self._chat = _Lane("chat", self.limits.chats)
+        self._embedding = _Lane("embedding", self.limits.embeds)
+
+    @property
+    def generation(self) -> int:
+        """Return the generation that new requests are routed to."""
+        return self._slots.route.generation
+
+    @property
+    def current(self) -> dict[AdapterKind, str | None]:
+        """Return the digest that is routed for each kind; None is the base."""
+        return {kind: slot.digest for kind, slot in self._slots.route.slots.items()}
+
+    @property
+    def context_tokens(self) -> int:
+        """Return how many tokens prompt and answer may have together."""
+        config: Any = self.base.model.config
+        return int(config.max_position_embeddings)
+
+    def adopt(
+        self,
+        generation: int,
+        current: Mapping[AdapterKind, tuple[AdapterRef, Path] | None],
+        *,
+        revoked: frozenset[str] = frozenset(),
+    ) -> bool:
+        """Load what `current` names, then route new requests to it; return False if a newer one is routed.
+
+        On an error the old route goes on serving. Requests under way keep the version they began with, and a
+        version that nobody holds is dropped. Raises AdapterRefusedError, or OverloadedError when no slot drains
+        in time.
+        """
+        with ExitStack() as holds:
+            for target in current.values():
+                if target is not None:
+                    holds.callback(self.open(*target).release)
+            digests = {kind: target[0].digest if target else None for kind, target in current.items()}
+            flipped = self._slots.flip(generation, digests)
+        self._slots.revoke(revoked)
+        return flipped
+
+    def open(self, ref: AdapterRef, folder: Path) -> Pin:
+        """Hold the slot of an adapter, loading it first if need be. Raises as `adopt`."""
+        with self._loading:
+            if (pin := self._slots.pin_loaded(ref.digest)) is not None:
+                return pin
+            self._slots.wait_for_room(self.limits.drain_timeout_s)
+            return self._slots.add(self._load(ref, folder))
+
+    def pin(self, kind: AdapterKind, digest: str | None = None) -> Pin:
+        """Admit a request: hold the current slot of `kind`, or a named adapter's. Raises ModelNotFoundError."""
+        return self._slots.pin(kind, digest)
+
+    async def generate(
+        self, request: GenerationRequest, pin: Pin | None = None
+    ) -> AsyncGenerator[GenerationPiece, None]:
+        """Yield an answer in pieces; the last one carries `finish_reason` and usage.
+
+        Pieces that are ready at the same time come as one. Closing the generator frees the thread within a
+        token. `pin` is the caller's hold on a slot, which this takes over. Raises ModelNotFoundError,
+        OverloadedError, InputError.
+        """
+        pin = pin or self.pin("chat", request.adapter)
+        loop, texts, cancelled = asyncio.get_running_loop(), asyncio.Queue[str | None](), threading.Event()
+
+        def post(text: str | None) -> None:
+            loop.call_soon_threadsafe(texts.put_nowait, text)
+
+        work = partial(decode, pin.slot.model, self.base.tokenizer, request, post, cancelled)
+        future = self._chat.submit(work, pin)
+        future.add_done_callback(lambda _: post(None))
+        try:
+            while (text := await _ready(texts)) is not None:
+                if text:
+                    yield GenerationPiece(text=text, stamp=pin.stamp)
+            reason, usage = _result(future)
+            yield GenerationPiece(text="", stamp=pin.stamp, finish_reason=reason, usage=usage)
+        finally:
+            cancelled.set()
+            future.cancel()
+
+    async def embed(
+        self, texts: Sequence[str], *, dimensions: int | None = None, pin: Pin | None = None
+    ) -> Embeddings:
+        """Return a vector for each text by the current encoder, or by the one that `pin` holds.
+
+        Raises OverloadedError; InputError for an empty text or impossible dimensions.
+        """
+        pin = pin or self.pin("encoder")
+        neurons: Neurons = pin.slot.model
+        future = self._embedding.submit(partial(neurons.encode, list(texts), dimensions=dimensions), pin)
+        vectors, tokens = await asyncio.wrap_future(future)
+        return Embeddings(
+            vectors=vectors.astype("<f4").tobytes(),
+            count=vectors.shape[0],
+            dimensions=vectors.shape[1],
+            prompt_tokens=tokens,
+            stamp=pin.stamp,
+        )
+
+    def status(self) -> dict[str, Any]:
+        """Return what is routed, loaded and under way, as JSON values."""
+        slots = [
+            {"kind": slot.kind, "digest": slot.digest, "in_flight": slot.in_flight}
+            for slot in self._slots.loaded()
+        ]
+        return {
+            "generation": self.generation,
+            "current": self.current,
+            "slots": slots,
+            "chats": self._chat.jobs,
+            "embeds": self._embedding.jobs,
+            "context_tokens": self.context_tokens,
+        }
+
+    def close(self) -> None:
+        """Stop the threads after what they are doing."""
+        self._chat.close()
+        self._embedding.close()
+
+    def _bare(self, kind: AdapterKind) -> Slot:
+        if kind == "chat":
+            return Slot(kind, None, share_tensors_copy(self.base.model).eval())
+        return Slot(kind, None, Neurons(bidirectional_encoder(self.base), self.base.tokenizer))
+
+    def _load(self, ref: AdapterRef, folder: Path) -> Slot:
+        """Build the slot of an adapter and prove it: digest of its files, base, and a finite canary."""
+        if ref.base_digest != self.base.digest:
+            raise AdapterRefusedError(
+                f"Adapter {ref.name}@{ref.digest[:12]} belongs to base {ref.base_digest[:12]}, "
+                f"not to {self.base.digest[:12]}.",
+                remedy="Train it again on this base, or serve its base.",
+            )
+        if not folder.is_dir() or folder_digest(folder) != ref.digest:
+            raise AdapterRefusedError(
+                f"The files of adapter {ref.name}@{ref.digest[:12]} are missing or were changed.",
+                remedy="Roll back with: mongars adapters rollback",
+            )
+        model: Any
+        if ref.kind == "chat":
+            model = attach_adapter(share_tensors_copy(self.base.model), folder)
+        else:
+            model = Neurons(attach_adapter(bidirectional_encoder(self.base), folder), self.base.tokenizer)
+        slot = Slot(ref.kind, ref, model)
+        if not _canary(slot, self.base.tokenizer):
+            raise AdapterRefusedError(f"Adapter {ref.name}@{ref.digest[:12]} gives values that are not finite.")
+        return slot
+
+
+class _Lane:
+    """One thread with a bounded queue before it."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        self._name = name
+        self._limit = limit
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"mongars-{name}")
+        self._lock = threading.Lock()
+        self.jobs = 0
+
+    def submit(self, work: Callable[[], T], pin: Pin) -> "Future[T]":
+        """Queue `work`; the pin is released when it is over, whatever becomes of it. Raises OverloadedError."""
+        with self._lock:
+            if self.jobs >= self._limit:
+                pin.release()
+                raise OverloadedError(
+                    f"{self._limit} {self._name} requests are under way.", remedy="Try again soon."
+                )
+            self.jobs += 1
+        future = self._executor.submit(work)
+        future.add_done_callback(lambda _: self._over(pin))
+        return future
+
+    def close(self) -> None:
+        """Let the running job end; drop the others."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _over(self, pin: Pin) -> None:
+        with self._lock:
+            self.jobs -= 1
+        pin.release()
+
+
+def _result(future: "Future[tuple[FinishReason, Usage]]") -> tuple[FinishReason, Usage]:
+    return future.result(timeout=0)  # its callback has run, so it is done
+
+
+async def _ready(texts: "asyncio.Queue[str | None]") -> str | None:
+    """Return all text that is ready, joined, waiting for the first; None at the end."""
+    first = await texts.get()
+    if first is None:
+        return None
+    joined = [first]
+    while not texts.empty():
+        text = texts.get_nowait()
+        if text is None:
+            texts.put_nowait(None)  # the end again, for the next call
+            break
+        joined.append(text)
+    return "".join(joined)
+
+
+def _canary(slot: Slot, tokenizer: Any) -> bool:
+    """Return whether a forward pass gives finite values."""
+    if slot.kind == "encoder":
+        vectors, _ = slot.model.encode([CANARY])
+        return bool(torch.isfinite(torch.from_numpy(vectors)).all())
+    ids = tokenizer(CANARY, return_tensors="pt")["input_ids"].to(slot.model.device)
+    with torch.inference_mode():
+        return bool(torch.isfinite(slot.model(input_ids=ids).logits).all())

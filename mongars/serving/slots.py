@@ -1,0 +1,156 @@
+"""Slots: the adapter versions that one replica holds, and which of them new requests go to.
+
+Owns the route (one pointer), the reference counts and the bound on slots. Must not know how a model is loaded or
+run. Every method may be called from any thread.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from mongars.errors import ModelNotFoundError, OverloadedError
+from mongars.records import ADAPTER_KINDS, AdapterKind, AdapterRef, AdapterStamp
+
+SLOTS = 3
+"""Current encoder, current chat adapter, and one that is loading or draining."""
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    """A module tree of its own over the base's tensors. `ref` is None for the base itself.
+
+    `revoked` means that new requests are refused while old ones finish.
+    """
+
+    kind: AdapterKind
+    ref: AdapterRef | None
+    model: Any
+    in_flight: int = 0
+    revoked: bool = False
+
+    @property
+    def digest(self) -> str | None:
+        """Return the digest of the adapter, None for the base."""
+        return self.ref.digest if self.ref else None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where requests without a named adapter go. Replaced whole, never changed."""
+
+    generation: int
+    slots: Mapping[AdapterKind, Slot]
+
+
+class Pin:
+    """A request's hold on its slot, and what its answer may claim. Release it once; more does nothing."""
+
+    def __init__(self, table: "SlotTable", slot: Slot, generation: int) -> None:
+        self._table: SlotTable | None = table
+        self.slot = slot
+        name, digest = (slot.ref.name, slot.ref.digest) if slot.ref else (None, None)
+        self.stamp = AdapterStamp(generation=generation, name=name, digest=digest)
+
+    def release(self) -> None:
+        """Let go; the last one to leave a slot that is no longer routed drops it."""
+        table, self._table = self._table, None
+        if table is not None:
+            table.let_go(self.slot)
+
+
+class SlotTable:
+    """The slots of a replica. The base's own slots own no tensors, stay for ever and do not count."""
+
+    def __init__(self, base_slots: Mapping[AdapterKind, Slot], *, limit: int = SLOTS) -> None:
+        self._base = dict(base_slots)
+        self._limit = limit
+        self._adapters: dict[str, Slot] = {}
+        self._route = Route(0, MappingProxyType(dict(base_slots)))
+        self._changed = threading.Condition()
+
+    @property
+    def route(self) -> Route:
+        """Return where requests go now."""
+        return self._route
+
+    def pin(self, kind: AdapterKind, digest: str | None = None) -> Pin:
+        """Hold the current slot of `kind`, or the loaded slot of a named adapter.
+
+        Raises ModelNotFoundError when the named adapter is not loaded here, is revoked, or is of another kind.
+        """
+        with self._changed:
+            slot = self._route.slots[kind] if digest is None else self._adapters.get(digest)
+            if slot is None or slot.revoked or slot.kind != kind:
+                raise ModelNotFoundError(
+                    f"The {kind} adapter {(digest or '')[:12]} is not served.",
+                    remedy="GET /v1/models lists what is.",
+                    param="model",
+                )
+            return self._hold(slot)
+
+    def pin_loaded(self, digest: str) -> Pin | None:
+        """Hold the slot of an adapter that is in memory, or return None."""
+        with self._changed:
+            slot = self._adapters.get(digest)
+            return None if slot is None else self._hold(slot)
+
+    def wait_for_room(self, timeout_s: float) -> None:
+        """Wait until one more adapter may be loaded. Raises OverloadedError after `timeout_s` seconds."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self._adapters) < self._limit, timeout_s):
+                raise OverloadedError(
+                    f"All {self._limit} adapter slots are in use.", remedy="Try again when requests have finished."
+                )
+
+    def add(self, slot: Slot) -> Pin:
+        """Take in a loaded slot and hold it, so that it stays until it is routed or its request is over."""
+        assert slot.digest is not None, "the base's slots are given at the start"
+        with self._changed:
+            known = self._adapters.setdefault(slot.digest, slot)
+            return self._hold(known)
+
+    def flip(self, generation: int, current: Mapping[AdapterKind, str | None]) -> bool:
+        """Send new requests to `current`; return False when a newer generation is routed already.
+
+        Every digest of `current` must be held by the caller. Slots that lose the route drain and drop.
+        """
+        with self._changed:
+            if generation < self._route.generation:
+                return False
+            slots = {
+                kind: self._base[kind] if (digest := current.get(kind)) is None else self._adapters[digest]
+                for kind in ADAPTER_KINDS
+            }
+            self._route = Route(generation, MappingProxyType(slots))
+            self._drop_idle()
+            return True
+
+    def revoke(self, digests: frozenset[str]) -> None:
+        """Admit no new request to these adapters; requests that are under way finish."""
+        with self._changed:
+            for digest, slot in self._adapters.items():
+                slot.revoked = slot.revoked or digest in digests
+
+    def let_go(self, slot: Slot) -> None:
+        """Count one request less on a slot (Pin.release calls it)."""
+        with self._changed:
+            slot.in_flight -= 1
+            self._drop_idle()
+
+    def loaded(self) -> tuple[Slot, ...]:
+        """Return the adapter slots that are in memory."""
+        with self._changed:
+            return tuple(self._adapters.values())
+
+    def _hold(self, slot: Slot) -> Pin:
+        slot.in_flight += 1
+        return Pin(self, slot, self._route.generation)
+
+    def _drop_idle(self) -> None:
+        routed = set(map(id, self._route.slots.values()))
+        for digest, slot in list(self._adapters.items()):
+            if slot.in_flight == 0 and id(slot) not in routed:
+                del self._adapters[digest]
+                self._changed.notify_all()

@@ -1,0 +1,88 @@
+"""A tiny base and adapters that change what it says: random weights from a seed, on disk as real ones are."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+from mongars.digests import folder_digest
+from mongars.neurons.base import load_base
+from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder, share_tensors_copy
+from mongars.neurons.neurons import Neurons
+from mongars.records import AdapterRef, now
+from mongars.training.byte_bpe import train_tokenizer
+
+
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    tokenizer = train_tokenizer(["hello there, how are you today?"] * 4, vocab_size=300, max_tokens=256)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        initializer_range=0.3,  # far apart logits, so that greedy choices differ between versions
+    )
+    torch.manual_seed(7)
+    model = LlamaForCausalLM(config)
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base(base_folder):
+    return load_base(base_folder)
+
+
+@pytest.fixture(scope="session")
+def make_adapter(tmp_path_factory, base):
+    """Return make_adapter(seed, kind) -> SimpleNamespace(ref, folder): a LoRA far from zero."""
+
+    def make(seed, kind="encoder"):
+        inner = kind == "encoder"
+        tree = share_tensors_copy(base.model)
+        torch.manual_seed(seed)
+        lora = LoraConfig(
+            r=2,
+            lora_alpha=4,
+            target_modules=["q_proj", "v_proj", "o_proj"],
+            init_lora_weights=False,
+            task_type=None if inner else "CAUSAL_LM",
+        )
+        adapted = get_peft_model(tree.model if inner else tree, lora)
+        folder = tmp_path_factory.mktemp(f"adapter-{seed}")
+        adapted.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)
+        card = {"base_digest": base.digest, "base_model": "tiny", "seed": seed}
+        (folder / "card.json").write_text(json.dumps(card))
+        ref = AdapterRef(f"tiny-{seed}", folder_digest(folder), kind, "active", base.digest, None, now())
+        return SimpleNamespace(ref=ref, folder=folder)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def offline_vectors(base):
+    """Return offline_vectors(folder | None, texts) -> float32 [n, d], made without the engine."""
+
+    def encode(folder, texts):
+        encoder = bidirectional_encoder(base)
+        if folder is not None:
+            encoder = attach_adapter(encoder, folder)
+        return Neurons(encoder, base.tokenizer).encode(texts)[0]
+
+    return encode
