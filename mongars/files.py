@@ -22,10 +22,11 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     """Yield a binary stream that becomes `path` when the block ends: temporary file beside it, fsync, os.replace.
 
-    Creates the parent folders. On an error `path` is what it was before.
+    `mode` is that of the file: 0o600 for secrets. Creates the parent folders. On an error `path` is what it was
+    before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -43,9 +44,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write `data` to `path` as `replacing` does. Raises OSError; then `path` is what it was before."""
-    with replacing(path) as stream:
+    with replacing(path, mode=mode) as stream:
         stream.write(data)
 
 
