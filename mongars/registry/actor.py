@@ -199,7 +199,7 @@ class RegistryClient:
         metrics: Mapping[str, float] | None = None,
     ) -> Publication:
         """As BlockingRegistryClient.publish."""
-        place = str(folder.absolute())
+        place = await asyncio.to_thread(lambda: str(folder.resolve()))
         return await self._call(Publication, "publish", place, name, kind, base_digest, activate, metrics)
 
     async def promote(self, digest: str, *, seen: int | None = None) -> Publication:

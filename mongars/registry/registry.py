@@ -166,6 +166,8 @@ class AdapterRegistry:
         with held(self._lock_file, LOCK_TIMEOUT_S):
             if self.snapshot().generation != seen:
                 return False
+            for leftover in self.root.glob(f".{MANIFEST_FILE}.*.tmp"):  # of a writer that died; we hold the lock
+                leftover.unlink()
             write_atomically(self._file, serialise(manifest))
         return True
 

@@ -127,7 +127,8 @@ class RegistryService:
         replicas = tuple(self._heartbeats[replica].status for replica in sorted(self._heartbeats))
         oldest = min((one.generation for one in replicas), default=manifest.generation)
         skew = max(0, manifest.generation - oldest)
-        return RegistryStatus(manifest.generation, {**manifest.current}, replicas, skew)
+        current = {str(kind): digest for kind, digest in manifest.current.items()}
+        return RegistryStatus(manifest.generation, current, replicas, skew)
 
     async def _change(self, method: Callable[..., Publication], *args: Any, **options: Any) -> Publication:
         publication = await asyncio.to_thread(method, *args, **options)

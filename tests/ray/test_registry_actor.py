@@ -1,0 +1,113 @@
+"""The named actor on a real Ray: found by all, woken by changes, rebuilt from storage when killed."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+from safetensors.numpy import save_file
+
+from mongars.errors import AdapterRefusedError, ModelNotFoundError, SettingsError, UnavailableError
+from mongars.registry import AdapterCard, AdapterRegistry, card_bytes
+from mongars.registry.actor import ACTOR_NAME, BlockingRegistryClient, RegistryClient
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
+
+BASE = "b" * 64
+LONG_S = 60.0
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "encoders"
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    """A namespace of its own for every test; the detached actor in it is killed at the end."""
+    name = f"registry-{uuid.uuid4().hex[:8]}"
+    yield name
+    try:
+        ray.kill(ray.get_actor(ACTOR_NAME, namespace=name))
+    except ValueError:
+        return  # the test started none
+
+
+def write_adapter(folder: Path, seed: int) -> Path:
+    folder.mkdir()
+    random = np.random.default_rng(seed)
+    module = "base_model.model.layers.0.self_attn.q_proj"
+    tensors = {
+        f"{module}.lora_A.weight": random.normal(size=(2, 4)).astype(np.float32),
+        f"{module}.lora_B.weight": random.normal(size=(4, 2)).astype(np.float32),
+    }
+    save_file(tensors, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2}))
+    card = AdapterCard("nano", BASE, "dialogues@1", "d" * 64, {}, "e" * 64, seed, {}, None)
+    (folder / "card.json").write_bytes(card_bytes(card))
+    return folder
+
+
+async def test_a_publish_answers_the_polls_and_a_repeat_keeps_the_generation(
+    namespace: str, root: Path, tmp_path: Path
+) -> None:
+    client = await RegistryClient.connect_or_create(namespace, root)
+    polls = [asyncio.create_task(client.wait_for(1, LONG_S)) for _ in range(2)]
+    folder = write_adapter(tmp_path / "one", 1)
+    first = await client.publish(folder, "a", base_digest=BASE)
+    assert [manifest.generation for manifest in await asyncio.gather(*polls)] == [1, 1]
+    second = await client.publish(folder, "a", base_digest=BASE)
+    assert (first.generation, first.changed, second.generation, second.changed) == (1, True, 1, False)
+
+
+async def test_a_killed_actor_rebuilds_itself_from_storage(namespace: str, root: Path, tmp_path: Path) -> None:
+    client = await RegistryClient.connect_or_create(namespace, root)
+    published = await client.publish(write_adapter(tmp_path / "one", 1), "a", base_digest=BASE)
+    ray.kill(ray.get_actor(ACTOR_NAME, namespace=namespace), no_restart=False)
+    assert (await client.snapshot()).current["encoder"] == published.adapter.digest
+    poll = asyncio.create_task(client.wait_for(2, LONG_S))
+    await client.publish(write_adapter(tmp_path / "two", 2), "a", base_digest=BASE)
+    assert (await poll).generation == 2
+
+
+async def test_two_creators_get_one_actor(namespace: str, root: Path) -> None:
+    first, second = await asyncio.gather(*(RegistryClient.connect_or_create(namespace, root) for _ in range(2)))
+    await first.acknowledge("replica", 0, {"encoder": None})
+    assert [one.replica for one in (await second.status()).replicas] == ["replica"]
+
+
+async def test_errors_arrive_as_their_own_class(namespace: str, root: Path, tmp_path: Path) -> None:
+    client = await RegistryClient.connect_or_create(namespace, root)
+    with pytest.raises(ModelNotFoundError) as caught:
+        await client.promote("f" * 64)
+    assert type(caught.value) is ModelNotFoundError
+    assert caught.value.remedy is not None
+    with pytest.raises(AdapterRefusedError, match="is not a folder"):
+        await asyncio.to_thread(client.blocking.publish, tmp_path / "none", "a", base_digest=BASE)
+
+
+async def test_a_change_in_storage_by_another_process_answers_the_poll(
+    namespace: str, root: Path, tmp_path: Path
+) -> None:
+    client = await RegistryClient.connect_or_create(namespace, root)
+    poll = asyncio.create_task(client.wait_for(1, LONG_S))
+    await asyncio.to_thread(
+        AdapterRegistry(root).publish, write_adapter(tmp_path / "one", 1), "a", base_digest=BASE
+    )
+    assert (await poll).generation == 1
+
+
+def test_without_an_actor_the_error_names_the_remedy(namespace: str) -> None:
+    with pytest.raises(UnavailableError, match="mongars serve"):
+        BlockingRegistryClient.connect(namespace)
+
+
+def test_another_folder_than_the_running_one_is_refused(namespace: str, root: Path, tmp_path: Path) -> None:
+    client = BlockingRegistryClient.connect_or_create(namespace, root)
+    with pytest.raises(SettingsError, match="keeps"):
+        BlockingRegistryClient.connect_or_create(namespace, tmp_path / "elsewhere")
+    assert BlockingRegistryClient.connect(namespace).status() == client.status()
