@@ -163,6 +163,11 @@ class PersistenceRepository:
             query = _memories().where(conversations.c.user_id == user, messages.c.id.in_(ids))
             return {row.id: _memory(row) for row in connection.execute(query)}
 
+    def existing(self, ids: Sequence[str]) -> set[str]:
+        """Return those of the message ids that are kept, whoever's they are."""
+        with self._database.transaction(write=False) as connection:
+            return set(connection.scalars(select(messages.c.id).where(messages.c.id.in_(ids))))
+
     def memory_chunks(self, size: int = CHUNK) -> Iterator[list[Memory]]:
         """Stream every message of every user in order of id, `size` at a time: what the index is rebuilt from."""
         after = ""

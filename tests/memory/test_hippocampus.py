@@ -1,0 +1,221 @@
+"""Hippocampus over a real SQLite, a real index and cache; only the encoder is a fake."""
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from mongars.errors import BackendError, ConversationNotFoundError, InputError
+from mongars.memory.hippocampus import Hippocampus, Recall
+from mongars.memory.index import MemoryIndex
+from mongars.memory.pages import PageQuery
+from mongars.memory.persistence import PersistenceRepository
+from mongars.records import Memory, Turn
+
+
+def said(*texts: str) -> list[Turn]:
+    return [Turn("user", text) for text in texts]
+
+
+def texts_of(recall: Recall) -> list[str]:
+    return [memory.text for memory in recall.memories]
+
+
+def files_with(folder: Path, needle: str) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and needle.encode() in path.read_bytes()]
+
+
+async def test_what_was_said_is_recalled_with_its_score_and_lanes(hippocampus: Hippocampus) -> None:
+    kept = await hippocampus.remember("c1", "anna", said("my cat is called Mina", "I work in Lyon"), consent=True)
+    recall = await hippocampus.recall("anna", "what is the name of my cat", k=1)
+    assert recall.memories[0].id == kept[0].id
+    assert 0 < recall.memories[0].score <= 1
+    assert set(recall.memories[0].lanes) == {"lexical", "dense"}
+    assert recall.stamp.digest is None
+
+
+async def test_another_user_recalls_nothing_of_it(hippocampus: Hippocampus) -> None:
+    await hippocampus.remember("c1", "anna", said("my cat is called Mina"), consent=True)
+    assert (await hippocampus.recall("bob", "cat Mina")).memories == ()
+
+
+async def test_the_running_conversation_is_left_out_when_asked(hippocampus: Hippocampus) -> None:
+    await hippocampus.remember("old", "anna", said("the cat sleeps"), consent=False)
+    await hippocampus.remember("now", "anna", said("the cat eats"), consent=False)
+    recall = await hippocampus.recall("anna", "cat", exclude_conversation="now")
+    assert texts_of(recall) == ["the cat sleeps"]
+
+
+async def test_the_dense_lane_finds_what_shares_no_word(hippocampus: Hippocampus) -> None:
+    await hippocampus.remember("c", "anna", said("we adopted a puppy", "rain falls on Monday"), consent=False)
+    assert texts_of(await hippocampus.recall("anna", "hound", k=1)) == ["we adopted a puppy"]
+
+
+async def test_instructions_and_blank_turns_are_kept_but_not_recalled(hippocampus, sqlite_repository) -> None:
+    turns = [Turn("system", "you are a helpful cat"), Turn("user", "  "), Turn("user", "my cat")]
+    assert len(await hippocampus.remember("c", "anna", turns, consent=False)) == 3
+    assert texts_of(await hippocampus.recall("anna", "cat")) == ["my cat"]
+    assert len(sqlite_repository.messages("anna", "c", PageQuery()).data) == 3
+
+
+async def test_rows_without_a_vector_of_the_new_encoder_are_found_by_their_words(hippocampus, embedder) -> None:
+    await hippocampus.remember("c", "anna", said("the red bicycle"), consent=False)
+    embedder.switch("a" * 64)
+    recall = await hippocampus.recall("anna", "bicycle")
+    assert recall.stamp.digest == "a" * 64
+    assert [(m.text, set(m.lanes)) for m in recall.memories] == [("the red bicycle", {"lexical"})]
+
+
+async def test_reembed_fills_the_space_of_the_current_encoder_and_then_has_nothing_to_do(
+    hippocampus, embedder
+) -> None:
+    await hippocampus.remember("c", "anna", said("a puppy", "a car", "some rain"), consent=False)
+    embedder.switch("b" * 64)
+    assert await hippocampus.reembed(limit=2) == 2
+    assert await hippocampus.reembed() == 1
+    assert await hippocampus.reembed() == 0
+    assert texts_of(await hippocampus.recall("anna", "hound", k=1)) == ["a puppy"]
+
+
+async def test_an_encoder_that_changes_during_the_call_files_vectors_under_its_own_digest(
+    hippocampus, embedder, index
+) -> None:
+    honest = embedder.embed
+
+    async def switching(texts):
+        embedder.switch("c" * 64)
+        return await honest(texts)
+
+    embedder.embed = switching
+    kept = await hippocampus.remember("c", "anna", said("a puppy"), consent=False)
+    ids = [memory.id for memory in kept]
+    assert index.missing_vectors("c" * 64, ids) == set()
+    assert index.missing_vectors(None, ids) == set(ids)
+
+
+async def test_a_query_is_embedded_once_for_each_encoder(hippocampus, embedder) -> None:
+    await hippocampus.remember("c", "anna", said("a puppy"), consent=False)
+    embedder.calls.clear()
+    first = await hippocampus.recall("anna", "hound")
+    assert texts_of(await hippocampus.recall("anna", "hound")) == texts_of(first)
+    assert embedder.calls == [["hound"]]
+    embedder.switch("d" * 64)
+    await hippocampus.recall("anna", "hound")
+    assert embedder.calls == [["hound"], ["hound"]]
+
+
+async def test_one_user_never_answers_from_the_cache_of_another(hippocampus, embedder) -> None:
+    await hippocampus.recall("anna", "hound")
+    await hippocampus.recall("bob", "hound")
+    assert embedder.calls == [["hound"], ["hound"]]
+
+
+async def test_a_failing_embedder_loses_no_text(hippocampus, embedder) -> None:
+    embedder.error = BackendError("The encoder is away.")
+    with pytest.raises(BackendError):
+        await hippocampus.remember("c", "anna", said("the red bicycle"), consent=False)
+    embedder.error = None
+    assert texts_of(await hippocampus.recall("anna", "bicycle")) == ["the red bicycle"]
+    assert await hippocampus.reembed() == 1
+
+
+async def test_what_a_crash_kept_out_of_the_index_comes_back(hippocampus, sqlite_repository) -> None:
+    sqlite_repository.append_turns("c", "anna", said("the red bicycle"))
+    assert (await hippocampus.recall("anna", "bicycle")).memories == ()
+    await hippocampus.reembed()
+    assert texts_of(await hippocampus.recall("anna", "bicycle")) == ["the red bicycle"]
+
+
+async def test_a_rebuilt_index_answers_as_the_old_one_did(hippocampus, index) -> None:
+    await hippocampus.remember("c", "anna", said("a puppy", "the red bicycle", "rain"), consent=False)
+    before = await hippocampus.recall("anna", "bicycle hound")
+    assert await hippocampus.rebuild_index() == 3
+    after = await hippocampus.recall("anna", "bicycle hound")
+    assert [(m.id, pytest.approx(m.score)) for m in after.memories] == [(m.id, m.score) for m in before.memories]
+
+
+async def test_what_sql_no_longer_holds_is_not_recalled(hippocampus, sqlite_repository) -> None:
+    await hippocampus.remember("c", "anna", said("the red bicycle"), consent=False)
+    sqlite_repository.delete_conversation("anna", "c")
+    assert (await hippocampus.recall("anna", "bicycle")).memories == ()
+
+
+async def test_a_forgotten_conversation_leaves_no_byte_on_the_disk(
+    hippocampus, sqlite_path: Path, tmp_path: Path
+) -> None:
+    await hippocampus.remember("keep", "anna", said(*(f"harmless line {n}" for n in range(50))), consent=True)
+    await hippocampus.remember("drop", "anna", said("Zanzibarquux", "my code is 7731-ABRACADABRA"), consent=True)
+    await hippocampus.recall("anna", "Zanzibarquux")
+    for needle in ("Zanzibarquux", "7731-ABRACADABRA"):
+        places = {path.relative_to(tmp_path / "var").parts[0] for path in files_with(tmp_path / "var", needle)}
+        assert "index" in places
+        assert any(place.startswith(sqlite_path.name) for place in places)
+
+    await hippocampus.forget_conversation("anna", "drop")
+
+    for needle in ("Zanzibarquux", "zanzibarquux", "7731-ABRACADABRA", "drop"):
+        assert files_with(tmp_path / "var", needle) == []
+    assert len((await hippocampus.recall("anna", "harmless line", k=100)).memories) == 50
+
+
+async def test_a_forgotten_user_leaves_no_byte_on_the_disk(hippocampus, tmp_path: Path) -> None:
+    await hippocampus.remember("c1", "anna@example", said("Zanzibarquux rises"), consent=True)
+    await hippocampus.remember("c2", "bob", said(*(f"harmless line {n}" for n in range(50))), consent=True)
+    await hippocampus.recall("anna@example", "Zanzibarquux")
+    removed = await hippocampus.forget_user("anna@example")
+    assert removed == {"conversations": 1, "messages": 1, "index": 1, "cache": 2}
+    for needle in ("Zanzibarquux", "zanzibarquux", "anna@example"):
+        assert files_with(tmp_path / "var", needle) == []
+    assert (await hippocampus.forget_user("anna@example"))["messages"] == 0
+
+
+async def test_forgetting_can_be_repeated_after_it_failed_halfway(hippocampus, sqlite_repository, index) -> None:
+    kept = await hippocampus.remember("c", "anna", said("the red bicycle"), consent=False)
+    sqlite_repository.delete_conversation("anna", "c")  # and then the process died
+    with pytest.raises(ConversationNotFoundError):
+        await hippocampus.forget_conversation("anna", "c")
+    assert index.missing_texts([kept[0].id]) == {kept[0].id}
+
+
+async def test_nobody_forgets_the_conversation_of_another(hippocampus) -> None:
+    await hippocampus.remember("c", "anna", said("the red bicycle"), consent=False)
+    with pytest.raises(ConversationNotFoundError):
+        await hippocampus.forget_conversation("bob", "c")
+    assert texts_of(await hippocampus.recall("anna", "bicycle")) == ["the red bicycle"]
+
+
+async def test_what_is_forgotten_while_it_is_being_indexed_does_not_stay(hippocampus, embedder, index) -> None:
+    inside, forgotten = asyncio.Event(), asyncio.Event()
+    honest = embedder.embed
+
+    async def slow(texts: Iterable[str]):
+        inside.set()
+        await forgotten.wait()
+        return await honest(list(texts))
+
+    embedder.embed = slow
+    writing = asyncio.create_task(hippocampus.remember("c", "anna", said("the red bicycle"), consent=False))
+    await inside.wait()
+    await hippocampus.forget_user("anna")
+    forgotten.set()
+    kept: tuple[Memory, ...] = await writing
+    ids = [memory.id for memory in kept]
+    assert index.missing_texts(ids) == index.missing_vectors(None, ids) == set(ids)
+
+
+@pytest.mark.parametrize("k", [0, 101])
+async def test_an_impossible_number_of_memories_is_refused(hippocampus, k: int) -> None:
+    with pytest.raises(InputError):
+        await hippocampus.recall("anna", "cat", k)
+
+
+async def test_recall_serves_many_askers_at_once(
+    hippocampus: Hippocampus, sqlite_repository: PersistenceRepository, index: MemoryIndex
+) -> None:
+    users = [f"user{n}" for n in range(12)]
+    await asyncio.gather(
+        *(hippocampus.remember(f"c-{user}", user, said(f"{user} owns a car"), consent=False) for user in users)
+    )
+    recalls = await asyncio.gather(*(hippocampus.recall(user, "car") for user in users))
+    assert [texts_of(recall) for recall in recalls] == [[f"{user} owns a car"] for user in users]
