@@ -1,6 +1,6 @@
 """Adapters as content-addressed folders, their manifest, and the named actor that tells every replica."""
 
-from mongars.registry.card import AdapterCard, card_bytes
+from mongars.registry.card import AdapterCard
 from mongars.registry.manifest import AdapterManifest, HistoryEntry
 from mongars.registry.registry import AdapterRegistry, Publication
 from mongars.registry.store import AdapterStore
@@ -12,5 +12,4 @@ __all__ = [
     "AdapterStore",
     "HistoryEntry",
     "Publication",
-    "card_bytes",
 ]

@@ -1,52 +1,55 @@
-"""`card.json`: where an adapter comes from.
+"""`card.json`, schema 1: where an adapter comes from.
 
-Owns the shape of the card: training writes it, the store refuses a folder without a complete one. Must not know
-how an adapter is trained or stored.
+Owns the shape that the store demands; training writes it. The card is part of the adapter's digest, so it holds
+only what the weights depend on: equal runs make equal cards. Must not know how an adapter is trained or stored.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mongars.digests import canonical_json
 from mongars.errors import AdapterRefusedError
-from mongars.records import as_json
+from mongars.records import AdapterKind
 
 CARD_FILE = "card.json"
+SHA256 = r"^[0-9a-f]{64}$"
 
 
-@dataclass(frozen=True, slots=True)
-class AdapterCard:
-    """The provenance of an adapter. Every key must be there; None says that there is none of it.
+class CardDataset(BaseModel):
+    """The dataset version that an adapter was trained on."""
 
-    `dataset` is `name@version`; `recipe` holds every knob of the run and `recipe_digest` its digest; `metrics`
-    are finite numbers; `run_id` is MLflow's.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+    version: str
+    digest: str = Field(pattern=SHA256)
+
+
+class AdapterCard(BaseModel):
+    """The provenance of an adapter: base, dataset, every knob of the recipe, seed and final metrics.
+
+    `dataset` is None for an adapter that was trained elsewhere. `run_id` is MLflow's, where the trainer names one.
     """
 
-    base_model: str
-    base_digest: str
-    dataset: str | None
-    dataset_digest: str | None
-    recipe: Mapping[str, Any]
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    schema_version: Literal[1] = Field(alias="schema")
+    kind: AdapterKind
+    objective: str
+    base: str
+    base_digest: str = Field(pattern=SHA256)
+    dataset: CardDataset | None
+    recipe: dict[str, Any]
     recipe_digest: str
     seed: int
-    metrics: Mapping[str, float]
-    run_id: str | None
+    metrics: dict[str, float]
+    run_id: str | None = None
 
-
-class _File(BaseModel):
-    # Handed on to the dataclass inside: unknown keys are refused there too.
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    card: AdapterCard
-
-
-def card_bytes(card: AdapterCard) -> bytes:
-    """Return the bytes of `card.json`: canonical JSON, because they are part of the adapter's digest."""
-    return canonical_json(as_json(card))
+    @property
+    def dataset_name(self) -> str | None:
+        """The dataset as `name@version`."""
+        return f"{self.dataset.name}@{self.dataset.version}" if self.dataset else None
 
 
 def read_card(folder: Path) -> AdapterCard:
@@ -56,8 +59,8 @@ def read_card(folder: Path) -> AdapterCard:
     except FileNotFoundError:
         raise AdapterRefusedError(f"{folder} has no {CARD_FILE}.") from None
     try:
-        return _File.model_validate_json(b'{"card":' + data + b"}").card
+        return AdapterCard.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"][1:])
+        place = ".".join(str(part) for part in first["loc"])
         raise AdapterRefusedError(f"{folder / CARD_FILE}: {place or 'file'}: {first['msg']}.") from None

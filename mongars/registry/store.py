@@ -45,14 +45,14 @@ class AdapterStore:
         check_name(name, kind)
         check_files(folder)
         digest = folder_digest(folder)  # taken before the checks and again of the copy: all three see one content
-        card = validate_folder(folder, base_digest)
+        card = validate_folder(folder, base_digest, kind)
         ref = AdapterRef(
             name=name,
             digest=digest,
             kind=kind,
             state="candidate",
             base_digest=base_digest,
-            dataset=card.dataset,
+            dataset=card.dataset_name,
             created_at=now(),
             metrics={**card.metrics, **(metrics or {})},
         )

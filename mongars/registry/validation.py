@@ -15,6 +15,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, deserialize
 
 from mongars.errors import AdapterRefusedError
+from mongars.records import AdapterKind
 from mongars.registry.card import CARD_FILE, AdapterCard, read_card
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -29,14 +30,17 @@ MATRIX = 2
 BF16_EXPONENT = 0x7F80  # all exponent bits set: infinity or NaN (bfloat16 is the upper half of a float32)
 
 
-def validate_folder(folder: Path, base_digest: str) -> AdapterCard:
+def validate_folder(folder: Path, base_digest: str, kind: AdapterKind = "encoder") -> AdapterCard:
     """Check a folder against the contract and return its card.
 
     Raises AdapterRefusedError: other files than the three, a card or configuration that is incomplete, another
-    base model than `base_digest`, damaged weights, tensors that are not LoRA's, values that are not finite.
+    kind or another base model than `base_digest`, damaged weights, tensors that are not LoRA's, values that are
+    not finite.
     """
     check_files(folder)
     card = read_card(folder)
+    if card.kind != kind:
+        raise AdapterRefusedError(f"{folder} is of kind {card.kind}, not {kind}.")
     if card.base_digest != base_digest:
         raise AdapterRefusedError(
             f"{folder} was trained on the base {card.base_digest[:12]}, but {base_digest[:12]} is served.",

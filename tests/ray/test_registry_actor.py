@@ -12,7 +12,7 @@ import ray
 from safetensors.numpy import save_file
 
 from mongars.errors import AdapterRefusedError, ModelNotFoundError, SettingsError, UnavailableError
-from mongars.registry import AdapterCard, AdapterRegistry, card_bytes
+from mongars.registry import AdapterRegistry
 from mongars.registry.actor import ACTOR_NAME, BlockingRegistryClient, RegistryClient
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
@@ -47,8 +47,19 @@ def write_adapter(folder: Path, seed: int) -> Path:
     }
     save_file(tensors, folder / "adapter_model.safetensors")
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2}))
-    card = AdapterCard("nano", BASE, "dialogues@1", "d" * 64, {}, "e" * 64, seed, {}, None)
-    (folder / "card.json").write_bytes(card_bytes(card))
+    card = {
+        "schema": 1,
+        "kind": "encoder",
+        "objective": "mntp",
+        "base": "nano",
+        "base_digest": BASE,
+        "dataset": {"name": "dialogues", "version": "v1", "digest": "d" * 64},
+        "recipe": {"steps": 3},
+        "recipe_digest": "e" * 64,
+        "seed": seed,
+        "metrics": {"loss": 1.5},
+    }
+    (folder / "card.json").write_text(json.dumps(card))
     return folder
 
 

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from mongars.registry import AdapterCard, card_bytes
-
 BASE = "b" * 64
 RANK, WIDTH = 2, 4
 MODULE = "base_model.model.layers.0.self_attn.q_proj"
@@ -17,7 +15,7 @@ MODULE = "base_model.model.layers.0.self_attn.q_proj"
 MakeFolder = Callable[..., Path]
 
 
-def write_adapter(folder: Path, seed: int, **card: object) -> Path:
+def _write_adapter(folder: Path, seed: int, **card: object) -> Path:
     """Write a whole, valid adapter whose weights depend on `seed`; `card` overrides fields of its card."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(seed)
@@ -28,24 +26,30 @@ def write_adapter(folder: Path, seed: int, **card: object) -> Path:
     save_file(tensors, folder / "adapter_model.safetensors")
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": RANK}))
     fields = {
-        "base_model": "nano",
+        "schema": 1,
+        "kind": "encoder",
+        "objective": "mntp",
+        "base": "nano",
         "base_digest": BASE,
-        "dataset": "dialogues@1",
-        "dataset_digest": "d" * 64,
+        "dataset": {"name": "dialogues", "version": "v1", "digest": "d" * 64},
         "recipe": {"steps": 3},
         "recipe_digest": "e" * 64,
         "seed": seed,
         "metrics": {"loss": 1.5},
-        "run_id": "run",
         **card,
     }
-    (folder / "card.json").write_bytes(card_bytes(AdapterCard(**fields)))
+    (folder / "card.json").write_text(json.dumps(fields))
     return folder
 
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> MakeFolder:
     def make(seed: int = 0, **card: object) -> Path:
-        return write_adapter(tmp_path / f"trained-{seed}", seed, **card)
+        return _write_adapter(tmp_path / f"trained-{seed}", seed, **card)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def write_adapter() -> MakeFolder:
+    return _write_adapter

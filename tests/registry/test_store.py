@@ -34,7 +34,7 @@ def test_an_adapter_lies_under_its_name_and_digest(store: AdapterStore, make_fol
     ref = store.add(folder, "dialogues", base_digest=BASE, metrics={"gain": 0.1})
     assert ref.digest == folder_digest(folder)
     assert store.path(ref) == store.root / "dialogues" / ref.digest[:12]
-    assert (ref.state, ref.dataset, ref.metrics) == ("candidate", "dialogues@1", {"loss": 1.5, "gain": 0.1})
+    assert (ref.state, ref.dataset, ref.metrics) == ("candidate", "dialogues@v1", {"loss": 1.5, "gain": 0.1})
     assert store.card(ref).seed == 0
     store.verify(ref)
 
@@ -104,7 +104,7 @@ def test_an_adapter_of_another_base_is_refused(make_folder: MakeFolder) -> None:
         validate_folder(make_folder(base_digest="c" * 64), BASE)
 
 
-@pytest.mark.parametrize("change", [{"seed": None}, {"extra": 1}])
+@pytest.mark.parametrize("change", [{"seed": None}, {"extra": 1}, {"kind": "chat"}])
 def test_an_incomplete_or_unknown_card_is_refused(make_folder: MakeFolder, change: dict[str, object]) -> None:
     folder = make_folder()
     card = json.loads((folder / "card.json").read_bytes()) | change
@@ -180,17 +180,13 @@ def test_bfloat16_weights_are_checked_too(make_folder: MakeFolder, bits: int, ac
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_damaged_weights_raise_nothing_but_a_refusal(
-    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory, write_adapter: MakeFolder
 ) -> None:
     whole = bfloat16_file(0x3F80)
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
     spoilt = bytearray(whole)
     spoilt[data.draw(st.integers(0, len(whole) - 9))] ^= data.draw(st.integers(1, 255))
-    folder = tmp_path_factory.mktemp("damaged")
-    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2}')
-    card = dict.fromkeys(["base_model", "recipe_digest"], "x") | {"base_digest": BASE, "recipe": {}, "metrics": {}}
-    card |= {"seed": 0, "dataset": None, "dataset_digest": None, "run_id": None}
-    (folder / "card.json").write_text(json.dumps(card))
+    folder = write_adapter(tmp_path_factory.mktemp("damaged") / "adapter", 0)
     (folder / WEIGHTS).write_bytes(cut)
     with pytest.raises(AdapterRefusedError):
         validate_folder(folder, BASE)
