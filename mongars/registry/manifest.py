@@ -94,7 +94,8 @@ def publish(manifest: AdapterManifest, ref: AdapterRef, at: datetime) -> Adapter
         return manifest
     if known is not None and known.state == "rejected":
         raise _forbidden(known, "published")
-    return _activate(manifest, known or ref, "publish", at)
+    served = ref if known is None else replace(known, metrics={**known.metrics, **ref.metrics})
+    return _activate(manifest, served, "publish", at)
 
 
 def canary(manifest: AdapterManifest, digest: str, at: datetime) -> AdapterManifest:

@@ -1,0 +1,243 @@
+"""The self-training cycle: harvest, curate, train, evaluate, gate, publish, roll out.
+
+Owns the order of the stages and what each outcome means. Must not know how any stage is done: all are handed in,
+and `wiring.py` hands in the real ones. Each stage is idempotent, so a cycle that was interrupted is run again, and
+a cycle on unchanged data reuses dataset and adapter and changes no generation.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from mongars.curation.recipe import CurationReport
+from mongars.digests import folder_digest
+from mongars.errors import DatasetRefusedError, StaleGenerationError
+from mongars.evolution.gate import Gate, Verdict
+from mongars.evolution.harvest import ConsentedConversations, Harvest, harvest
+from mongars.evolution.rollout import Rollout
+from mongars.records import AdapterKind, AdapterRef, DatasetRef, RegistryStatus
+from mongars.registry import AdapterManifest, Publication
+
+if TYPE_CHECKING:  # their modules import torch and ray
+    from mongars.training.evaluation import Evaluation
+    from mongars.training.trainer import TrainedAdapter
+
+Stage = Literal["harvest", "curate", "train", "evaluate", "gate", "publish", "rollout"]
+Outcome = Literal["promoted", "refused", "unchanged"]
+OnStage = Callable[[Stage], None]
+KIND: AdapterKind = "encoder"
+ROLLOUT_TIMEOUT_S = 120.0
+"""Twelve heartbeats of a replica; loading an adapter takes seconds."""
+
+
+class Registry(Protocol):
+    """The part of BlockingRegistryClient that a cycle needs."""
+
+    def snapshot(self) -> AdapterManifest:
+        """Return the manifest."""
+        ...
+
+    def publish(
+        self, folder: Path, name: str, *, base_digest: str, metrics: Mapping[str, float] | None = None
+    ) -> Publication:
+        """Serve an adapter."""
+        ...
+
+    def register(
+        self, folder: Path, name: str, *, base_digest: str, metrics: Mapping[str, float] | None = None
+    ) -> Publication:
+        """Keep an adapter as a candidate."""
+        ...
+
+    def reject(self, digest: str, *, metrics: Mapping[str, float] | None = None) -> Publication:
+        """Mark a candidate as refused."""
+        ...
+
+    def status(self) -> RegistryStatus:
+        """Return the replicas that were heard of lately."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Collaborators:
+    """Who does the work of each stage.
+
+    `curate` makes a dataset version of a staging file. `evaluate` measures an adapter folder, or the untrained
+    bidirectional base for None, on the held-out rows of a version. `adapter_folder` finds a registered adapter.
+    """
+
+    repository: ConsentedConversations
+    curate: Callable[[Path], CurationReport]
+    train: Callable[[DatasetRef], "TrainedAdapter"]
+    evaluate: Callable[[Path | None, DatasetRef], "Evaluation"]
+    gate: Gate
+    registry: Registry
+    adapter_folder: Callable[[AdapterRef], Path]
+    rollout: Rollout
+
+
+@dataclass(frozen=True, slots=True)
+class CycleReport:
+    """What a cycle came to.
+
+    `outcome`: `promoted` (a new generation is served by all of `replicas`), `refused` (the gate's decision, now or
+    in an earlier cycle) or `unchanged` (this very adapter was published before). `verdict` and the losses, in nats
+    per target on held-out conversations, are None when nothing was measured in this cycle.
+    """
+
+    outcome: Outcome
+    generation: int
+    conversations: int
+    dataset: DatasetRef
+    dataset_reused: bool
+    digest: str
+    adapter_reused: bool
+    run_id: str | None
+    verdict: Verdict | None = None
+    champion_loss: float | None = None
+    candidate_loss: float | None = None
+    replicas: tuple[str, ...] = ()
+    training: Mapping[str, float] = field(default_factory=dict)
+
+
+class SelfTrainingEngine:
+    """Runs cycles for one adapter name over one base model. Blocking: a coroutine puts it on a thread."""
+
+    def __init__(
+        self,
+        parts: Collaborators,
+        *,
+        staging: Path,
+        name: str,
+        base_digest: str,
+        rollout_timeout_s: float = ROLLOUT_TIMEOUT_S,
+    ) -> None:
+        self._parts = parts
+        self._staging = staging
+        self._name = name
+        self._base_digest = base_digest
+        self._rollout_timeout_s = rollout_timeout_s
+
+    def run_cycle(self, on_stage: OnStage | None = None) -> CycleReport:
+        """Run every stage that the data calls for; `on_stage` hears of each as it begins.
+
+        Raises DatasetRefusedError when nothing may be trained on; StaleGenerationError when another adapter was
+        published meanwhile; UnavailableError when a replica does not acknowledge; and what the stages raise.
+        """
+        begin: OnStage = on_stage or (lambda _stage: None)
+        begin("harvest")
+        harvested = harvest(self._parts.repository, self._staging)
+        begin("curate")
+        curated = self._curate(harvested)
+        begin("train")
+        trained = self._parts.train(curated.dataset)
+        report = _Facts(harvested, curated, trained, folder_digest(trained.folder))
+
+        manifest = self._parts.registry.snapshot()
+        known = manifest.find(report.digest)
+        if known is not None and known.state == "rejected":
+            return report.cycle("refused", manifest.generation)
+        if known is not None and known.state in ("active", "retired", "revoked"):
+            replicas = self._roll_out(manifest.generation, begin)  # an interrupted rollout is finished here
+            return report.cycle("unchanged", manifest.generation, replicas=replicas)
+        return self._judge(report, manifest.served(KIND), begin)
+
+    def _curate(self, harvested: Harvest) -> CurationReport:
+        try:
+            if not harvested.conversations:
+                raise DatasetRefusedError(
+                    "No conversation may be trained on.",
+                    remedy="Add some whose user consents, with: mongars ingest FILE.jsonl",
+                )
+            curated = self._parts.curate(harvested.path)
+        finally:
+            harvested.path.unlink()  # personal text as it was said is kept in the repository alone
+        dataset = curated.dataset
+        if dataset.state != "ready":
+            raise DatasetRefusedError(
+                f"{dataset.name}@{dataset.version} is {dataset.state}.",
+                remedy="Its README.md tells what was found in it.",
+            )
+        return curated
+
+    def _judge(self, report: "_Facts", champion: AdapterRef | None, begin: OnStage) -> CycleReport:
+        begin("evaluate")
+        dataset = report.curated.dataset
+        folder = self._parts.adapter_folder(champion) if champion else None
+        before = self._parts.evaluate(folder, dataset)
+        after = self._parts.evaluate(report.trained.folder, dataset)
+        begin("gate")
+        verdict = self._parts.gate.judge(before, after)
+        begin("publish")
+        generation = self._settle(report, verdict, champion, after.loss)
+        replicas = self._roll_out(generation, begin) if verdict.promote else ()
+        return report.cycle(
+            "promoted" if verdict.promote else "refused",
+            generation,
+            verdict=verdict,
+            champion_loss=before.loss,
+            candidate_loss=after.loss,
+            replicas=replicas,
+        )
+
+    def _settle(self, report: "_Facts", verdict: Verdict, champion: AdapterRef | None, loss: float) -> int:
+        """Publish or reject the candidate with the numbers that decided it; return the generation."""
+        registry, folder = self._parts.registry, report.trained.folder
+        metrics = {
+            "held_out_loss": loss,
+            "gate_effect": verdict.effect,
+            "gate_low": verdict.low,
+            "gate_high": verdict.high,
+        }
+        if not verdict.promote:
+            registry.register(folder, self._name, base_digest=self._base_digest)
+            return registry.reject(report.digest, metrics=metrics).generation
+        served = registry.snapshot().served(KIND)
+        if (served and served.digest) != (champion and champion.digest):
+            raise StaleGenerationError(
+                "Another adapter was published while this one was judged.", remedy="Run the cycle again."
+            )
+        return registry.publish(folder, self._name, base_digest=self._base_digest, metrics=metrics).generation
+
+    def _roll_out(self, generation: int, begin: OnStage) -> tuple[str, ...]:
+        begin("rollout")
+        replicas = tuple(one.replica for one in self._parts.registry.status().replicas)
+        self._parts.rollout.to_all(generation, replicas, self._rollout_timeout_s)
+        return replicas
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What is known of a cycle once its candidate is trained."""
+
+    harvested: Harvest
+    curated: CurationReport
+    trained: "TrainedAdapter"
+    digest: str
+
+    def cycle(
+        self,
+        outcome: Outcome,
+        generation: int,
+        *,
+        verdict: Verdict | None = None,
+        champion_loss: float | None = None,
+        candidate_loss: float | None = None,
+        replicas: tuple[str, ...] = (),
+    ) -> CycleReport:
+        return CycleReport(
+            outcome=outcome,
+            generation=generation,
+            conversations=self.harvested.conversations,
+            dataset=self.curated.dataset,
+            dataset_reused=self.curated.reused,
+            digest=self.digest,
+            adapter_reused=self.trained.reused,
+            run_id=self.trained.run_id,
+            verdict=verdict,
+            champion_loss=champion_loss,
+            candidate_loss=candidate_loss,
+            replicas=replicas,
+            training=self.trained.metrics,
+        )
