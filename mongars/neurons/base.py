@@ -74,6 +74,12 @@ def base_folder(path_or_id: str | Path) -> Path:
     return path
 
 
+def base_name(path_or_id: str | Path) -> str:
+    """Return what to call a base model in a card: its hub id, or its folder's name without the way to it."""
+    path = Path(path_or_id)
+    return path.resolve().name if path.is_dir() else str(path_or_id)
+
+
 def base_model_digest(path: Path) -> str:
     """Return the digest of a base model's folder: configuration, weights and tokenizer. Raises OSError."""
     names = {found.name for pattern in DIGESTED for found in path.glob(pattern)}

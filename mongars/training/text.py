@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow.parquet as pq
 
 Split = Literal["train", "test"]
@@ -22,12 +23,38 @@ class Row:
     messages: Sequence[dict[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class TokenRow:
-    """One conversation as token ids, special tokens included."""
+@dataclass(frozen=True)
+class TokenTable:
+    """Conversations as token ids, in one array that processes of a machine can share.
 
-    id: str
-    ids: list[int]
+    Row i is `ids[i]` with the tokens [offsets[i], offsets[i + 1]); int32 [tokens], int64 [rows + 1].
+    """
+
+    ids: tuple[str, ...]
+    tokens: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[str, Sequence[int]]]) -> "TokenTable":
+        """Return the table of (id, token ids) rows, in the order of their ids."""
+        ordered = sorted(rows, key=lambda row: row[0])
+        tokens = [np.asarray(ids, dtype=np.int32) for _, ids in ordered]
+        offsets = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
+        joined = np.concatenate(tokens) if tokens else np.zeros(0, dtype=np.int32)
+        return cls(tuple(row_id for row_id, _ in ordered), joined, offsets)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        lengths: list[int] = np.diff(self.offsets).tolist()
+        return lengths
+
+    def row(self, index: int) -> np.ndarray:
+        """Return the token ids of a row."""
+        return self.tokens[self.offsets[index] : self.offsets[index + 1]]
 
 
 def read_rows(parts: Iterable[Path], split: Split) -> Iterator[Row]:

@@ -1,0 +1,107 @@
+"""The adapter that a run makes: LoRA on the inner model, its folder and its card.
+
+Owns the layout of the folder. Everything in it is a function of (recipe, dataset, base), so that equal runs have
+equal digests: times, paths and run ids stay outside. Must not know how the weights were trained.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mongars.digests import canonical_json_digest
+from mongars.errors import TrainingError
+from mongars.files import new_folder
+from mongars.neurons.base import Base
+from mongars.neurons.bidirectional import ADAPTER_WEIGHTS, bidirectional_encoder
+from mongars.records import DatasetRef
+from mongars.training.config import MNTPConfig
+from mongars.training.objectives import MNTPModel
+
+ADAPTER_FILES = (ADAPTER_WEIGHTS, "adapter_config.json", "card.json")
+
+
+def adapter_key(config: MNTPConfig, dataset: DatasetRef, base_digest: str) -> str:
+    """Return the name of a run's folder: 16 hex digits over all that its result depends on."""
+    parts = [config.recipe_digest(), dataset.name, dataset.version, dataset.digest, base_digest]
+    return canonical_json_digest(parts)[:16]
+
+
+def is_complete(folder: Path) -> bool:
+    """Say whether a run has finished its folder, which appears whole or not at all."""
+    return all((folder / name).is_file() for name in ADAPTER_FILES)
+
+
+def mntp_model(base: Base, config: MNTPConfig, base_name: str) -> MNTPModel:
+    """Return the base as a bidirectional encoder with fresh LoRA weights, the only ones that are trained.
+
+    Draws from torch's global generator. Raises TrainingError when the base lacks a target module.
+    """
+    encoder = bidirectional_encoder(base)
+    modules = {name.rsplit(".", 1)[-1] for name, _ in encoder.named_modules()}
+    missing = [name for name in config.target_modules if name not in modules]
+    if missing:
+        raise TrainingError(
+            f"{base_name} has no modules named {', '.join(missing)}.",
+            remedy="Set target_modules to names of its linear layers.",
+        )
+    lora = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=list(config.target_modules),
+        task_type="FEATURE_EXTRACTION",
+    )
+    adapted = get_peft_model(encoder, lora)
+    adapted.peft_config["default"].base_model_name_or_path = base_name
+    head: nn.Module = base.model.get_output_embeddings()  # type: ignore[operator] # of PreTrainedModel
+    return MNTPModel(adapted, head.requires_grad_(False))
+
+
+def adapter_card(
+    config: MNTPConfig, dataset: DatasetRef, base: Base, base_name: str, metrics: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return the card: what the adapter was made from, how, and with what result."""
+    return {
+        "schema": 1,
+        "kind": "encoder",
+        "objective": "mntp",
+        "base": base_name,
+        "base_digest": base.digest,
+        "dataset": {"name": dataset.name, "version": dataset.version, "digest": dataset.digest},
+        "recipe": config.model_dump(mode="json"),
+        "recipe_digest": config.recipe_digest(),
+        "seed": config.seed,
+        "metrics": dict(metrics),
+    }
+
+
+def write_adapter(
+    target: Path, adapted: PeftModel, trained: Mapping[str, Tensor], card: Mapping[str, Any]
+) -> None:
+    """Write the folder `target` at once, in the layout that plain peft loads on plain AutoModel.
+
+    `trained` are the LoRA weights by the names of `adapted`'s parameters.
+    """
+    state = get_peft_model_state_dict(adapted, state_dict=dict(trained))
+    with new_folder(target) as folder:
+        save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, folder / ADAPTER_WEIGHTS)
+        adapted.peft_config["default"].save_pretrained(str(folder))
+        _sort_lists(folder / "adapter_config.json")
+        _write_json(folder / "card.json", card)
+
+
+def _sort_lists(path: Path) -> None:
+    """Order what peft keeps in sets, which come out in another order in every process."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["inference_mode"] = True  # what PeftModel.save_pretrained writes
+    config["target_modules"] = sorted(config["target_modules"])
+    _write_json(path, config)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,77 @@
+"""The MNTP objective: predict a masked token from the state before it (LLM2Vec, arXiv 2404.05961, section 2.2).
+
+    loss = - sum over targets i of log softmax(W h[i-1])[x_i]  /  count of targets of the whole batch
+
+Owns the loss and its batch. Must not know how gradients are averaged: the count is handed in, because a mean per
+worker is biased when workers hold different counts of targets.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mongars.training.masking import MaskedRow
+
+
+@dataclass(frozen=True)
+class MaskedBatch:
+    """Masked rows, padded at the right.
+
+    `input_ids`, `attention_mask`: [rows, tokens]; `rows`, `positions`, `labels`, `hidden`: [targets], the row and
+    the place of each target, its true token, and whether the mask token is shown there.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    rows: Tensor
+    positions: Tensor
+    labels: Tensor
+    hidden: Tensor
+
+    def to(self, device: torch.device) -> "MaskedBatch":
+        """Return the batch on a device."""
+        return MaskedBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
+
+def collate(masked: Sequence[MaskedRow]) -> MaskedBatch:
+    """Pad masked rows into a batch. Every row must have a token."""
+    input_ids = torch.zeros(len(masked), max(row.ids.size for row in masked), dtype=torch.long)
+    attention_mask = torch.zeros_like(input_ids)
+    for index, row in enumerate(masked):
+        input_ids[index, : row.ids.size] = torch.from_numpy(row.ids)
+        attention_mask[index, : row.ids.size] = 1
+    counts = torch.tensor([row.positions.size for row in masked])
+    return MaskedBatch(
+        input_ids,
+        attention_mask,
+        rows=torch.repeat_interleave(torch.arange(len(masked)), counts),
+        positions=torch.cat([torch.from_numpy(row.positions) for row in masked]),
+        labels=torch.cat([torch.from_numpy(row.labels) for row in masked]),
+        hidden=torch.cat([torch.from_numpy(row.hidden) for row in masked]),
+    )
+
+
+class MNTPModel(nn.Module):
+    """A bidirectional encoder with the base's language-model head, which sees the targets' states only.
+
+    The head on the targets alone gives the same loss and gradient as on every token, in half the time on a
+    small model (measured).
+    """
+
+    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    def forward(self, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
+        """Return each target's loss in nats, float [targets], and whether it was predicted, bool [targets]."""
+        outputs: Any = self.encoder(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+        )
+        states = outputs.last_hidden_state[batch.rows, batch.positions - 1]
+        logits = self.head(states).float()
+        losses = nn.functional.cross_entropy(logits, batch.labels, reduction="none")
+        return losses, logits.argmax(dim=-1) == batch.labels

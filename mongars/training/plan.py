@@ -1,0 +1,40 @@
+"""Which rows a step trains on, for any number of workers.
+
+Owns the order of the data. The stream is one seeded permutation of all rows per epoch, one epoch after the
+other; step g takes its places [g*B, (g+1)*B), and worker r of n every n-th of them by length. So the step alone is
+the cursor, and the rows of a step do not depend on the number of workers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A row, by its index, in one epoch."""
+
+    row: int
+    epoch: int
+
+
+def global_batch(step: int, *, rows: int, batch_rows: int, seed: int) -> list[Place]:
+    """Return the places of a step (from 0). A batch that ends an epoch goes on with the next one."""
+    places = range(step * batch_rows, (step + 1) * batch_rows)
+    return [Place(int(_order(rows, seed, at // rows)[at % rows]), at // rows) for at in places]
+
+
+def micro_batches(
+    places: Sequence[Place], lengths: Sequence[int], *, rank: int, world: int, micro_rows: int
+) -> list[list[Place]]:
+    """Return one worker's share of a step, cut into forward passes of rows of like length (less padding)."""
+    by_length = sorted(places, key=lambda place: (lengths[place.row], place.epoch, place.row))
+    own = by_length[rank::world]
+    return [own[start : start + micro_rows] for start in range(0, len(own), micro_rows)]
+
+
+@lru_cache(maxsize=2)  # a step spans two epochs at most, unless an epoch is shorter than a batch
+def _order(rows: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(rows)

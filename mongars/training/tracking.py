@@ -1,0 +1,92 @@
+"""A training run in MLflow.
+
+Owns the names of parameters, metrics and tags. Must not see message text: it gets counts, losses and digests.
+MLflow is imported late, in the process that tracks: its import takes 2 s.
+"""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from mongars.errors import UnavailableError
+from mongars.training.loop import StepReport
+
+EXPERIMENT = "mongars-mntp"
+
+
+class RunTracker:
+    """One run in a tracking store, a SQLite URL or a server's."""
+
+    def __init__(self, uri: str, *, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        """Start the run. Raises UnavailableError when the store cannot be used."""
+        # No usage statistics; read by mlflow when it is imported.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        for noisy in ("alembic", "mlflow.store.db.utils"):  # a line for each migration of a new SQLite file
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        from mlflow import MlflowClient
+        from mlflow.entities import Param, RunTag
+        from mlflow.exceptions import MlflowException
+
+        try:
+            _make_parent(uri)
+            self._client: Any = MlflowClient(tracking_uri=uri)
+            run = self._client.create_run(_experiment(self._client, uri), run_name=name)
+            self.run_id: str = run.info.run_id
+            self._client.log_batch(
+                self.run_id,
+                params=[Param(key, str(value)) for key, value in params.items()],
+                tags=[RunTag(key, value) for key, value in tags.items()],
+            )
+        except (MlflowException, OSError) as error:
+            raise UnavailableError(
+                f"The MLflow tracking store cannot be used ({type(error).__name__}).",
+                remedy="Check MONGARS_MLFLOW_TRACKING_URI.",
+            ) from error
+
+    def step(self, report: StepReport) -> None:
+        """Log a step's metrics."""
+        from mlflow.entities import Metric
+        from mlflow.utils.time import get_current_time_millis
+
+        values = {
+            "loss": report.loss,
+            "masked_accuracy": report.accuracy,
+            "tokens_per_second": report.tokens_per_second,
+            "padding_share": report.padding_share,
+        }
+        at = get_current_time_millis()
+        metrics = [Metric(key, value, at, report.step) for key, value in values.items() if value is not None]
+        self._client.log_batch(self.run_id, metrics=metrics)
+
+    def finish(self, adapter: Path) -> None:
+        """Keep the adapter's folder as an artifact, and end the run as finished."""
+        self._client.log_artifacts(self.run_id, str(adapter), artifact_path="adapter")
+        self._client.set_terminated(self.run_id, status="FINISHED")
+
+    def fail(self) -> None:
+        """End the run as failed."""
+        self._client.set_terminated(self.run_id, status="FAILED")
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    """Return the file of a SQLite URL (sqlite:///relative, sqlite:////absolute), else None."""
+    parsed = urlparse(uri)
+    return Path(parsed.path[1:]) if parsed.scheme.startswith("sqlite") else None
+
+
+def _make_parent(uri: str) -> None:
+    file = _sqlite_file(uri)
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _experiment(client: Any, uri: str) -> str:
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found:
+        return str(found.experiment_id)
+    file = _sqlite_file(uri)  # artifacts go beside it, not into the working directory; a server has its own place
+    artifacts = (file.parent / "mlflow-artifacts").resolve().as_uri() if file else None
+    return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))

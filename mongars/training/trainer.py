@@ -1,0 +1,270 @@
+"""MNTPTrainer: a dataset version to an adapter, on Ray Data and Ray Train with DeepSpeed.
+
+Owns the one place of this room that knows Ray: tokenising, starting workers, progress, errors. Must not know
+the catalog: the version's Parquet parts are handed in, and where the adapter is published.
+"""
+
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+import ray.train
+from ray.train import RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.queue import Queue
+
+from mongars.digests import canonical_json
+from mongars.errors import DatasetRefusedError, MongarsError, SettingsError, TrainingError, UnavailableError
+from mongars.files import write_atomically
+from mongars.neurons.base import base_folder, base_model_digest, base_name
+from mongars.records import DatasetRef
+from mongars.training.adapter import adapter_key, is_complete
+from mongars.training.config import MNTPConfig
+from mongars.training.text import COLUMNS, TokenTable, token_ids
+from mongars.training.tracking import RunTracker
+from mongars.training.worker import TrainingJob, run_worker
+
+TrainProgress = Callable[[int, int, float, float], None]  # step (from 1), steps, loss, tokens per second
+# Each lets a Parquet file run code when Ray Data reads it (CVE-2026-41486, CVE-2026-57516).
+UNSAFE_VARIABLES = (
+    "RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA",
+    "RAY_DATA_AUTOLOAD_PICKLE_OBJECT_SCALAR",
+    "RAY_DATA_WEBDATASET_ALLOW_UNSAFE_DESERIALIZATION",
+)
+
+
+@dataclass(frozen=True)
+class TrainedAdapter:
+    """A finished run. `reused` says that the same recipe, dataset and base had been trained before."""
+
+    folder: Path
+    metrics: Mapping[str, float]
+    run_id: str | None
+    reused: bool
+
+
+class MNTPTrainer:
+    """Trains one adapter. Ray must be running in this process; its workers must see the same file system.
+
+    `on_progress` is called for each step, on a thread of the trainer's.
+    """
+
+    def __init__(
+        self,
+        config: MNTPConfig,
+        parts: Sequence[Path],
+        dataset: DatasetRef,
+        base_path: str | Path,
+        output_dir: Path,
+        tracking_uri: str,
+        on_progress: TrainProgress | None = None,
+        *,
+        use_gpu: bool = False,
+        cpus_per_worker: float = 1,
+    ) -> None:
+        self._config = config
+        self._parts = parts
+        self._dataset = dataset
+        self._base_path = base_path
+        self._output_dir = output_dir.resolve()
+        self._tracking_uri = tracking_uri
+        self._on_progress = on_progress or (lambda *_: None)
+        self._use_gpu = use_gpu
+        self._cpus_per_worker = cpus_per_worker
+
+    def train(self) -> TrainedAdapter:
+        """Train, or return the adapter that an equal run left in `output_dir/<key>/`.
+
+        Raises DatasetRefusedError for a version that is not `ready` or is empty, ModelNotFoundError for the base,
+        TrainingError for a run that cannot go on, UnavailableError without Ray or the tracking store.
+        """
+        _refuse_unsafe_parquet()
+        _check(self._dataset)
+        base = base_folder(self._base_path).resolve()
+        digest = base_model_digest(base)
+        folder = self._output_dir / adapter_key(self._config, self._dataset, digest)
+        if is_complete(folder):
+            return _result(folder, reused=True)
+        if not ray.is_initialized():
+            raise UnavailableError("Ray is not running in this process.", remedy="Call ray.init() first.")
+        job = TrainingJob(self._config, self._dataset, base, base_name(self._base_path), digest, folder)
+        rows = tokenise(self._parts, base, self._config)
+        if not len(rows):
+            raise DatasetRefusedError(
+                f"{self._dataset.name}@{self._dataset.version} has no training text.", remedy="Curate more text."
+            )
+        tracker = self._start_tracking(job, rows)
+        try:
+            # Beside the adapter's folder, for its digest must not hold it, and before: a finished folder has its run.
+            write_atomically(_sidecar(folder), canonical_json({"run_id": tracker.run_id}))
+            with self._following(tracker) as queue:
+                self._fit(job, rows, queue)
+            tracker.finish(folder)
+        except BaseException:
+            tracker.fail()
+            raise
+        return _result(folder, reused=False)
+
+    def _start_tracking(self, job: TrainingJob, rows: TokenTable) -> RunTracker:
+        dataset = self._dataset
+        params = self._config.model_dump(mode="json") | {"rows": len(rows), "tokens": int(rows.tokens.size)}
+        tags = {
+            "dataset": f"{dataset.name}@{dataset.version}",
+            "dataset_digest": dataset.digest,
+            "base": job.base_name,
+            "base_digest": job.base_digest,
+            "recipe_digest": self._config.recipe_digest(),
+        }
+        return RunTracker(self._tracking_uri, name=job.folder.name, params=params, tags=tags)
+
+    @contextmanager
+    def _following(self, tracker: RunTracker) -> Iterator[Queue]:
+        """Yield a queue for the reports of rank 0, which go to MLflow and `on_progress` as they come.
+
+        Not by ray.train.report: that is a barrier which waits for the controller's next poll (2 s).
+        """
+        queue = Queue(actor_options={"num_cpus": 0})
+        failures: list[BaseException] = []
+
+        def follow() -> None:
+            while (report := queue.get()) is not None:
+                if failures:
+                    continue  # keep the queue empty until the workers end
+                try:
+                    tracker.step(report)
+                    self._on_progress(report.step, report.steps, report.loss, report.tokens_per_second)
+                except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
+                    failures.append(error)
+
+        follower = threading.Thread(target=follow, name="training-progress", daemon=True)
+        follower.start()
+        try:
+            yield queue
+        finally:
+            queue.put(None)
+            follower.join()
+            queue.shutdown()
+        if failures:
+            raise failures[0]
+
+    def _fit(self, job: TrainingJob, rows: TokenTable, queue: Queue) -> None:
+        self._output_dir.mkdir(parents=True, exist_ok=True)
+        # Ray Train keeps its own state there; a run that ended needs none of it.
+        with tempfile.TemporaryDirectory(dir=self._output_dir, prefix=".ray-train-") as storage:
+            trainer = TorchTrainer(
+                _worker,
+                train_loop_config={"job": job, "rows": ray.put(rows), "queue": queue},
+                torch_config=TorchConfig(backend="nccl" if self._use_gpu else "gloo"),
+                scaling_config=ScalingConfig(
+                    num_workers=self._config.workers,
+                    use_gpu=self._use_gpu,
+                    resources_per_worker={"CPU": self._cpus_per_worker},
+                ),
+                run_config=RunConfig(name=job.folder.name, storage_path=storage),
+            )
+            try:
+                trainer.fit()
+            except TrainingFailedError as error:
+                raise _typed(error) from error
+        if not is_complete(job.folder):
+            raise TrainingError(
+                f"The workers finished, but {job.folder} is not there.",
+                remedy="Put output_dir on storage that all nodes share.",
+            )
+
+
+def tokenise(parts: Sequence[Path], base: Path, config: MNTPConfig) -> TokenTable:
+    """Return the `train` split as token ids, by Ray Data. Rows with nothing to predict are left out."""
+    if not parts:
+        return TokenTable.of([])
+    dataset = ray.data.read_parquet([str(part.resolve()) for part in parts], columns=list(COLUMNS))
+    dataset.context.enable_progress_bars = False
+    tokens = dataset.map_batches(
+        _tokenise_batch,
+        fn_kwargs={"base": str(base), "max_tokens": config.max_tokens},
+        batch_format="pyarrow",
+    )
+    blocks = ray.get(tokens.to_arrow_refs())
+    return TokenTable.of(
+        (row["id"], row["tokens"]) for block in blocks if block.num_rows for row in block.to_pylist()
+    )
+
+
+def _tokenise_batch(batch: pa.Table, *, base: str, max_tokens: int) -> pa.Table:
+    tokenizer = _tokenizer(base)
+    rows = [
+        {"id": row["id"], "tokens": token_ids(tokenizer, row["messages"], max_tokens)}
+        for row in batch.to_pylist()
+        if row["split"] == "train"
+    ]
+    schema = pa.schema({"id": pa.string(), "tokens": pa.list_(pa.int32())})
+    return pa.Table.from_pylist([row for row in rows if len(row["tokens"]) > 1], schema=schema)
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(base: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(base, local_files_only=True)
+
+
+def _worker(loop_config: dict[str, Any]) -> None:
+    """Run in each worker process of Ray Train, which has set up the process group."""
+    from ray.train.torch import get_device
+
+    run_worker(
+        loop_config["job"],
+        ray.get(loop_config["rows"]),
+        rank=ray.train.get_context().get_world_rank(),
+        device=get_device(),
+        report=loop_config["queue"].put,
+    )
+
+
+def _typed(error: TrainingFailedError) -> MongarsError:
+    """Return the worker's own typed error, or a TrainingError that names what happened without a traceback."""
+    failures = [
+        getattr(failure, "_base_exc", failure) for failure in getattr(error, "worker_failures", {}).values()
+    ]
+    typed = [failure for failure in failures if isinstance(failure, MongarsError)]
+    if typed:
+        return typed[0]
+    found = "; ".join(sorted({f"{type(failure).__name__}: {failure}" for failure in failures})) or str(error)
+    return TrainingError(
+        f"A training worker failed: {found}", remedy="The worker's log is in Ray's session folder."
+    )
+
+
+def _check(dataset: DatasetRef) -> None:
+    label = f"{dataset.name}@{dataset.version}"
+    if dataset.state != "ready":
+        raise DatasetRefusedError(f"{label} is {dataset.state}.", remedy="Train on a version that is ready.")
+    if dataset.rows == 0:
+        raise DatasetRefusedError(f"{label} has no rows.", remedy="Curate more text.")
+
+
+def _refuse_unsafe_parquet() -> None:
+    found = [name for name in UNSAFE_VARIABLES if os.environ.get(name)]
+    if found:
+        raise SettingsError(f"{found[0]} lets a Parquet file run code.", remedy="Unset it.")
+
+
+def _sidecar(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.run.json")
+
+
+def _result(folder: Path, *, reused: bool) -> TrainedAdapter:
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    sidecar = _sidecar(folder)
+    run_id = json.loads(sidecar.read_text(encoding="utf-8"))["run_id"] if sidecar.exists() else None
+    return TrainedAdapter(folder, card["metrics"], run_id, reused)
