@@ -1,0 +1,229 @@
+"""The cycle's outcomes, over a real registry in a folder; training and measuring are small stand-ins."""
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from mongars.curation.recipe import CurationReport
+from mongars.errors import DatasetRefusedError, StaleGenerationError, UnavailableError
+from mongars.evolution.gate import Gate
+from mongars.evolution.rollout import Rollout
+from mongars.evolution.self_training import Collaborators, SelfTrainingEngine, Stage
+from mongars.records import Conversation, DatasetRef, RegistryStatus, ReplicaStatus, Turn, now
+from mongars.registry import AdapterRegistry
+
+BASE = "b" * 64
+ALL: list[Stage] = ["harvest", "curate", "train", "evaluate", "gate", "publish", "rollout"]
+
+
+class Registry(AdapterRegistry):
+    """The real registry with one replica that follows at once, or never."""
+
+    follows = True
+
+    def status(self) -> RegistryStatus:
+        generation = self.snapshot().generation if self.follows else 0
+        return RegistryStatus(generation, {}, (ReplicaStatus("r1", generation, {}, now()),), 0)
+
+    def wait_acknowledged(self, generation: int, replicas: Collection[str], timeout_s: float) -> RegistryStatus:
+        return self.status()
+
+
+@dataclass(frozen=True)
+class Trained:
+    folder: Path
+    metrics: dict[str, float]
+    run_id: str | None
+    reused: bool
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    loss: float
+    accuracy: float
+    per_conversation: dict[str, tuple[float, int]]
+
+
+def write_adapter(folder: Path, seed: int) -> None:
+    folder.mkdir()
+    random = np.random.default_rng(seed)
+    module = "base_model.model.layers.0.self_attn.q_proj"
+    tensors = {
+        f"{module}.lora_A.weight": random.normal(size=(2, 4)).astype(np.float32),
+        f"{module}.lora_B.weight": random.normal(size=(4, 2)).astype(np.float32),
+    }
+    save_file(tensors, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2}')
+    card = {
+        "schema": 1,
+        "kind": "encoder",
+        "objective": "mntp",
+        "base": "nano",
+        "base_digest": BASE,
+        "dataset": {"name": "conversations", "version": "v1", "digest": "d" * 64},
+        "recipe": {},
+        "recipe_digest": "e" * 64,
+        "seed": seed,
+        "metrics": {},
+    }
+    (folder / "card.json").write_text(json.dumps(card))
+
+
+class World:
+    """What surrounds an engine: conversations, a trainer that numbers its adapters, losses by folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.registry = Registry(root / "encoders")
+        self.conversations = ["c1"]
+        self.state = "ready"
+        self.version = 1
+        self.base_loss = 3.0
+        self.losses: dict[bytes, float] = {}
+        self.next_loss = 2.5
+        self.stages: list[Stage] = []
+        self.seen_by_curation: list[str] = []
+        self.on_evaluate = lambda: None
+
+    def consented(self) -> Iterator[Conversation]:
+        for name in self.conversations:
+            yield Conversation(name, "ann", (Turn("user", "hello"),), consent=True)
+
+    def curate(self, path: Path) -> CurationReport:
+        self.seen_by_curation = [json.loads(line)["id"] for line in path.read_text().splitlines()]
+        dataset = DatasetRef("conversations", f"v{self.version}", f"{self.version:064x}", self.state, 1)
+        return CurationReport(dataset, 1, 1, {}, {}, (), reused=False)
+
+    def train(self, dataset: DatasetRef) -> Trained:
+        folder = self.root / f"run-{dataset.version}"
+        reused = folder.exists()
+        if not reused:
+            write_adapter(folder, self.version)
+            self.losses[self._weights(folder)] = self.next_loss
+        return Trained(folder, {"loss_last": 1.0}, "run", reused)
+
+    def evaluate(self, folder: Path | None, dataset: DatasetRef) -> Evaluation:
+        self.on_evaluate()
+        loss = self.base_loss if folder is None else self.losses[self._weights(folder)]
+        return Evaluation(loss, 0.5, {f"c{index}": (loss * 10, 10) for index in range(20)})
+
+    def run(self):
+        parts = Collaborators(
+            repository=self,
+            curate=self.curate,
+            train=self.train,
+            evaluate=self.evaluate,
+            gate=Gate(),
+            registry=self.registry,
+            adapter_folder=self.registry.store.path,
+            rollout=Rollout(self.registry),
+        )
+        self.stages = []
+        engine = SelfTrainingEngine(parts, staging=self.root / "staging", name="conversations", base_digest=BASE)
+        return engine.run_cycle(self.stages.append)
+
+    @staticmethod
+    def _weights(folder: Path) -> bytes:
+        return (folder / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_the_first_cycle_judges_against_the_untrained_base_and_publishes(world: World) -> None:
+    report = world.run()
+    assert (report.outcome, report.generation, report.replicas) == ("promoted", 1, ("r1",))
+    assert (report.champion_loss, report.candidate_loss) == (3.0, 2.5)
+    assert world.stages == ALL
+    served = world.registry.current()
+    assert served.digest == report.digest
+    assert served.metrics["gate_effect"] == pytest.approx(-0.5)
+
+
+def test_a_second_cycle_on_the_same_data_changes_no_generation(world: World) -> None:
+    first, second = world.run(), world.run()
+    assert (second.outcome, second.generation, second.digest) == ("unchanged", 1, first.digest)
+    assert (second.adapter_reused, second.verdict) == (True, None)
+    assert "evaluate" not in world.stages
+
+
+def test_a_better_candidate_replaces_the_champion_it_was_judged_against(world: World) -> None:
+    world.run()
+    world.version, world.next_loss = 2, 2.0
+    report = world.run()
+    assert (report.outcome, report.champion_loss, report.generation) == ("promoted", 2.5, 2)
+
+
+def test_a_refused_candidate_is_kept_as_rejected_with_its_numbers(world: World) -> None:
+    world.run()
+    served = world.registry.current()
+    world.version, world.next_loss = 2, 2.6
+    report = world.run()
+    assert report.outcome == "refused"
+    rejected = world.registry.snapshot().find(report.digest)
+    assert rejected.state == "rejected"
+    assert rejected.metrics["gate_effect"] == pytest.approx(0.1)
+    assert world.registry.current() == served
+    again = world.run()
+    assert (again.outcome, again.generation, again.verdict) == ("refused", report.generation, None)
+
+
+def test_a_candidate_left_by_a_crash_is_judged(world: World) -> None:
+    trained = world.train(DatasetRef("conversations", "v1", "0" * 64, "ready", 1))
+    world.registry.register(trained.folder, "conversations", base_digest=BASE)
+    report = world.run()
+    assert (report.outcome, report.generation) == ("promoted", 2)
+    assert world.registry.current().metrics["held_out_loss"] == 2.5
+
+
+def test_what_a_person_rolled_back_is_not_published_again(world: World) -> None:
+    world.run()
+    world.version, world.next_loss = 2, 2.0
+    world.run()
+    world.registry.rollback()
+    assert world.run().outcome == "unchanged"
+    assert world.registry.snapshot().generation == 3
+
+
+def test_an_adapter_published_meanwhile_stops_the_cycle(world: World, tmp_path: Path) -> None:
+    def publish_another() -> None:
+        if not (tmp_path / "other").exists():
+            write_adapter(tmp_path / "other", 99)
+            world.registry.publish(tmp_path / "other", "other", base_digest=BASE)
+
+    world.on_evaluate = publish_another
+    with pytest.raises(StaleGenerationError):
+        world.run()
+
+
+def test_a_replica_that_does_not_follow_is_named_and_a_later_cycle_finishes_the_rollout(world: World) -> None:
+    world.registry.follows = False
+    with pytest.raises(UnavailableError, match="r1"):
+        world.run()
+    assert world.registry.snapshot().generation == 1
+    world.registry.follows = True
+    assert world.run().replicas == ("r1",)
+
+
+@pytest.mark.parametrize("case", ["nothing consented", "quarantined"])
+def test_without_a_dataset_that_may_be_trained_on_nothing_is_trained(world: World, case: str) -> None:
+    if case == "quarantined":
+        world.state = "quarantined"
+    else:
+        world.conversations = []
+    with pytest.raises(DatasetRefusedError):
+        world.run()
+    assert "train" not in world.stages
+
+
+def test_the_staging_file_is_gone_after_curation(world: World) -> None:
+    world.run()
+    assert world.seen_by_curation == ["c1"]
+    assert list((world.root / "staging").iterdir()) == []
