@@ -128,6 +128,25 @@ def variable_name(field: str) -> str:
     return str(alias) if alias else f"{PREFIX}{field.upper()}"
 
 
+# Each makes Ray Data unpickle what a Parquet or WebDataset file carries: whoever writes the file runs code here
+# (CVE-2026-41486, CVE-2026-57516; for PyExtensionType see CVE-2023-47248 of Arrow).
+UNSAFE_RAY_DATA = (
+    "RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA",
+    "RAY_DATA_AUTOLOAD_PICKLE_OBJECT_SCALAR",
+    "RAY_DATA_AUTOLOAD_PYEXTENSIONTYPE",
+    "RAY_DATA_WEBDATASET_ALLOW_UNSAFE_DESERIALIZATION",
+)
+
+
+def refuse_unsafe_ray_data() -> None:
+    """Raise SettingsError when a variable that makes Ray Data run code from data files is switched on."""
+    for name in UNSAFE_RAY_DATA:
+        if os.environ.get(name, "").lower() not in ("", "0", "false"):
+            raise SettingsError(
+                f"{name} is set: Ray Data would run code that a data file carries.", remedy=f"Run: unset {name}"
+            )
+
+
 def load_settings() -> Settings:
     """Read the environment.
 

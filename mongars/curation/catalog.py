@@ -1,0 +1,230 @@
+"""The dataset catalog: immutable versions in folders, published whole or not at all.
+
+Owns `<root>/<name>/<version>/{part-*.parquet, manifest.json, README.md}`, the numbering of versions and their
+states. Must not know how rows are made.
+
+A version is filled in a hidden folder beside it and becomes visible by one rename, so that a reader, or a machine
+that lost power, sees no version or a whole one. State `draft` is therefore a hidden folder; every visible version
+is `ready`, `quarantined` or `erased`.
+"""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from mongars.curation.draft import Draft
+from mongars.curation.manifest import SCHEMA, Manifest, Provenance
+from mongars.curation.rows import ROW_SCHEMA, content_digest, row_digests
+from mongars.errors import DatasetNotFoundError, DatasetRefusedError, InputError
+from mongars.files import new_folder, sync_folder
+from mongars.records import DatasetRef, now
+
+MANIFEST, CARD = "manifest.json", "README.md"
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_VERSION = re.compile(r"v([1-9]\d*)")
+_DRAFT = ".draft-"
+_VERIFY_ROWS = 4_096
+
+
+class DatasetCatalog:
+    """Versions `v1`, `v2`, ... of named datasets under one folder; safe for several processes on one machine."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def list(self) -> tuple[DatasetRef, ...]:
+        """Return every version, by name and then from old to new."""
+        names = sorted(path.name for path in self.root.iterdir() if path.is_dir()) if self.root.is_dir() else []
+        return tuple(
+            self._manifest(name, version).ref()
+            for name in names
+            if _NAME.fullmatch(name)
+            for version in self._versions(name)
+        )
+
+    def get(self, name: str, version: str = "latest") -> DatasetRef:
+        """Return one version; `latest` is the one with the highest number, whatever its state.
+
+        Raises DatasetNotFoundError; DatasetRefusedError when its manifest is damaged.
+        """
+        versions = self._versions(name) if _NAME.fullmatch(name) else ()
+        if version == "latest" and versions:
+            version = versions[-1]
+        if version not in versions:
+            known = ", ".join(versions) or "none"
+            raise DatasetNotFoundError(
+                f"No dataset {name} {version} under {self.root} (versions of it: {known}).",
+                remedy="Make one with: mongars curate --input FILE --name NAME",
+                param="dataset",
+            )
+        return self._manifest(name, version).ref()
+
+    def manifest(self, ref: DatasetRef) -> Manifest:
+        """Return the manifest of a version. Raises as `get` does."""
+        self.get(ref.name, ref.version)
+        return self._manifest(ref.name, ref.version)
+
+    def parts(self, ref: DatasetRef) -> tuple[Path, ...]:
+        """Return the Parquet files of a version, in order of their rows."""
+        return tuple(self._folder(ref.name, ref.version) / part for part in self.manifest(ref).parts)
+
+    def verify(self, ref: DatasetRef) -> None:
+        """Read every row again. Raises DatasetRefusedError when they do not match the manifest and `ref`."""
+        manifest = self.manifest(ref)
+        digests: list[bytes] = []
+        for part in self.parts(ref):
+            try:
+                # memory_map stays off: a file that another process truncates must be an error, not a crash.
+                with pq.ParquetFile(part) as file:
+                    if not file.schema_arrow.equals(ROW_SCHEMA):
+                        raise _damaged(ref, f"{part.name} has other columns")
+                    for batch in file.iter_batches(batch_size=_VERIFY_ROWS):
+                        digests += row_digests(pa.Table.from_batches([batch]))
+            except (OSError, pa.ArrowException) as error:
+                raise _damaged(ref, f"{part.name} cannot be read") from error
+        if len(digests) != manifest.rows:
+            raise _damaged(ref, f"it has {len(digests)} rows and its manifest says {manifest.rows}")
+        if not content_digest(digests) == manifest.digest == ref.digest:
+            raise _damaged(ref, "its rows do not match its digest")
+
+    def require_ready(self, ref: DatasetRef) -> Manifest:
+        """Return the manifest of a version that may be trained on.
+
+        Raises DatasetRefusedError when it is not `ready`, has no rows, or is another one than `ref` names.
+        """
+        manifest = self.manifest(ref)
+        if manifest.state != "ready":
+            why = (
+                "the second look found personal data in it; see its README.md" if manifest.leaks else "by decision"
+            )
+            raise DatasetRefusedError(
+                f"Dataset {ref.name} {ref.version} is {manifest.state} ({why}).",
+                remedy="Mend or remove what was found in the sources and curate again.",
+            )
+        if manifest.rows == 0:
+            raise DatasetRefusedError(
+                f"Dataset {ref.name} {ref.version} has no rows.",
+                remedy="See in its README.md why every conversation was dropped, and add sources.",
+            )
+        if manifest.digest != ref.digest:
+            raise _damaged(ref, "its digest is not the one that was asked for")
+        return manifest
+
+    @contextmanager
+    def open_draft(self, name: str) -> Iterator[Draft]:
+        """Yield an empty draft; whatever of it is not published is removed at the end.
+
+        A draft that a killed process left behind is removed here. Raises InputError for an impossible name.
+        """
+        if not _NAME.fullmatch(name):
+            raise InputError(
+                f"{name!r} cannot name a dataset.",
+                remedy="Use up to 64 lower-case letters, digits, - and _, such as chats.",
+                param="name",
+            )
+        folder = self.root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._lock(name):
+            _sweep(folder)
+            home = Path(tempfile.mkdtemp(dir=folder, prefix=_DRAFT))
+            # Held while this process lives: the operating system lets go of it however the process ends.
+            alive = FileLock(home.with_suffix(".lock"))
+            alive.acquire()
+        try:
+            with Draft(name, home) as draft:
+                yield draft
+        finally:
+            shutil.rmtree(home, ignore_errors=True)
+            home.with_suffix(".lock").unlink(missing_ok=True)
+            alive.release()
+
+    def publish(self, draft: Draft, provenance: Provenance) -> tuple[DatasetRef, bool]:
+        """Make a draft the next version; return it and whether an equal one (rows and recipe) was there already.
+
+        Rows in which the second look found something make the version `quarantined`, else it is `ready`.
+        """
+        draft.close()
+        with self._lock(draft.name):
+            digest = draft.digest()
+            versions = self._versions(draft.name)
+            for version in versions:
+                manifest = self._manifest(draft.name, version)
+                same = (manifest.digest, manifest.recipe_hash) == (digest, provenance.recipe_hash)
+                if same and manifest.state != "erased":
+                    return manifest.ref(), True
+            number = 1 + max((int(version[1:]) for version in versions), default=0)
+            manifest = _describe(draft, f"v{number}", digest, provenance)
+            with new_folder(self._folder(draft.name, manifest.version)) as folder:
+                for part in draft.parts:
+                    part.rename(folder / part.name)
+                (folder / CARD).write_text(manifest.card(), encoding="utf-8")
+                (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+            sync_folder(self.root)
+        return manifest.ref(), False
+
+    def _lock(self, name: str) -> FileLock:
+        return FileLock(self.root / name / ".lock")
+
+    def _folder(self, name: str, version: str) -> Path:
+        return self.root / name / version
+
+    def _versions(self, name: str) -> tuple[str, ...]:
+        folder = self.root / name
+        found = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+        return tuple(sorted(filter(_VERSION.fullmatch, found), key=lambda version: int(version[1:])))
+
+    def _manifest(self, name: str, version: str) -> Manifest:
+        try:
+            text = (self._folder(name, version) / MANIFEST).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DatasetRefusedError(
+                f"The manifest of {name} {version} cannot be read.",
+                remedy="Remove the folder and curate the sources again, or restore it from a backup.",
+            ) from error
+        return Manifest.from_json(text, f"{name} {version}")
+
+
+def _describe(draft: Draft, version: str, digest: str, provenance: Provenance) -> Manifest:
+    facts = {
+        "schema": SCHEMA,
+        "name": draft.name,
+        "version": version,
+        "state": "quarantined" if provenance.leaks else "ready",
+        "created_at": now(),
+        "rows": draft.rows,
+        "bytes": sum(part.stat().st_size for part in draft.parts),
+        "digest": digest,
+        "parts": [part.name for part in draft.parts],
+        "splits": dict(sorted(draft.splits.items())),
+        "subjects": sorted(draft.subjects),
+    }
+    return Manifest.model_validate(facts | provenance.as_facts())
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left: called with the name's lock held, so no publication is under way."""
+    for path in folder.glob(".v*.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(f"{_DRAFT}*"):
+        if not path.is_dir():
+            continue
+        try:
+            with FileLock(path.with_suffix(".lock"), timeout=0):
+                shutil.rmtree(path, ignore_errors=True)
+                path.with_suffix(".lock").unlink(missing_ok=True)
+        except Timeout:
+            continue
+
+
+def _damaged(ref: DatasetRef, found: str) -> DatasetRefusedError:
+    return DatasetRefusedError(
+        f"Dataset {ref.name} {ref.version} is damaged: {found}.",
+        remedy="Curate the sources again, or restore the version from a backup.",
+    )

@@ -1,0 +1,175 @@
+"""One conversation at a time, from a raw line to a row: consent, quality, language, redaction.
+
+Owns the work that a Ray Data task does, as a plain class over Arrow tables. Must not import Ray, nor anything
+heavy: every worker process loads this module. Each line gets an outcome, so that nothing is lost silently.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from mongars.curation.dedup import band_hashes, content_hash, normalise, shingle_hashes
+from mongars.curation.language import UNDETERMINED, detect_language
+from mongars.curation.leaks import leaks
+from mongars.curation.pii import find_pii, redact
+from mongars.curation.pseudonyms import Pseudonyms, subject_id
+from mongars.curation.quality import DropReason, judge
+from mongars.curation.recipe import CurationRecipe
+from mongars.curation.rows import MESSAGES_TYPE
+from mongars.curation.sources import BadLine, check_readable, numbered_lines, parse_line
+from mongars.digests import canonical_json_digest
+from mongars.records import Conversation, Turn
+
+# What became of a line, beside a DropReason.
+KEPT, BAD = "kept", "bad"
+# A row's key: which file and which line. A file has at most 2^40 lines.
+LINE_BITS = 40
+# Rows per Arrow table: a few hundred kilobytes of chat.
+BATCH_ROWS = 256
+
+CLEAN_SCHEMA = pa.schema(
+    [
+        ("key", pa.int64()),
+        ("outcome", pa.string()),
+        ("detail", pa.string()),
+        ("id", pa.string()),
+        ("subject", pa.string()),
+        ("source", pa.string()),
+        ("language", pa.string()),
+        ("messages", MESSAGES_TYPE),
+        ("turns", pa.int32()),
+        ("digest", pa.binary(32)),
+        ("content", pa.binary(16)),
+        ("bands", pa.list_(pa.uint64())),
+        ("pii", pa.list_(pa.string())),
+        ("turns_dropped", pa.list_(pa.string())),
+        ("leaks", pa.list_(pa.string())),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One task's part of a file: every `stripes`-th group of its lines. `file` is its place among the sources."""
+
+    path: str
+    file: int
+    stripe: int
+    stripes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Cleaned:
+    """What became of one line; the fields are columns of CLEAN_SCHEMA."""
+
+    key: int
+    outcome: str
+    detail: str = ""
+    id: str = ""
+    subject: str = ""
+    source: str = ""
+    language: str = ""
+    messages: list[dict[str, str]] = field(default_factory=list)
+    turns: int = 0
+    digest: bytes = bytes(32)
+    content: bytes = bytes(16)
+    bands: list[int] = field(default_factory=list)
+    pii: list[str] = field(default_factory=list)
+    turns_dropped: list[str] = field(default_factory=list)
+    leaks: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaner:
+    """Cleans shares of files. `known` are values known of a user, by user; `now` decides what is past retention.
+
+    `secret` keys pseudonyms and subject ids; it reaches the workers and never a row.
+    """
+
+    recipe: CurationRecipe
+    now: datetime
+    secret: bytes = field(repr=False)
+    known: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
+
+    def clean_shares(self, table: pa.Table) -> Iterator[pa.Table]:
+        """Yield tables of CLEAN_SCHEMA for a table of shares: one row for each line that is not blank."""
+        for row in table.to_pylist():
+            yield from self.clean_share(Share(**row))
+
+    def clean_share(self, share: Share) -> Iterator[pa.Table]:
+        """Yield the tables of one share; at least one, so that the columns are always there."""
+        path, rows = Path(share.path), list[_Cleaned]()
+        check_readable(path)  # again: this may be another machine than the one that checked before
+        for number, line in numbered_lines(path, stripe=share.stripe, stripes=share.stripes):
+            item = parse_line(path, number, line)
+            if item is None:
+                continue
+            key = share.file << LINE_BITS | number
+            rows.append(_Cleaned(key, BAD, item.reason) if isinstance(item, BadLine) else self.clean(key, item))
+            if len(rows) == BATCH_ROWS:
+                yield _table(rows)
+                rows = []
+        yield _table(rows)
+
+    def clean(self, key: int, conversation: Conversation) -> _Cleaned:
+        """Return what becomes of a conversation, its personal data replaced."""
+        reason = self._refused(conversation)
+        if reason:
+            return _Cleaned(key, reason)
+        judgement = judge(conversation.turns)
+        turns_dropped = [str(reason) for reason, count in judgement.spoiled.items() for _ in range(count)]
+        if judgement.reason:
+            return _Cleaned(key, judgement.reason, turns_dropped=turns_dropped)
+        language = detect_language([turn.content for turn in judgement.turns], self.recipe.languages)
+        if language not in (*self.recipe.languages, UNDETERMINED):
+            return _Cleaned(key, DropReason.OTHER_LANGUAGE, turns_dropped=turns_dropped)
+        subject = subject_id(self.secret, conversation.user)
+        turns, pii = self._redacted(judgement.turns, subject, self.known.get(conversation.user, ()))
+        text = normalise([turn.content for turn in turns])
+        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+        whole = [conversation.id, subject, conversation.source, language, messages]
+        return _Cleaned(
+            key=key,
+            outcome=KEPT,
+            id=conversation.id,
+            subject=subject,
+            source=conversation.source,
+            language=language,
+            messages=messages,
+            turns=len(turns),
+            digest=bytes.fromhex(canonical_json_digest(whole)),
+            content=content_hash(text),
+            bands=band_hashes([shingle_hashes(text)])[0].tolist(),
+            pii=pii,
+            turns_dropped=turns_dropped,
+            leaks=sorted({leak for turn in turns for leak in leaks(turn.content)}),
+        )
+
+    def _refused(self, conversation: Conversation) -> DropReason | None:
+        """Consent and age come before anything else looks at the text. An undated conversation has no age."""
+        if not conversation.consent:
+            return DropReason.NO_CONSENT
+        days, created = self.recipe.retention_days, conversation.created_at
+        if days is not None and created is not None and created < self.now - timedelta(days=days):
+            return DropReason.PAST_RETENTION
+        return None
+
+    def _redacted(
+        self, turns: Sequence[Turn], subject: str, known: Sequence[str]
+    ) -> tuple[tuple[Turn, ...], list[str]]:
+        pseudonyms, found, clean = Pseudonyms(self.secret, subject), list[str](), list[Turn]()
+        for turn in turns:
+            spans = find_pii(turn.content, known)
+            found += [str(span.type) for span in spans]
+            clean.append(dataclasses.replace(turn, content=redact(turn.content, spans, pseudonyms)))
+        return tuple(clean), found
+
+
+def _table(rows: Sequence[_Cleaned]) -> pa.Table:
+    columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in CLEAN_SCHEMA.names}
+    return pa.table(columns, schema=CLEAN_SCHEMA)

@@ -1,0 +1,53 @@
+"""Which language a conversation is in, by a vote of its turns.
+
+Owns the detector and the vote. Must not know what happens to a conversation in another language.
+The detector (lingua) is told the configured languages and a few large European ones: told the configured ones
+alone, it would call German text English, and no conversation would ever be in another language.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+
+from lingua import IsoCode639_1, LanguageDetector, LanguageDetectorBuilder
+
+from mongars.errors import SettingsError
+
+UNDETERMINED = "und"  # ISO 639-2
+OTHER = "mis"  # ISO 639-2: none of the languages that the detector was told, such as another script
+CONTRAST = ("de", "en", "es", "fr", "it", "nl", "pt")
+# Below this many letters, "OK, Paris" is a guess.
+MIN_LETTERS = 20
+# A dozen turns decide; the rest of a long conversation would only cost time.
+MAX_VOTES = 12
+
+
+def detect_language(texts: Sequence[str], languages: Sequence[str]) -> str:
+    """Return the ISO 639-1 code that most letters of the turns voted for.
+
+    `UNDETERMINED` when no turn is long enough to tell, `OTHER` when they are in none of the detector's languages.
+    Raises SettingsError for a configured code that the detector does not know.
+    """
+    detector = _detector(tuple(sorted({*languages, *CONTRAST})))
+    votes: Counter[str] = Counter()
+    voters = ((text, letters) for text in texts if (letters := sum(map(str.isalpha, text))) >= MIN_LETTERS)
+    for (text, letters), _ in zip(voters, range(MAX_VOTES), strict=False):
+        found = detector.detect_language_of(text)
+        votes[found.iso_code_639_1.name.lower() if found else OTHER] += letters
+    # Equal votes: the first by name, so that the answer does not depend on the order.
+    return min(votes, key=lambda code: (-votes[code], code)) if votes else UNDETERMINED
+
+
+def check_languages(languages: Sequence[str]) -> None:
+    """Raise SettingsError for a code that the detector does not know."""
+    for code in languages:
+        if not hasattr(IsoCode639_1, code.upper()) or not code.islower():
+            raise SettingsError(f"Unknown language {code!r}.", remedy="Use ISO 639-1 codes, such as en or fr.")
+
+
+@lru_cache(maxsize=4)
+def _detector(codes: tuple[str, ...]) -> LanguageDetector:
+    """Build a detector, about a second and 200 MB; once per process."""
+    check_languages(codes)
+    wanted = [getattr(IsoCode639_1, code.upper()) for code in codes]
+    return LanguageDetectorBuilder.from_iso_codes_639_1(*wanted).build()

@@ -1,0 +1,119 @@
+"""What a dataset version says of itself: `manifest.json` and the dataset card.
+
+Owns their form. Must not know the folders around them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mongars.errors import DatasetRefusedError
+from mongars.records import DatasetRef, DatasetState
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """How the rows of a version came about: the recipe, the sources and what was left out."""
+
+    recipe: Mapping[str, Any]
+    recipe_hash: str
+    parents: tuple[str, ...] = ()
+    rows_read: int = 0
+    bad_lines: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    turns_dropped: Mapping[str, int] = field(default_factory=dict)
+    pii: Mapping[str, int] = field(default_factory=dict)
+    leaks: Mapping[str, int] = field(default_factory=dict)
+
+    def as_facts(self) -> dict[str, Any]:
+        """Return the fields as JSON values, counts in order of their names."""
+        facts = {name: getattr(self, name) for name in self.__slots__}
+        return {
+            name: dict(sorted(value.items())) if isinstance(value, Mapping) else value
+            for name, value in facts.items()
+        } | {"parents": list(self.parents)}
+
+
+class Manifest(BaseModel):
+    """Strict: an unknown key, a missing one or a value of another type is damage, not a newer habit."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: str
+    version: str
+    state: DatasetState
+    created_at: datetime
+    rows: int = Field(ge=0)
+    bytes: int = Field(ge=0, description="Of the Parquet parts.")
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="Of the rows, whatever their order.")
+    recipe: dict[str, Any]
+    recipe_hash: str
+    parents: list[str] = Field(description="Digests of the source files or versions.")
+    parts: list[str]
+    rows_read: int
+    bad_lines: int
+    dropped: dict[str, int]
+    turns_dropped: dict[str, int]
+    pii: dict[str, int]
+    leaks: dict[str, int]
+    splits: dict[str, int]
+    subjects: list[str] = Field(description="HMAC ids of the people whose words are in it.")
+
+    def to_json(self) -> str:
+        """Return the manifest as JSON."""
+        return self.model_dump_json(by_alias=True, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> "Manifest":
+        """Read a manifest. Raises DatasetRefusedError, naming `where`, when it is damaged."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "the file"
+            raise DatasetRefusedError(
+                f"The manifest of {where} is damaged: {place}: {first['msg']}.",
+                remedy="Curate the sources again, or restore the version from a backup.",
+            ) from None
+
+    def ref(self) -> DatasetRef:
+        """Return the record that travels between rooms."""
+        return DatasetRef(self.name, self.version, self.digest, self.state, self.rows)
+
+    def card(self) -> str:
+        """Return the dataset card in Markdown."""
+        return "\n".join(
+            [
+                f"# {self.name} {self.version}",
+                "",
+                f"{self.rows} conversations of {len(self.subjects)} people, state `{self.state}`, made on "
+                f"{self.created_at:%Y-%m-%d}.",
+                "",
+                f"- content digest: `{self.digest}`",
+                f"- recipe: `{self.recipe_hash}`",
+                f"- read: {self.rows_read} lines, of which {self.bad_lines} could not be read",
+                "",
+                *_counts("Splits", "by subject and near-duplicate cluster", self.splits),
+                *_counts("Conversations dropped", "by reason", self.dropped),
+                *_counts("Turns dropped", "by reason", self.turns_dropped),
+                *_counts("Personal data replaced", "by type, in the rows kept", self.pii),
+                *_counts("Found by the second look", "rows, by type; any one quarantines the version", self.leaks),
+                "## Limits",
+                "",
+                "Person names, postal addresses and dates of birth are replaced only where they were known values",
+                "of the user. Tags such as `<EMAIL_3f2a>` are the same for the same value of one person, and are",
+                "keyed with a secret that is not part of this dataset.",
+                "",
+            ]
+        )
+
+
+def _counts(title: str, note: str, counts: dict[str, int]) -> list[str]:
+    rows = [f"| {name} | {count} |" for name, count in sorted(counts.items())] or ["| none | 0 |"]
+    return [f"## {title}", "", f"| {note} | count |", "|---|---|", *rows, ""]

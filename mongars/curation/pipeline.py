@@ -1,0 +1,206 @@
+"""The curation as a Ray Data pipeline: files in, a published dataset version out.
+
+Owns the distribution of the work and the accounts: every line read is a row kept, a row dropped for a reason, or a
+bad line. Must not know how a conversation is cleaned or a duplicate found. No other module here imports Ray.
+
+Text flows through Ray Data; per conversation the driver holds ids, hashes and MinHash bands, and no text.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+
+from mongars.curation.catalog import DatasetCatalog
+from mongars.curation.cleaning import BAD, CLEAN_SCHEMA, KEPT, LINE_BITS, Cleaner, Share
+from mongars.curation.dedup import Hashes, Indices, normalise, shingle_hashes
+from mongars.curation.draft import Draft
+from mongars.curation.manifest import Provenance
+from mongars.curation.recipe import CurationRecipe, CurationReport, OnProgress
+from mongars.curation.rows import ROW_SCHEMA
+from mongars.curation.selection import Selection, select
+from mongars.curation.sources import BadLine, check_readable
+from mongars.digests import file_digest
+from mongars.errors import InputError, UnavailableError
+from mongars.records import now as current_time
+from mongars.settings import refuse_unsafe_ray_data
+
+# A task of its own pays from about so many bytes of (compressed) chat: some 200 conversations.
+MIN_SHARE_BYTES = 64 * 1024
+_BATCH_ROWS = 1_024
+_INDEX = [name for name in CLEAN_SCHEMA.names if name != "messages"]
+
+
+def curate(
+    sources: Sequence[Path],
+    recipe: CurationRecipe,
+    catalog: DatasetCatalog,
+    *,
+    secret: bytes,
+    name: str,
+    on_progress: OnProgress | None = None,
+    known: Mapping[str, Sequence[str]] | None = None,
+    now: datetime | None = None,
+) -> CurationReport:
+    """Curate conversation files into a version of dataset `name`; Ray must be running in this process.
+
+    The same lines, recipe and secret give the same digest, whatever the order of files and blocks, and then the
+    version that is there already is returned. `known` are names, e-mails and phones known of a user, by user;
+    `now` is what retention counts from. A version without rows, or with a leak, is published but refused by
+    `require_ready`. Raises InputError for a source that cannot be read, SettingsError for an unsafe environment,
+    UnavailableError without Ray.
+    """
+    refuse_unsafe_ray_data()
+    if not ray.is_initialized():
+        raise UnavailableError("Ray is not running in this process.", remedy="Call ray.init() before curate().")
+    if not sources:
+        raise InputError("No source to curate.", remedy="Name at least one .jsonl or .jsonl.gz file.")
+    paths = [path.resolve() for path in sources]
+    for path in paths:
+        check_readable(path)
+    progress = on_progress or (lambda _stage, _done, _total: None)
+    cleaner = Cleaner(recipe, now or current_time(), secret, known or {})
+    with catalog.open_draft(name) as draft, _quiet_ray_data():
+        cleaned, index = _clean(paths, cleaner, progress)
+        progress("deduplicate", 0, index.num_rows)
+        selection = select(index, recipe, lambda keys: _shingles(cleaned, keys))
+        progress("deduplicate", index.num_rows, index.num_rows)
+        _write(draft, cleaned, selection, progress)
+        provenance = _account(index, selection, recipe, sorted(map(file_digest, paths)))
+        dataset, reused = catalog.publish(draft, provenance)
+    return CurationReport(
+        dataset=dataset,
+        rows_read=provenance.rows_read,
+        rows_kept=draft.rows,
+        dropped=provenance.dropped,
+        pii=provenance.pii,
+        bad_lines=_bad_lines(index, sources),
+        reused=reused,
+        turns_dropped=provenance.turns_dropped,
+        leaks=provenance.leaks,
+        splits=dict(sorted(draft.splits.items())),
+    )
+
+
+def _clean(paths: Sequence[Path], cleaner: Cleaner, progress: OnProgress) -> tuple[Any, pa.Table]:
+    """Return the cleaned rows, held by Ray, and everything of them but the text, held here."""
+    shares = _shares(paths, tasks=int(ray.cluster_resources().get("CPU", 1)))
+    progress("clean", 0, None)
+    cleaned = (
+        ray.data.from_items([asdict(share) for share in shares], override_num_blocks=len(shares))
+        .map_batches(cleaner.clean_shares, batch_format="pyarrow", batch_size=1)
+        .materialize()
+    )
+    batches = [
+        batch.select(_INDEX).cast(pa.schema([CLEAN_SCHEMA.field(column) for column in _INDEX]))
+        for batch in cleaned.select_columns(_INDEX).iter_batches(batch_size=None, batch_format="pyarrow")
+    ]
+    index = pa.concat_tables(batches) if batches else CLEAN_SCHEMA.empty_table().select(_INDEX)
+    progress("clean", index.num_rows, index.num_rows)
+    return cleaned, index
+
+
+def _shares(paths: Sequence[Path], *, tasks: int) -> list[Share]:
+    """Cut each file into as many shares as its size is worth, at most one for each task that can run."""
+    shares = []
+    for file, path in enumerate(paths):
+        stripes = max(1, min(tasks, path.stat().st_size // MIN_SHARE_BYTES))
+        shares += [Share(str(path), file, stripe, stripes) for stripe in range(stripes)]
+    return shares
+
+
+def _shingles(cleaned: Any, keys: Sequence[int]) -> dict[int, Hashes]:
+    """Return the shingles of the rows that are compared in full."""
+    wanted = np.unique(np.array(keys, dtype=np.int64))
+    candidates = cleaned.select_columns(["key", "messages"]).map_batches(
+        _only, batch_format="pyarrow", fn_kwargs={"keys": wanted}
+    )
+    return {
+        row["key"]: shingle_hashes(normalise([message["content"] for message in row["messages"]]))
+        for batch in candidates.iter_batches(batch_size=_BATCH_ROWS, batch_format="pyarrow")
+        for row in batch.to_pylist()
+    }
+
+
+def _write(draft: Draft, cleaned: Any, selection: Selection, progress: OnProgress) -> None:
+    """Write the selected rows in order of their ids."""
+    total = len(selection.keys)
+    progress("write", 0, total)
+    if not total:
+        return
+    rows = cleaned.map_batches(
+        _with_split, batch_format="pyarrow", fn_kwargs={"keys": selection.keys, "splits": selection.splits}
+    ).sort("id")
+    for batch in rows.iter_batches(batch_size=_BATCH_ROWS, batch_format="pyarrow"):
+        draft.append(batch.select(ROW_SCHEMA.names).cast(ROW_SCHEMA))
+        progress("write", draft.rows, total)
+
+
+def _only(batch: pa.Table, keys: Indices) -> pa.Table:
+    return batch.filter(pa.array(np.isin(batch["key"].to_numpy(), keys)))
+
+
+def _with_split(batch: pa.Table, keys: Indices, splits: np.ndarray[Any, Any]) -> pa.Table:
+    kept = _only(batch, keys)
+    split = splits[np.searchsorted(keys, kept["key"].to_numpy())]
+    return kept.append_column("split", pa.array(split.tolist(), pa.string())).select(ROW_SCHEMA.names)
+
+
+def _account(index: pa.Table, selection: Selection, recipe: CurationRecipe, parents: list[str]) -> Provenance:
+    outcomes = Counter(index["outcome"].to_pylist())
+    bad = outcomes.pop(BAD, 0)
+    outcomes.pop(KEPT, None)
+    kept = _only(index, selection.keys)
+    return Provenance(
+        recipe=recipe.as_json(),
+        recipe_hash=recipe.digest(),
+        parents=tuple(parents),
+        rows_read=index.num_rows,
+        bad_lines=bad,
+        dropped=_sorted(outcomes + Counter(selection.dropped)),
+        turns_dropped=_count(index, "turns_dropped"),
+        pii=_count(kept, "pii"),
+        leaks=_count(kept, "leaks"),
+    )
+
+
+def _count(table: pa.Table, column: str) -> dict[str, int]:
+    return _sorted(Counter(value for values in table[column].to_pylist() for value in values))
+
+
+def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
+    return {str(name): count for name, count in sorted(counts.items())}
+
+
+def _bad_lines(index: pa.Table, sources: Sequence[Path]) -> tuple[BadLine, ...]:
+    rows = zip(*(index[name].to_pylist() for name in ("key", "outcome", "detail")), strict=True)
+    found = sorted((key, detail) for key, outcome, detail in rows if outcome == BAD)
+    mask = (1 << LINE_BITS) - 1
+    return tuple(BadLine(str(sources[key >> LINE_BITS]), key & mask, detail) for key, detail in found)
+
+
+@contextmanager
+def _quiet_ray_data() -> Iterator[None]:
+    """Switch off Ray Data's own progress bars and notices for the datasets made inside; ours are reported."""
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    consoles = [handler for handler in logging.getLogger("ray.data").handlers if handler.get_name() == "console"]
+    levels = [handler.level for handler in consoles]
+    for handler in consoles:
+        handler.setLevel(logging.ERROR)  # its own file in the session folder still gets everything
+    try:
+        with ray.data.DataContext.current(context):
+            yield
+    finally:
+        for handler, level in zip(consoles, levels, strict=True):
+            handler.setLevel(level)

@@ -1,0 +1,75 @@
+"""What a curation is asked to do and what it reports: plain values, without Ray.
+
+Owns the recipe, its hash and the report. Must not know how a step is done.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from mongars.curation.language import check_languages
+from mongars.curation.sources import BadLine
+from mongars.digests import canonical_json_digest
+from mongars.errors import SettingsError
+from mongars.records import DatasetRef
+
+# Raised with every change of a rule, threshold or detector, so that a version tells which rules made it.
+RULES = 1
+# Called with (stage, conversations done, conversations in all or None while that is not known).
+OnProgress = Callable[[str, int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurationRecipe:
+    """Every choice that changes what a dataset holds. Raises SettingsError for values that make no sense."""
+
+    languages: tuple[str, ...] = ("en", "fr")
+    retention_days: int | None = None
+    # Character 5-gram Jaccard from which two conversations are near copies: of 2,098 task dialogues, made from
+    # templates, no two reach 0.6; one of six short turns with one word left out stays above 0.8.
+    near_duplicate_jaccard: float = 0.7
+    test_share: float = 0.1
+    # Changes which subjects fall into the test split.
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.languages:
+            raise SettingsError("No language is configured.", remedy="Name at least one, such as en.")
+        check_languages(self.languages)
+        if self.retention_days is not None and self.retention_days < 1:
+            raise SettingsError("retention_days must be at least 1.", remedy="Leave it out for no limit.")
+        if not 0 < self.near_duplicate_jaccard <= 1:
+            raise SettingsError(
+                "near_duplicate_jaccard must be above 0 and at most 1.", remedy="0.7 is the default."
+            )
+        if not 0 <= self.test_share < 1:
+            raise SettingsError("test_share must be at least 0 and below 1.", remedy="0.1 is the default.")
+
+    def as_json(self) -> dict[str, object]:
+        """Return the recipe, with the version of the rules, as JSON values."""
+        return {**dataclasses.asdict(self), "languages": sorted(self.languages), "rules": RULES}
+
+    def digest(self) -> str:
+        """Return the hash of the recipe: sha256 of its canonical JSON, in hex."""
+        return canonical_json_digest(self.as_json())
+
+
+@dataclass(frozen=True, slots=True)
+class CurationReport:
+    """What came of the lines that were read: `rows_read` = `rows_kept` + all of `dropped` + the bad lines.
+
+    `dropped` counts conversations by reason, `turns_dropped` turns (of the conversations that got that far).
+    `pii` counts what was replaced in the rows kept, by type. `leaks` counts rows in which the second look found
+    something, by type: then the version is quarantined. `reused` says that an equal version was there already.
+    """
+
+    dataset: DatasetRef
+    rows_read: int
+    rows_kept: int
+    dropped: Mapping[str, int]
+    pii: Mapping[str, int]
+    bad_lines: tuple[BadLine, ...]
+    reused: bool
+    turns_dropped: Mapping[str, int] = field(default_factory=dict)
+    leaks: Mapping[str, int] = field(default_factory=dict)
+    splits: Mapping[str, int] = field(default_factory=dict)
