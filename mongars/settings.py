@@ -87,6 +87,11 @@ class Settings(BaseSettings):
         return self.models_dir / "encoders"
 
     @property
+    def pseudonym_key_file(self) -> Path:
+        """Return the file of the secret behind pseudonyms and subject ids; never part of a dataset."""
+        return self.home / "pseudonyms.key"
+
+    @property
     def database(self) -> str:
         """Return the SQLAlchemy URL of the conversations."""
         return self.database_url or f"sqlite:///{(self.home / 'mongars.db').resolve()}"

@@ -71,6 +71,10 @@ class DatasetCatalog:
         self.get(ref.name, ref.version)
         return self._manifest(ref.name, ref.version)
 
+    def manifest_path(self, ref: DatasetRef) -> Path:
+        """Return where the manifest of a version is."""
+        return self._folder(ref.name, ref.version) / MANIFEST
+
     def parts(self, ref: DatasetRef) -> tuple[Path, ...]:
         """Return the Parquet files of a version, in order of their rows."""
         return tuple(self._folder(ref.name, ref.version) / part for part in self.manifest(ref).parts)

@@ -67,13 +67,13 @@ def curate(
     paths = [path.resolve() for path in sources]
     for path in paths:
         check_readable(path)
-    progress = on_progress or (lambda _stage, _done, _total: None)
+    progress = on_progress or (lambda _done, _total, _stage: None)
     cleaner = Cleaner(recipe, now or current_time(), secret, known or {})
     with catalog.open_draft(name) as draft, _quiet_ray_data():
         cleaned, index = _clean(paths, cleaner, progress)
-        progress("deduplicate", 0, index.num_rows)
+        progress(0, index.num_rows, "deduplicate")
         selection = select(index, recipe, lambda keys: _shingles(cleaned, keys))
-        progress("deduplicate", index.num_rows, index.num_rows)
+        progress(index.num_rows, index.num_rows, "deduplicate")
         _write(draft, cleaned, selection, progress)
         provenance = _account(index, selection, recipe, sorted(map(file_digest, paths)))
         dataset, reused = catalog.publish(draft, provenance)
@@ -94,7 +94,7 @@ def curate(
 def _clean(paths: Sequence[Path], cleaner: Cleaner, progress: OnProgress) -> tuple[Any, pa.Table]:
     """Return the cleaned rows, held by Ray, and everything of them but the text, held here."""
     shares = _shares(paths, tasks=int(ray.cluster_resources().get("CPU", 1)))
-    progress("clean", 0, None)
+    progress(0, None, "clean")
     cleaned = (
         ray.data.from_items([asdict(share) for share in shares], override_num_blocks=len(shares))
         .map_batches(cleaner.clean_shares, batch_format="pyarrow", batch_size=1)
@@ -105,7 +105,7 @@ def _clean(paths: Sequence[Path], cleaner: Cleaner, progress: OnProgress) -> tup
         for batch in cleaned.select_columns(_INDEX).iter_batches(batch_size=None, batch_format="pyarrow")
     ]
     index = pa.concat_tables(batches) if batches else CLEAN_SCHEMA.empty_table().select(_INDEX)
-    progress("clean", index.num_rows, index.num_rows)
+    progress(index.num_rows, index.num_rows, "clean")
     return cleaned, index
 
 
@@ -134,7 +134,7 @@ def _shingles(cleaned: Any, keys: Sequence[int]) -> dict[int, Hashes]:
 def _write(draft: Draft, cleaned: Any, selection: Selection, progress: OnProgress) -> None:
     """Write the selected rows in order of their ids."""
     total = len(selection.keys)
-    progress("write", 0, total)
+    progress(0, total, "write")
     if not total:
         return
     rows = cleaned.map_batches(
@@ -142,7 +142,7 @@ def _write(draft: Draft, cleaned: Any, selection: Selection, progress: OnProgres
     ).sort("id")
     for batch in rows.iter_batches(batch_size=_BATCH_ROWS, batch_format="pyarrow"):
         draft.append(batch.select(ROW_SCHEMA.names).cast(ROW_SCHEMA))
-        progress("write", draft.rows, total)
+        progress(draft.rows, total, "write")
 
 
 def _only(batch: pa.Table, keys: Indices) -> pa.Table:

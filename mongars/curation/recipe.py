@@ -15,8 +15,8 @@ from mongars.records import DatasetRef
 
 # Raised with every change of a rule, threshold or detector, so that a version tells which rules made it.
 RULES = 1
-# Called with (stage, conversations done, conversations in all or None while that is not known).
-OnProgress = Callable[[str, int, int | None], None]
+# Called with (conversations done, conversations in all or None while that is not known, name of the stage).
+OnProgress = Callable[[int, int | None, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
