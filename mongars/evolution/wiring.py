@@ -1,0 +1,179 @@
+"""The real rooms behind a self-training cycle, put together from settings.
+
+Owns which file lies where and who is handed to whom; the command line, the jobs and the demo start from here. Must
+not know how any stage works. The heavy rooms are imported when they are called for, because a process that only
+harvests needs no torch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from mongars.curation.catalog import DatasetCatalog
+from mongars.curation.pseudonyms import load_or_create_secret
+from mongars.curation.recipe import CurationRecipe, CurationReport, OnProgress
+from mongars.errors import DatasetRefusedError, SettingsError
+from mongars.evolution.gate import Gate, GateConfig
+from mongars.evolution.harvest import harvest
+from mongars.evolution.rollout import Rollout
+from mongars.evolution.self_training import Collaborators, SelfTrainingEngine
+from mongars.memory.persistence import PersistenceRepository
+from mongars.records import DatasetRef
+from mongars.registry import AdapterStore
+from mongars.settings import Settings
+from mongars.training.config import MNTPConfig
+
+if TYPE_CHECKING:
+    from mongars.registry.actor import BlockingRegistryClient
+    from mongars.training.evaluation import Evaluation
+    from mongars.training.trainer import TrainedAdapter, TrainProgress
+
+DEFAULT_NAME = "conversations"
+
+
+@dataclass(frozen=True, slots=True)
+class CyclePlan:
+    """What a cycle makes: a version of `dataset`, an adapter called `adapter`, judged as `gate` says."""
+
+    dataset: str = DEFAULT_NAME
+    adapter: str = DEFAULT_NAME
+    training: MNTPConfig = field(default_factory=MNTPConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    on_curate: OnProgress | None = None
+    on_train: "TrainProgress | None" = None
+
+
+def build_engine(
+    settings: Settings, client: "BlockingRegistryClient", plan: CyclePlan | None = None
+) -> SelfTrainingEngine:
+    """Return the engine over the places of `settings`; Ray must be running in this process when a cycle runs.
+
+    Raises ModelNotFoundError when the base model is not there.
+    """
+    from mongars.neurons.base import base_folder, base_model_digest
+
+    plan = plan or CyclePlan()
+    catalog = DatasetCatalog(settings.datasets_dir)
+
+    def curate(path: Path) -> CurationReport:
+        return curate_files(settings, [path], name=plan.dataset, on_progress=plan.on_curate)
+
+    def train(dataset: DatasetRef) -> "TrainedAdapter":
+        return _train(settings, catalog, dataset, plan.training, plan.on_train)
+
+    def evaluate(adapter: Path | None, dataset: DatasetRef) -> "Evaluation":
+        return _evaluate(settings, catalog, dataset, adapter, plan.training)
+
+    parts = Collaborators(
+        repository=_repository(settings),
+        curate=curate,
+        train=train,
+        evaluate=evaluate,
+        gate=Gate(plan.gate),
+        registry=client,
+        adapter_folder=AdapterStore(settings.encoders_dir).path,
+        rollout=Rollout(client),
+    )
+    base_digest = base_model_digest(base_folder(settings.base_model))
+    return SelfTrainingEngine(parts, staging=_staging(settings), name=plan.adapter, base_digest=base_digest)
+
+
+def harvest_to_file(settings: Settings) -> Path:
+    """Write the consented conversations to the staging file and return it; the caller removes it after use.
+
+    Raises DatasetRefusedError when there are none.
+    """
+    harvested = harvest(_repository(settings), _staging(settings))
+    if not harvested.conversations:
+        harvested.path.unlink()
+        raise DatasetRefusedError(
+            "No conversation may be trained on.", remedy="Add some with: mongars ingest FILE.jsonl"
+        )
+    return harvested.path
+
+
+def curate_files(
+    settings: Settings,
+    sources: Sequence[Path],
+    *,
+    name: str = DEFAULT_NAME,
+    on_progress: OnProgress | None = None,
+) -> CurationReport:
+    """Curate conversation files into a version of dataset `name`, by the settings' languages and retention."""
+    from mongars.curation.pipeline import curate
+
+    recipe = CurationRecipe(languages=settings.languages, retention_days=settings.retention_days)
+    secret = load_or_create_secret(settings.home / "pseudonyms.key")
+    catalog = DatasetCatalog(settings.datasets_dir)
+    return curate(sources, recipe, catalog, secret=secret, name=name, on_progress=on_progress)
+
+
+def train_adapter(
+    settings: Settings,
+    name: str = DEFAULT_NAME,
+    version: str = "latest",
+    changes: Mapping[str, Any] | None = None,
+    *,
+    on_progress: "TrainProgress | None" = None,
+) -> "TrainedAdapter":
+    """Train an adapter on a dataset version; `changes` are knobs of MNTPConfig that differ from its defaults.
+
+    Raises SettingsError for an impossible knob, DatasetNotFoundError, and what MNTPTrainer raises.
+    """
+    catalog = DatasetCatalog(settings.datasets_dir)
+    config = training_config(changes or {})
+    return _train(settings, catalog, catalog.get(name, version), config, on_progress)
+
+
+def training_config(changes: Mapping[str, Any]) -> MNTPConfig:
+    """Return the default recipe with `changes`. Raises SettingsError for a knob that is unknown or impossible."""
+    try:
+        return MNTPConfig(**changes)
+    except ValidationError as error:
+        first = error.errors()[0]
+        knob = ".".join(str(part) for part in first["loc"]) or "recipe"
+        raise SettingsError(f"{knob}: {first['msg']}.", remedy="See the knobs of MNTPConfig.") from None
+
+
+def _train(
+    settings: Settings,
+    catalog: DatasetCatalog,
+    dataset: DatasetRef,
+    config: MNTPConfig,
+    on_progress: "TrainProgress | None",
+) -> "TrainedAdapter":
+    from mongars.training.trainer import MNTPTrainer
+
+    catalog.require_ready(dataset)
+    return MNTPTrainer(
+        config,
+        parts=catalog.parts(dataset),
+        dataset=dataset,
+        base_path=settings.base_model,
+        output_dir=settings.home / "training",
+        tracking_uri=settings.tracking,
+        on_progress=on_progress,
+    ).train()
+
+
+def _evaluate(
+    settings: Settings, catalog: DatasetCatalog, dataset: DatasetRef, adapter: Path | None, config: MNTPConfig
+) -> "Evaluation":
+    """Measure on the version's held-out split, at the targets that the recipe's seed chooses."""
+    from mongars.training.evaluation import evaluate_mntp
+    from mongars.training.text import read_rows
+
+    return evaluate_mntp(settings.base_model, adapter, read_rows(catalog.parts(dataset), "test"), config)
+
+
+def _repository(settings: Settings) -> PersistenceRepository:
+    repository = PersistenceRepository(settings.database)
+    repository.create_schema()
+    return repository
+
+
+def _staging(settings: Settings) -> Path:
+    return settings.home / "staging"
