@@ -1,0 +1,137 @@
+"""The application of every serve config, and its deployment from Python.
+
+Owns which deployments there are and how they are bound, and the checks before they start. `build_app` is what
+`import_path: mongars.serving.app:build_app` names. This module must not use `from __future__ import annotations`:
+Serve reads the annotation of `build_app` to make AppArgs, and would hand over a plain dict instead.
+"""
+
+import socket
+import time
+
+import httpx
+import psutil
+from ray import serve
+from ray.serve import Application
+
+from mongars.errors import PortInUseError, ResourceError, UnavailableError
+from mongars.neurons.base import base_folder
+from mongars.serving.args import AppArgs
+from mongars.serving.auth import KeyRing
+from mongars.serving.cortex import CortexDeployment
+from mongars.serving.ingress import Ingress
+from mongars.serving.llm import LLMServeDeployment
+
+__all__ = ["APP_NAME", "AppArgs", "build_app", "deploy_ray_service", "require_free_port", "require_memory"]
+
+APP_NAME = "mongars"
+READY_TIMEOUT_S = 120.0
+READY_PAUSE_S = 0.1
+OPEN_REQUESTS = 1000
+"""Requests that one ingress or Cortex has open; the engines behind them refuse with 429 long before."""
+CONSTRUCTOR_TRIES = 3
+"""Serve's default of 20 would take minutes to tell that a base model is missing."""
+# Measured with mongars-nano on two cores: a replica with torch takes 0.4 to 0.5 GiB, and there are also the
+# ingress, Cortex, the controller, the proxy and the registry.
+PROCESS_BYTES = 400 * 2**20
+OTHER_PROCESSES = 5
+
+
+def build_app(args: AppArgs) -> Application:
+    """Bind Ingress -> CortexDeployment -> LLMServeDeployment.
+
+    No deployment asks for CPUs, so that the whole application fits beside a training run on the same small
+    machine; `serve_configs/production.yaml` reserves them.
+    """
+    llm = serve.deployment(
+        LLMServeDeployment,
+        num_replicas=args.llm_replicas,
+        max_ongoing_requests=args.chats + args.embeds,
+        max_queued_requests=args.chats + args.embeds,
+        max_constructor_retry_count=CONSTRUCTOR_TRIES,
+        ray_actor_options={"num_cpus": 0},
+    ).bind(args)
+    cortex = serve.deployment(
+        CortexDeployment,
+        max_ongoing_requests=OPEN_REQUESTS,
+        max_constructor_retry_count=CONSTRUCTOR_TRIES,
+        ray_actor_options={"num_cpus": 0},
+    ).bind(args, llm)
+    return serve.deployment(
+        serve.ingress()(Ingress),
+        name="Ingress",
+        max_ongoing_requests=OPEN_REQUESTS,
+        max_constructor_retry_count=CONSTRUCTOR_TRIES,
+        ray_actor_options={"num_cpus": 0},
+    ).bind(args, cortex, llm)
+
+
+def deploy_ray_service(args: AppArgs, *, host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Deploy on the Ray that this process is connected to, and return when the application answers.
+
+    Raises PortInUseError, ResourceError, SettingsError (no keys file), ModelNotFoundError (no base model) before
+    anything starts, and UnavailableError when it does not become ready.
+    """
+    require_free_port(host, port)
+    require_memory(args)
+    KeyRing(args.settings.keys_file)
+    base_folder(args.settings.base_model)
+    serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
+    try:
+        serve.run(build_app(args), name=APP_NAME, route_prefix="/")
+    except RuntimeError as error:  # what Serve raises when constructors keep failing, with their traces as text
+        raise UnavailableError(
+            f"The application did not start: {_reason(str(error))}", remedy="See the logs in Ray's session folder."
+        ) from error
+    wait_until_ready(f"http://{host}:{port}/readyz")
+
+
+def wait_until_ready(url: str, timeout_s: float = READY_TIMEOUT_S) -> None:
+    """Return when `url` answers 200. Raises UnavailableError after `timeout_s` seconds."""
+    deadline = time.monotonic() + timeout_s
+    said = "no answer"
+    with httpx.Client(timeout=5.0) as http:
+        while time.monotonic() < deadline:
+            try:
+                response = http.get(url)
+            except httpx.TransportError as error:
+                said = type(error).__name__
+            else:
+                if response.is_success:
+                    return
+                said = response.text
+            time.sleep(READY_PAUSE_S)
+    raise UnavailableError(
+        f"{url} was not ready in {timeout_s:.0f} s: {said}", remedy="See the logs of Ray Serve."
+    )
+
+
+def require_free_port(host: str, port: int) -> None:
+    """Raise PortInUseError when another program listens there, or the address is not this machine's."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise PortInUseError(
+                f"Cannot listen on {host}:{port} ({error.strerror}).",
+                remedy=f"Stop what listens there, or choose another port: make serve PORT={port + 1}",
+            ) from None
+
+
+def require_memory(args: AppArgs) -> None:
+    """Raise ResourceError when the replicas would not fit into the memory that is free."""
+    base = sum(path.stat().st_size for path in base_folder(args.settings.base_model).glob("*.safetensors"))
+    needed = args.llm_replicas * (PROCESS_BYTES + base) + OTHER_PROCESSES * PROCESS_BYTES
+    free = psutil.virtual_memory().available
+    if free < needed:
+        raise ResourceError(
+            f"{args.llm_replicas} replicas need about {needed / 2**30:.1f} GiB; {free / 2**30:.1f} GiB are free.",
+            remedy="Close other programs, use fewer replicas, or a smaller base model (MONGARS_BASE_MODEL).",
+        )
+
+
+def _reason(text: str) -> str:
+    """Return the line of Serve's report that names an error, else its first."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    named = [line for line in lines if "Error: " in line]
+    return (named or lines or ["no reason was given"])[-1]

@@ -1,0 +1,35 @@
+"""AppArgs: what a serve config may say about the application.
+
+Owns the knobs of deployment. Must not know what is built from them. A misspelt key is refused by name.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mongars.serving.slots import SLOTS
+from mongars.settings import Settings, load_settings
+
+
+class AppArgs(BaseModel):
+    """The `args` of the application in a serve YAML. `settings` that it leaves out come from the environment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    settings: Settings = Field(default_factory=load_settings)
+    llm_replicas: int = Field(2, ge=1, description="Replicas of the model; each holds the base once.")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Where the model runs.")
+    torch_threads: int = Field(1, ge=1, description="Threads of one replica; replicas x threads = cores is best.")
+    slots: int = Field(SLOTS, ge=2, description="Adapter versions in one replica's memory at a time.")
+    chats: int = Field(16, ge=1, description="Chats of one replica, running or waiting; one more gets 429.")
+    embeds: int = Field(64, ge=1, description="Embedding requests of one replica, running or waiting.")
+    recall: int = Field(4, ge=1, le=100, description="Memories looked up for an answer.")
+    context_tokens: int = Field(
+        4096, ge=256, description="Prompt and answer together at the `http` and `ollama` backends."
+    )
+    max_body_bytes: int = Field(4 * 2**20, ge=1024, description="Longest request body; a longer one gets 413.")
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, llm_replicas: int = 2) -> "AppArgs":
+        """Return the arguments of a deployment from Python."""
+        return cls(settings=settings, llm_replicas=llm_replicas)

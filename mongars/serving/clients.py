@@ -1,0 +1,136 @@
+"""Calls from one deployment to another, with our own types and errors on both ends.
+
+Owns the translation of Serve's failures. Must not know what is called for. A stream is cancelled when it is left.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
+
+from mongars.conversation.llm_integration import original
+from mongars.errors import MongarsError, OverloadedError, UnavailableError
+from mongars.memory.pages import ConversationRow, Page, PageQuery
+from mongars.records import AdapterStamp, Conversation, Embeddings, Memory, ReplyPiece, Sampling, Turn
+
+STATUS_TIMEOUT_S = 5.0
+
+
+@contextmanager
+def our_errors() -> Iterator[None]:
+    """Raise our own errors in place of Ray's wrappers around them and of Serve's own."""
+    try:
+        yield
+    except MongarsError as error:
+        raise original(error) from None
+    except BackPressureError:
+        raise OverloadedError("All replicas are busy.", remedy="Try again soon.") from None
+    except (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError):
+        raise UnavailableError("A replica died or is starting.", remedy="Try again in some seconds.") from None
+
+
+class LLMClient:
+    """LLMServeDeployment from afar; also the embedder of the hippocampus."""
+
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
+
+    async def embed(
+        self, texts: Sequence[str], dimensions: int | None = None, adapter: str | None = None
+    ) -> Embeddings:
+        """As LLMServeDeployment.embed."""
+        with our_errors():
+            return cast(Embeddings, await self.handle.embed.remote(list(texts), dimensions, adapter))
+
+    async def stamp(self) -> AdapterStamp:
+        """As LLMServeDeployment.stamp, of one replica."""
+        with our_errors():
+            return cast(AdapterStamp, await self.handle.stamp.remote())
+
+    async def context_tokens(self) -> int:
+        """As LLMServeDeployment.context_tokens."""
+        with our_errors():
+            return cast(int, await self.handle.context_tokens.remote())
+
+    async def statuses(self) -> list[dict[str, Any]]:
+        """Return the status of every replica that answers."""
+        with our_errors():
+            response = self.handle.broadcast("status")
+            return list(await asyncio.to_thread(response.results, timeout_s=STATUS_TIMEOUT_S))
+
+
+class CortexClient:
+    """CortexDeployment from afar."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+        self._streams = handle.options(stream=True)
+
+    async def answer(
+        self,
+        user: str,
+        turns: Sequence[Turn],
+        *,
+        conversation_id: str | None = None,
+        sampling: Sampling | None = None,
+        consent: bool = False,
+        adapter: str | None = None,
+    ) -> AsyncGenerator[ReplyPiece, None]:
+        """As Cortex.answer."""
+        response = self._streams.answer.remote(
+            user,
+            tuple(turns),
+            conversation_id=conversation_id,
+            sampling=sampling,
+            consent=consent,
+            adapter=adapter,
+        )
+        try:
+            with our_errors():
+                async for piece in response:
+                    yield piece
+        finally:
+            response.cancel()
+
+    async def export(self, user: str) -> AsyncGenerator[Conversation, None]:
+        """Yield every conversation of a user."""
+        response = self._streams.export.remote(user)
+        try:
+            with our_errors():
+                async for conversation in response:
+                    yield conversation
+        finally:
+            response.cancel()
+
+    async def conversations(self, user: str, page: PageQuery) -> Page[ConversationRow]:
+        """As PersistenceRepository.conversations."""
+        with our_errors():
+            return cast(Page[ConversationRow], await self._handle.conversations.remote(user, page))
+
+    async def messages(self, user: str, conversation_id: str, page: PageQuery) -> Page[Memory]:
+        """As PersistenceRepository.messages."""
+        with our_errors():
+            return cast(Page[Memory], await self._handle.messages.remote(user, conversation_id, page))
+
+    async def delete_conversation(self, user: str, conversation_id: str) -> None:
+        """As Hippocampus.forget_conversation."""
+        with our_errors():
+            await self._handle.delete_conversation.remote(user, conversation_id)
+
+    async def search(self, user: str, query: str, k: int) -> tuple[tuple[Memory, ...], AdapterStamp]:
+        """As Hippocampus.recall."""
+        with our_errors():
+            return cast(tuple[tuple[Memory, ...], AdapterStamp], await self._handle.search.remote(user, query, k))
+
+    async def erase(self, user: str) -> dict[str, int]:
+        """As Hippocampus.forget_user."""
+        with our_errors():
+            return cast(dict[str, int], await self._handle.erase.remote(user))
+
+    async def ready(self) -> None:
+        """Raise UnavailableError unless the database answers."""
+        with our_errors():
+            await self._handle.ready.remote()

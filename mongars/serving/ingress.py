@@ -1,0 +1,60 @@
+"""Ingress: the FastAPI application and the Serve replica that runs it.
+
+Owns the joining of routes, errors and services. Must not know how anything is answered.
+"""
+
+import asyncio
+from typing import Any
+
+from fastapi import FastAPI
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp
+
+import mongars
+from mongars import telemetry
+from mongars.registry.actor import RegistryClient
+from mongars.serving import routes_memory, routes_openai, routes_operations
+from mongars.serving.args import AppArgs
+from mongars.serving.auth import KeyRing
+from mongars.serving.clients import CortexClient, LLMClient
+from mongars.serving.envelope import Envelope, handle_errors
+from mongars.serving.services import Services
+
+
+def create_api(services: Services, *, max_body_bytes: int) -> FastAPI:
+    """Return the application. Its pages of documentation are off: they would load scripts from the network."""
+    api = FastAPI(
+        title="monGARS",
+        version=mongars.__version__,
+        docs_url=None,
+        redoc_url=None,
+        middleware=[Middleware(Envelope, max_body_bytes=max_body_bytes)],
+    )
+    api.state.services = services
+    handle_errors(api)
+    for module in (routes_openai, routes_memory, routes_operations):
+        api.include_router(module.router)
+    return api
+
+
+class Ingress:
+    """The replica behind Serve's proxy."""
+
+    async def __init__(self, args: AppArgs, cortex: Any, llm: Any) -> None:  # type: ignore[misc]  # Serve awaits it
+        """Read the keys and connect. Raises SettingsError without a keys file."""
+        settings = args.settings
+        telemetry.configure(
+            "mongars-ingress", otlp_endpoint=settings.otlp_endpoint, readers=(PrometheusMetricReader(),)
+        )
+        services = Services(
+            keys=await asyncio.to_thread(KeyRing, settings.keys_file),
+            cortex=CortexClient(cortex),
+            llm=LLMClient(llm),
+            registry=await RegistryClient.connect_or_create(settings.ray_namespace, settings.encoders_dir),
+        )
+        self._api = create_api(services, max_body_bytes=args.max_body_bytes)
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Return the application that Serve runs."""
+        return self._api
