@@ -3,7 +3,8 @@
     ray job submit --working-dir . -- python jobs/self_train.py
 
 Prints the cycle's report as JSON, progress on stderr. The job runs in a copy of its working folder, so give
-MONGARS_HOME, MONGARS_MODELS_DIR and MONGARS_BASE_MODEL as absolute paths. Exit codes are those of `mongars`: 3 when the gate refused.
+MONGARS_HOME, MONGARS_MODELS_DIR and MONGARS_BASE_MODEL as absolute paths. Exit codes are those of `mongars`:
+3 when the gate refused.
 """
 
 import argparse
