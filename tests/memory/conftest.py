@@ -1,9 +1,7 @@
 """Databases, index, cache and a small encoder for the tests of memory."""
 
 import hashlib
-import os
 import re
-import signal
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
@@ -69,7 +67,7 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )  # what it holds is thrown away: making databases is fast
         connection.execute("SELECT pg_reload_conf()")
     yield server.get_uri()
-    os.kill(server.get_pid(), signal.SIGQUIT)  # at once
+    server.stop()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
