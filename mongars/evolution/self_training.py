@@ -89,8 +89,7 @@ class CycleReport:
     outcome: Outcome
     generation: int
     conversations: int
-    dataset: DatasetRef
-    dataset_reused: bool
+    curation: CurationReport
     digest: str
     adapter_reused: bool
     run_id: str | None
@@ -99,6 +98,11 @@ class CycleReport:
     candidate_loss: float | None = None
     replicas: tuple[str, ...] = ()
     training: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def dataset(self) -> DatasetRef:
+        """Return the version that was trained on."""
+        return self.curation.dataset
 
 
 class SelfTrainingEngine:
@@ -230,8 +234,7 @@ class _Facts:
             outcome=outcome,
             generation=generation,
             conversations=self.harvested.conversations,
-            dataset=self.curated.dataset,
-            dataset_reused=self.curated.reused,
+            curation=self.curated,
             digest=self.digest,
             adapter_reused=self.trained.reused,
             run_id=self.trained.run_id,

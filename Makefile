@@ -1,0 +1,40 @@
+# Every target makes .venv first when it is missing or older than the lock. PORT=, PYTHON= change the defaults.
+PYTHON ?= python3.11
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo serve test lint format bench clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(STAMP)  ## Make .venv with the locked dependencies
+
+$(STAMP): pyproject.toml requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --constraint requirements.lock --editable '.[dev]'
+	touch $@
+
+demo: install  ## Run the whole loop on this machine (ARGS='--input FILE' takes your conversations)
+	$(BIN)/mongars demo $(ARGS)
+
+serve: install  ## Serve on 127.0.0.1:$(PORT) until Ctrl-C
+	$(BIN)/mongars serve --port $(PORT)
+
+test: install  ## Run every test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: install  ## Check style, types and floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install  ## Rewrite the code in the house's style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## Remove what the demo and the tools made; .venv and models stay
+	rm -rf var .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,109 @@
+"""`mongars adapters`: the versions in `models/encoders`, read and changed in storage.
+
+Owns the commands only. Works with and without a running server: storage is the truth, and the named actor
+of a running one notices the change and tells every replica.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mongars.cli.output import JSON_OPTION, emit, say, table
+from mongars.records import AdapterKind, as_json
+from mongars.settings import load_settings
+
+if TYPE_CHECKING:
+    from mongars.registry.registry import AdapterRegistry, Publication
+
+app = typer.Typer(help="List, publish, promote, roll back and revoke adapter versions.", no_args_is_help=True)
+
+Json = Annotated[bool, JSON_OPTION]
+Digest = Annotated[str, typer.Argument(help="Digest of the adapter, or its first 12 digits or more.")]
+
+
+def _registry() -> "AdapterRegistry":
+    from mongars.registry.registry import AdapterRegistry
+
+    return AdapterRegistry(load_settings().encoders_dir)
+
+
+def _report(done: "Publication", as_json_document: bool) -> None:
+    if as_json_document:
+        emit({"generation": done.generation, "changed": done.changed, "adapter": as_json(done.adapter)})
+    else:
+        name = f"{done.adapter.name}@{done.adapter.digest[:12]}"
+        verb = "is now" if done.changed else "was already"
+        say(f"{name} {verb} {done.adapter.state}; generation {done.generation}.")
+
+
+@app.command("list")
+def list_adapters(json: Json = False) -> None:
+    """Show every adapter version and which one is current."""
+    manifest = _registry().snapshot()
+    if json:
+        emit(
+            {
+                "generation": manifest.generation,
+                "current": dict(manifest.current),
+                "adapters": [as_json(adapter) for adapter in manifest.adapters],
+            }
+        )
+        return
+    rows = [
+        (
+            adapter.name,
+            adapter.digest[:12],
+            adapter.kind,
+            adapter.state,
+            "yes" if adapter.digest in manifest.current.values() else "",
+            adapter.created_at.isoformat(timespec="seconds"),
+        )
+        for adapter in manifest.adapters
+    ]
+    table(f"Generation {manifest.generation}", ("name", "digest", "kind", "state", "current", "created"), rows)
+
+
+@app.command()
+def publish(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder with adapter_model.safetensors, its config and card.json.")
+    ],
+    name: Annotated[str, typer.Option(help="Name of the adapter: small letters, digits and dashes.")],
+    kind: Annotated[str, typer.Option(help="`encoder` or `chat`.")] = "encoder",
+    json: Json = False,
+) -> None:
+    """Validate an adapter folder, store it and make it current; repeating it changes nothing."""
+    from mongars.neurons.base import base_folder, base_model_digest
+
+    kinds: dict[str, AdapterKind] = {"encoder": "encoder", "chat": "chat"}
+    if kind not in kinds:
+        raise typer.BadParameter(f"{kind!r} is neither `encoder` nor `chat`.", param_hint="--kind")
+    settings = load_settings()
+    done = _registry().publish(
+        folder, name, kinds[kind], base_digest=base_model_digest(base_folder(settings.base_model))
+    )
+    _report(done, json)
+
+
+@app.command()
+def promote(digest: Digest, json: Json = False) -> None:
+    """Make a known adapter version the current one."""
+    _report(_registry().promote(digest), json)
+
+
+@app.command()
+def rollback(
+    kind: Annotated[str, typer.Option(help="`encoder` or `chat`.")] = "encoder", json: Json = False
+) -> None:
+    """Go back to the version before the current one, as a new generation."""
+    kinds: dict[str, AdapterKind] = {"encoder": "encoder", "chat": "chat"}
+    if kind not in kinds:
+        raise typer.BadParameter(f"{kind!r} is neither `encoder` nor `chat`.", param_hint="--kind")
+    _report(_registry().rollback(kinds[kind]), json)
+
+
+@app.command()
+def revoke(digest: Digest, json: Json = False) -> None:
+    """Take a version out of service for good; it is never served again."""
+    _report(_registry().revoke(digest), json)

@@ -1,0 +1,110 @@
+"""`mongars base`, `train` and `self-train`: models made on this machine.
+
+Owns the commands only.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mongars.cli.data import DEFAULT_DATASET
+from mongars.cli.output import JSON_OPTION, emit, facts, progress, say, stages
+from mongars.errors import GateRefusedError
+from mongars.records import as_json
+from mongars.settings import load_settings
+
+Json = Annotated[bool, JSON_OPTION]
+RayAddress = Annotated[str | None, typer.Option(help="Ray address, or `auto`; a local Ray by default.")]
+
+
+def base(
+    output: Annotated[Path | None, typer.Option(help="Folder; MONGARS_BASE_MODEL by default.")] = None,
+) -> None:
+    """Make the small base model, in about a minute; nothing happens when it is there."""
+    from mongars.demo.base import base_is_there, make_demo_base
+
+    target = output or Path(load_settings().base_model)
+    if base_is_there(target):
+        say(f"There is a base model in {target}.")
+        return
+    with progress(f"Making a small base model in {target}") as bar:
+        make_demo_base(target, lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.2f}"))
+
+
+def train(
+    dataset: Annotated[str, typer.Argument(help="NAME or NAME@VERSION of a dataset.")] = DEFAULT_DATASET,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Ray Train workers.")] = None,
+    ray: RayAddress = None,
+    json: Json = False,
+) -> None:
+    """Train an adapter from a dataset version; the same dataset and recipe are not trained twice."""
+    from mongars.evolution.wiring import train_adapter
+    from mongars.serving.cluster import ray_session
+
+    name, _, version = dataset.partition("@")
+    settings = load_settings().resolved()
+    changes = {key: value for key, value in {"steps": steps, "workers": workers}.items() if value is not None}
+    with ray_session(settings, ray), progress("Training") as bar:
+        trained = train_adapter(
+            settings,
+            name,
+            version or "latest",
+            changes,
+            on_progress=lambda step, total, loss, rate: bar.update(step, total, _pace(loss, rate)),
+        )
+    if json:
+        emit(as_json(trained))
+    else:
+        facts("Adapter", {"folder": trained.folder, "as it was": trained.reused} | dict(trained.metrics))
+
+
+def self_train(
+    dataset: Annotated[str, typer.Option(help="Name of the dataset.")] = DEFAULT_DATASET,
+    margin: Annotated[float, typer.Option(min=0, help="Least gain on held-out text, in nats per target.")] = 0.0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps.")] = None,
+    ray: Annotated[
+        str, typer.Option(help="Address of the Ray that serves; `auto` finds the one on this machine.")
+    ] = "auto",
+    json: Json = False,
+) -> None:
+    """Run one cycle beside a running server: harvest, curate, train, judge, publish to every replica."""
+    from mongars.evolution.gate import GateConfig
+    from mongars.evolution.wiring import CyclePlan, build_engine, training_config
+    from mongars.registry.actor import BlockingRegistryClient
+    from mongars.serving.cluster import ray_session
+
+    settings = load_settings().resolved()
+    with ray_session(settings, ray), stages() as show:
+        plan = CyclePlan(
+            dataset=dataset,
+            adapter=dataset,
+            training=training_config({} if steps is None else {"steps": steps}),
+            gate=GateConfig(margin=margin),
+            on_curate=show.update,
+            on_train=lambda step, total, loss, rate: show.update(step, total, _pace(loss, rate)),
+        )
+        client = BlockingRegistryClient.connect(settings.ray_namespace)
+        report = build_engine(settings, client, plan).run_cycle(show.stage)
+    if json:
+        emit(as_json(report))
+    else:
+        facts(
+            "Cycle",
+            {
+                "outcome": report.outcome,
+                "generation": report.generation,
+                "dataset": f"{report.dataset.name}@{report.dataset.version}",
+                "adapter": report.digest[:12],
+                "held-out loss, served until now": report.champion_loss,
+                "held-out loss, candidate": report.candidate_loss,
+                "gate": report.verdict.reason if report.verdict else None,
+            },
+        )
+    if report.outcome == "refused":
+        raise GateRefusedError("The candidate is not measurably better; what was served goes on.")
+
+
+def _pace(loss: float, tokens_per_second: float) -> str:
+    return f"loss {loss:.3f}, {tokens_per_second:,.0f} tokens/s"

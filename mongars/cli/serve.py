@@ -1,0 +1,69 @@
+"""`mongars serve` and `mongars keys`: the application on this machine, and who may use it.
+
+Owns the commands only.
+"""
+
+import signal
+import threading
+from typing import Annotated
+
+import typer
+
+from mongars.cli.output import JSON_OPTION, emit, say, write
+from mongars.settings import load_settings
+
+keys = typer.Typer(help="API keys: without one, nobody gets in.", no_args_is_help=True)
+
+SCOPES = ("chat", "admin")
+
+
+@keys.command()
+def create(
+    user: Annotated[str, typer.Option(help="Whose key it is; conversations belong to this user.")],
+    admin: Annotated[bool, typer.Option("--admin", help="Also allow operations: adapters, status.")] = False,
+    consent: Annotated[
+        bool, typer.Option("--consent", help="The user agrees that these conversations are trained on.")
+    ] = False,
+    if_none: Annotated[bool, typer.Option("--if-none", help="Do nothing when there are keys already.")] = False,
+    json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Make a key and print it, once: only its hash is kept."""
+    from mongars.serving.auth import create_key
+
+    settings = load_settings()
+    if if_none and settings.keys_file.exists():
+        say(f"There are keys already in {settings.keys_file}.")
+        return
+    scopes = SCOPES if admin else SCOPES[:1]
+    key = create_key(settings.keys_file, user=user, scopes=scopes, consent=consent)
+    say(f"A key for {user} ({', '.join(scopes)}). It is shown this once:")
+    if json:
+        emit({"user": user, "scopes": scopes, "consent": consent, "key": key})
+    else:
+        write(f"{key}\n")
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; the loopback address keeps others out.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    replicas: Annotated[int, typer.Option(min=1, help="Replicas of the model.")] = 2,
+    ray: Annotated[str | None, typer.Option(help="Ray address, or `auto`; a local Ray by default.")] = None,
+) -> None:
+    """Serve until Ctrl-C: chat, embeddings and operations over HTTP, OpenAI-compatible."""
+    from mongars.serving.app import AppArgs, deploy_ray_service, require_free_port
+    from mongars.serving.cluster import ray_session
+
+    settings = load_settings().resolved()
+    require_free_port(host, port)
+    args = AppArgs.from_settings(settings, llm_replicas=replicas)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    say("Starting Ray and the application...")
+    with ray_session(settings, ray):
+        deploy_ray_service(args, host=host, port=port)
+        say(f"Ready on http://{host}:{port}/v1 - Ctrl-C stops it.")
+        stop.wait()
+        say("Stopping.")

@@ -1,0 +1,91 @@
+"""Which Ray this process talks to: one that runs, or a local one of its own.
+
+Owns the start of a local Ray and the checks before it. Must not know what is deployed on it.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import ray
+
+from mongars.errors import ResourceError, UnavailableError
+from mongars.settings import Settings
+
+# Measured on two cores with the small base: head and workers of one demo stay under 4 GiB.
+MIN_FREE_MEMORY = 3 * 2**30
+MIN_FREE_DISK = 2 * 2**30
+# Rows and replies are small; Ray's default of 30 % of the memory would starve the model replicas.
+OBJECT_STORE_BYTES = 512 * 2**20
+# Logical CPUs beside the cores: replicas and tasks wait for each other more than they compute.
+EXTRA_CPUS = 2
+
+
+def check_resources(folder: Path) -> None:
+    """Refuse to start what could not finish.
+
+    Raises ResourceError naming what is short, in GiB, and the remedy.
+    """
+    memory = psutil.virtual_memory().available
+    if memory < MIN_FREE_MEMORY:
+        raise ResourceError(
+            f"Only {memory / 2**30:.1f} GiB of memory are free; {MIN_FREE_MEMORY / 2**30:.0f} GiB are needed.",
+            remedy="Close other programs, or use a machine with more memory.",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    disk = shutil.disk_usage(folder).free
+    if disk < MIN_FREE_DISK:
+        raise ResourceError(
+            f"Only {disk / 2**30:.1f} GiB are free at {folder}; {MIN_FREE_DISK / 2**30:.0f} GiB are needed.",
+            remedy="Free some space, or set MONGARS_HOME to a folder on another disk.",
+        )
+
+
+def start_local_ray(settings: Settings) -> None:
+    """Start a Ray of this process alone, bound to the loopback address.
+
+    Raises ResourceError when memory or disk are short.
+    """
+    check_resources(settings.home)
+    ray.init(
+        address="local",
+        namespace=settings.ray_namespace,
+        num_cpus=(psutil.cpu_count() or 1) + EXTRA_CPUS,
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        # Ray would bind to the machine's outward address; nothing of ours is open to the network by default.
+        _node_ip_address="127.0.0.1",
+    )
+
+
+def connect_to_ray(settings: Settings, address: str) -> None:
+    """Connect to a running Ray; `address` "auto" finds the one on this machine.
+
+    Raises UnavailableError when there is none.
+    """
+    try:
+        ray.init(
+            address=address, namespace=settings.ray_namespace, log_to_driver=False, logging_level=logging.ERROR
+        )
+    except ConnectionError:
+        raise UnavailableError(
+            f"No Ray answers at {address!r}.", remedy="Start one with `make serve` or `ray start --head`."
+        ) from None
+
+
+@contextmanager
+def ray_session(settings: Settings, address: str | None) -> Iterator[None]:
+    """Hold a Ray for the time of a command: the one at `address`, else a local one that ends with it."""
+    if address is None:
+        start_local_ray(settings)
+    else:
+        connect_to_ray(settings, address)
+    try:
+        yield
+    finally:
+        ray.shutdown()
