@@ -46,6 +46,6 @@ def test_gumbel_noise_samples_from_the_softmax():
 
 
 def test_a_prompt_that_fills_the_context_is_refused(base):
-    request = GenerationRequest("req_1", (Turn("user", "hello " * 300),), Sampling())
-    with pytest.raises(InputError, match="holds 256"):
+    request = GenerationRequest("req_1", (Turn("user", "hello " * 600),), Sampling())
+    with pytest.raises(InputError, match="holds 512"):
         decode(base.model, base.tokenizer, request, print, Event())

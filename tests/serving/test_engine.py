@@ -202,8 +202,8 @@ async def test_a_reply_ends_before_its_stop_string(engine):
 
 
 async def test_a_prompt_longer_than_the_context_is_refused(engine):
-    request = GenerationRequest("req_1", (Turn("user", "hello " * 300),), Sampling())
-    with pytest.raises(InputError, match="the model holds 256"):
+    request = GenerationRequest("req_1", (Turn("user", "hello " * 600),), Sampling())
+    with pytest.raises(InputError, match="the model holds 512"):
         await reply(engine, request)
 
 

@@ -1,25 +1,21 @@
 """A tiny base and adapters that change what it says: random weights from a seed, on disk as real ones are."""
 
-import json
 from types import SimpleNamespace
 
 import pytest
-import torch
-from peft import LoraConfig, get_peft_model
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from mongars.digests import folder_digest
-from mongars.neurons.base import load_base
-from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder, share_tensors_copy
-from mongars.neurons.neurons import Neurons
-from mongars.records import AdapterRef, now
-from mongars.training.byte_bpe import train_tokenizer
+# torch, peft and transformers are imported in the fixtures: most rooms' tests do not need them.
 
 
 @pytest.fixture(scope="session")
 def base_folder(tmp_path_factory):
+    import torch
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    from mongars.training.byte_bpe import train_tokenizer
+
     folder = tmp_path_factory.mktemp("base")
-    tokenizer = train_tokenizer(["hello there, how are you today?"] * 4, vocab_size=300, max_tokens=256)
+    tokenizer = train_tokenizer(["hello there, how are you today?"] * 4, vocab_size=300, max_tokens=512)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
@@ -27,7 +23,7 @@ def base_folder(tmp_path_factory):
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=256,
+        max_position_embeddings=512,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -45,12 +41,21 @@ def base_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def base(base_folder):
+    from mongars.neurons.base import load_base
+
     return load_base(base_folder)
 
 
 @pytest.fixture(scope="session")
 def make_adapter(tmp_path_factory, base):
-    """Return make_adapter(seed, kind) -> SimpleNamespace(ref, folder): a LoRA far from zero."""
+    """Return make_adapter(seed, kind) -> SimpleNamespace(ref, folder): a LoRA far from zero, with its card."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from mongars.digests import folder_digest
+    from mongars.neurons.bidirectional import share_tensors_copy
+    from mongars.records import AdapterRef, now
+    from mongars.registry.card import AdapterCard, card_bytes
 
     def make(seed, kind="encoder"):
         inner = kind == "encoder"
@@ -67,8 +72,8 @@ def make_adapter(tmp_path_factory, base):
         folder = tmp_path_factory.mktemp(f"adapter-{seed}")
         adapted.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)
-        card = {"base_digest": base.digest, "base_model": "tiny", "seed": seed}
-        (folder / "card.json").write_text(json.dumps(card))
+        card = AdapterCard("tiny", base.digest, None, None, {}, "0" * 64, seed, {}, None)
+        (folder / "card.json").write_bytes(card_bytes(card))
         ref = AdapterRef(f"tiny-{seed}", folder_digest(folder), kind, "active", base.digest, None, now())
         return SimpleNamespace(ref=ref, folder=folder)
 
@@ -78,6 +83,8 @@ def make_adapter(tmp_path_factory, base):
 @pytest.fixture(scope="session")
 def offline_vectors(base):
     """Return offline_vectors(folder | None, texts) -> float32 [n, d], made without the engine."""
+    from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder
+    from mongars.neurons.neurons import Neurons
 
     def encode(folder, texts):
         encoder = bidirectional_encoder(base)

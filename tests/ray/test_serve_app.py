@@ -1,0 +1,261 @@
+"""The whole application on a real local Ray: two replicas of a tiny model, real HTTP, the official SDK."""
+
+import base64
+import concurrent.futures
+import json
+import socket
+import threading
+import time
+from types import SimpleNamespace
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from ray import serve
+
+from mongars.errors import PortInUseError
+from mongars.registry.actor import BlockingRegistryClient
+from mongars.serving.app import APP_NAME, AppArgs, deploy_ray_service
+from mongars.serving.auth import create_key
+from mongars.settings import Settings
+
+pytestmark = pytest.mark.ray
+TEXTS = ["hello there", "how are you today, and what is new?"]
+NAMESPACE = "mongars-serve-test"  # an actor of its own: another test's registry keeps another folder
+
+
+@pytest.fixture(scope="module")
+def app(local_ray, base_folder, tmp_path_factory):
+    """Deploy once; yield the addresses, the keys and the registry."""
+    home = tmp_path_factory.mktemp("home")
+    settings = Settings(
+        home=home, models_dir=home / "models", base_model=str(base_folder), ray_namespace=NAMESPACE
+    ).resolved()
+    key = create_key(settings.keys_file, "ada", ("chat", "admin"), consent=True)
+    other = create_key(settings.keys_file, "bob")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    started = time.monotonic()
+    deploy_ray_service(AppArgs.from_settings(settings, llm_replicas=2), port=port)
+    print(f"ready in {time.monotonic() - started:.1f} s")
+    url = f"http://127.0.0.1:{port}"
+    yield SimpleNamespace(
+        url=url,
+        port=port,
+        settings=settings,
+        sdk=openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0),
+        other=openai.OpenAI(base_url=f"{url}/v1", api_key=other, max_retries=0),
+        http=httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=30),
+        registry=BlockingRegistryClient.connect(NAMESPACE),
+    )
+    serve.delete(APP_NAME)
+    serve.shutdown()
+
+
+def publish(app, base, adapter):
+    ref = adapter.ref
+    return app.registry.publish(adapter.folder, ref.name, ref.kind, base_digest=base.digest)
+
+
+def settle(app, generation):
+    """Wait until both replicas serve `generation`."""
+    names = [one.replica for one in app.registry.status().replicas]
+    assert len(names) == 2
+    status = app.registry.wait_acknowledged(generation, names, 30)
+    assert status.skew == 0
+    return status
+
+
+def test_a_chat_answers_through_the_official_sdk(app):
+    answer = app.sdk.chat.completions.create(
+        model="mongars", messages=[{"role": "user", "content": "hello"}], max_tokens=8
+    )
+    assert answer.choices[0].message.content
+    assert answer.usage.completion_tokens > 0
+    assert answer.mongars["conversation"].startswith("conv_")
+    assert answer.mongars["digest"] is None
+    assert answer._request_id
+
+
+def test_a_stream_has_one_id_a_role_a_reason_usage_and_an_end(app):
+    chunks = list(
+        app.sdk.chat.completions.create(
+            model="mongars",
+            messages=[{"role": "user", "content": "hello"}],
+            max_completion_tokens=8,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    assert len({(chunk.id, chunk.created) for chunk in chunks}) == 1
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert chunks[-2].choices[0].finish_reason in ("stop", "length")
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage.total_tokens > 0
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1])
+
+
+def test_embeddings_are_the_same_as_base64_and_as_numbers_and_as_offline(app, offline_vectors):
+    default = app.sdk.embeddings.create(model="mongars-encoder", input=TEXTS)  # the SDK asks for base64
+    numbers = app.sdk.embeddings.create(model="mongars-encoder", input=TEXTS, encoding_format="float")
+    vectors = np.array([one.embedding for one in default.data])
+    np.testing.assert_allclose(vectors, [one.embedding for one in numbers.data], atol=1e-6)
+    np.testing.assert_allclose(vectors, offline_vectors(None, TEXTS), atol=1e-5)
+    raw = app.http.post(
+        "/v1/embeddings", json={"model": "mongars-encoder", "input": "hi", "encoding_format": "base64"}
+    ).json()
+    assert len(base64.b64decode(raw["data"][0]["embedding"])) == 32 * 4
+
+
+def test_what_was_said_is_listed_searched_exported_and_deleted_for_its_user_only(app):
+    answer = app.sdk.chat.completions.create(
+        model="mongars", messages=[{"role": "user", "content": "my parrot is called Zebulon"}], max_tokens=4
+    )
+    conversation = answer.mongars["conversation"]
+    listed = app.http.get("/v1/conversations").json()
+    assert listed["data"][0]["id"] == conversation
+    assert listed["data"][0]["consent"] is True
+    messages = app.http.get(f"/v1/conversations/{conversation}/messages", params={"order": "asc"}).json()["data"]
+    assert [one["role"] for one in messages] == ["user", "assistant"]
+    found = app.http.post("/v1/memory/search", json={"query": "parrot Zebulon", "k": 3}).json()["data"]
+    assert found[0]["text"] == "my parrot is called Zebulon"
+    lines = [json.loads(line) for line in app.http.get("/v1/users/me/export").text.splitlines()]
+    assert conversation in [line["id"] for line in lines]
+    with pytest.raises(openai.NotFoundError):
+        app.other.get(f"/conversations/{conversation}/messages", cast_to=httpx.Response)
+    assert app.http.delete(f"/v1/conversations/{conversation}").json()["deleted"] is True
+    assert app.http.get(f"/v1/conversations/{conversation}/messages").status_code == 404
+
+
+def test_errors_reach_the_sdk_with_their_code_and_status(app):
+    with pytest.raises(openai.NotFoundError) as unknown:
+        app.sdk.embeddings.create(model="mongars@" + "f" * 12, input="hi")
+    assert unknown.value.code == "model_not_found"
+    with pytest.raises(openai.AuthenticationError) as closed:
+        app.sdk.with_options(api_key="wrong").models.list()
+    assert closed.value.code == "invalid_api_key"
+    with pytest.raises(openai.PermissionDeniedError):
+        app.other.get("/status", cast_to=httpx.Response)
+
+
+def test_a_second_server_on_the_same_port_is_refused_with_a_remedy(app):
+    with pytest.raises(PortInUseError, match="PORT="):
+        deploy_ray_service(AppArgs(settings=app.settings), port=app.port)
+
+
+def test_a_client_that_leaves_a_stream_frees_the_replicas(app):
+    stream = app.sdk.chat.completions.create(
+        model="mongars", messages=[{"role": "user", "content": "hello"}], max_tokens=300, stream=True
+    )
+    next(iter(stream))
+    stream.close()
+    deadline = time.monotonic() + 20
+    while any(load["chats"] for load in app.http.get("/v1/status").json()["loads"]):
+        assert time.monotonic() < deadline, "a chat goes on although nobody reads it"
+
+
+def test_publishing_under_load_fails_nothing_and_each_answer_is_what_its_version_gives(
+    app, base, make_adapter, offline_vectors
+):
+    adapters = [make_adapter(seed) for seed in (41, 42, 43)]
+    truth = {None: offline_vectors(None, TEXTS)}
+    truth |= {adapter.ref.digest: offline_vectors(adapter.folder, TEXTS) for adapter in adapters}
+    answers, failures, over = [], [], threading.Event()
+
+    def embed():
+        while not over.is_set():
+            try:
+                answers.append(app.sdk.embeddings.create(model="mongars-encoder", input=TEXTS))
+            except openai.OpenAIError as error:
+                failures.append(error)
+
+    def chat():
+        while not over.is_set():
+            try:
+                list(
+                    app.sdk.chat.completions.create(
+                        model="mongars",
+                        messages=[{"role": "user", "content": "hello"}],
+                        max_tokens=8,
+                        stream=True,
+                    )
+                )
+            except openai.OpenAIError as error:
+                failures.append(error)
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        workers = [pool.submit(work) for work in (embed, embed, chat)]
+        try:
+            for adapter in adapters:
+                publication = publish(app, base, adapter)
+                settle(app, publication.generation)
+                count = len(answers)
+                while len(answers) < count + 4 and not failures:
+                    over.wait(0.01)
+        finally:
+            over.set()
+        for worker in workers:
+            worker.result()
+    assert failures == []
+    wrong = [
+        answer.mongars
+        for answer in answers
+        if not np.allclose([one.embedding for one in answer.data], truth[answer.mongars["digest"]], atol=1e-5)
+    ]
+    assert wrong == []
+    assert {answer.mongars["digest"] for answer in answers} >= {adapter.ref.digest for adapter in adapters}
+
+
+def test_a_named_adapter_answers_although_it_is_not_current_and_a_rollback_is_a_new_generation(
+    app, base, make_adapter, offline_vectors
+):
+    old, new = make_adapter(51), make_adapter(52)
+    publish(app, base, old)
+    generation = publish(app, base, new).generation
+    settle(app, generation)
+    named = app.sdk.embeddings.create(model=f"mongars@{old.ref.digest[:12]}", input=TEXTS)
+    assert named.mongars["digest"] == old.ref.digest
+    np.testing.assert_allclose(
+        [one.embedding for one in named.data], offline_vectors(old.folder, TEXTS), atol=1e-5
+    )
+    rolled = app.http.post("/v1/adapters/rollback").json()
+    assert rolled["generation"] == generation + 1
+    assert rolled["adapter"]["digest"] == old.ref.digest
+    settle(app, generation + 1)
+    assert app.http.get("/v1/status").json()["current"]["encoder"] == old.ref.digest
+    promoted = app.http.post(f"/v1/adapters/{new.ref.digest}/promote").json()
+    settle(app, promoted["generation"])
+
+
+def test_an_adapter_that_was_damaged_leaves_the_old_one_serving_and_shows_in_the_status(app, base, make_adapter):
+    good, bad = make_adapter(61), make_adapter(62)
+    settle(app, publish(app, base, good).generation)
+    registered = app.registry.register(bad.folder, bad.ref.name, base_digest=base.digest)
+    folder = app.settings.encoders_dir / bad.ref.name / bad.ref.digest[:12]
+    (folder / "card.json").write_text("{}")
+    app.registry.promote(registered.adapter.digest)
+    deadline = time.monotonic() + 30
+    while sum(load["load_failures"] for load in app.http.get("/v1/status").json()["loads"]) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    answer = app.sdk.embeddings.create(model="mongars-encoder", input=TEXTS)
+    assert answer.mongars["digest"] == good.ref.digest
+    assert app.http.get("/v1/status").json()["skew"] >= 1
+
+
+def test_health_readiness_and_metrics_answer_without_a_key(app):
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert httpx.get(app.url + path).status_code == 200
+    text = httpx.get(app.url + "/metrics").text
+    assert "mongars_adapter_generation" in text
+    assert "http_server_request_duration" in text
+
+
+def test_everything_of_a_user_is_erased_with_a_receipt(app):
+    receipt = app.http.delete("/v1/users/me/data")
+    assert receipt.status_code == 202
+    assert receipt.json()["object"] == "erasure"
+    assert sum(receipt.json()["removed"].values()) > 0
+    assert app.http.get("/v1/conversations").json()["data"] == []
