@@ -52,10 +52,9 @@ def make_adapter(tmp_path_factory, base):
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from mongars.digests import folder_digest
+    from mongars.digests import canonical_json, folder_digest
     from mongars.neurons.bidirectional import share_tensors_copy
     from mongars.records import AdapterRef, now
-    from mongars.registry.card import AdapterCard, card_bytes
 
     def make(seed, kind="encoder"):
         inner = kind == "encoder"
@@ -72,8 +71,19 @@ def make_adapter(tmp_path_factory, base):
         folder = tmp_path_factory.mktemp(f"adapter-{seed}")
         adapted.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)
-        card = AdapterCard("tiny", base.digest, None, None, {}, "0" * 64, seed, {}, None)
-        (folder / "card.json").write_bytes(card_bytes(card))
+        card = {
+            "schema": 1,
+            "kind": kind,
+            "objective": "none: random weights",
+            "base": "tiny",
+            "base_digest": base.digest,
+            "dataset": None,
+            "recipe": {},
+            "recipe_digest": "0" * 64,
+            "seed": seed,
+            "metrics": {},
+        }
+        (folder / "card.json").write_bytes(canonical_json(card))
         ref = AdapterRef(f"tiny-{seed}", folder_digest(folder), kind, "active", base.digest, None, now())
         return SimpleNamespace(ref=ref, folder=folder)
 

@@ -126,7 +126,7 @@ class Engine:
         """Yield an answer in pieces; the last one carries `finish_reason` and usage.
 
         Pieces that are ready at the same time come as one. Closing the generator frees the thread within a
-        token. `pin` is the caller's hold on a slot, which this takes over. Raises ModelNotFoundError,
+        few tokens. `pin` is the caller's hold on a slot, which this takes over. Raises ModelNotFoundError,
         OverloadedError, InputError.
         """
         pin = pin or self.pin("chat", request.adapter)

