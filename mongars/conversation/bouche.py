@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from mongars.conversation.phrases import PhraseFilter
+from mongars.errors import BackendError
 from mongars.records import AdapterStamp, GenerationPiece
 
 # Control tokens of the chat templates of ChatML, Llama 2 and 3, Gemma, Phi and Zephyr. They frame the
@@ -50,7 +51,8 @@ class Bouche:
 
         Role markers are withheld, leading whitespace is trimmed, and the reply ends at the first of the
         `stop` strings (the backend is then closed, and its usage stays unknown). A reply without any
-        text says NO_ANSWER, so that silence is never mistaken for a reply.
+        text says NO_ANSWER, so that silence is never mistaken for a reply. Raises BackendError for a stream
+        without any piece, and what the backend raises.
         """
         said = _Said(PhraseFilter(withheld=self._markers, stops=stop))
         stamp: AdapterStamp | None = None
@@ -64,8 +66,7 @@ class Bouche:
                 if said.stopped or piece.finish_reason:
                     break
         if stamp is None or last is None:
-            # The backends promise at least a last piece; without one nothing true can be said of the model.
-            raise RuntimeError("A backend ended its stream without a single piece.")
+            raise BackendError("The model's stream ended without a single piece.", remedy="Try again.")
         text = said.rest()
         ending = NO_ANSWER if not said.anything else text
         reason = "stop" if said.stopped else last.finish_reason

@@ -144,8 +144,14 @@ def backends(args: AppArgs, llm: Any) -> list[ChatBackend]:
 
 
 def token_counter(settings: Settings) -> Callable[[str], int]:
-    """Return a counter of tokens by the base's tokenizer; its weights are not loaded here."""
-    tokenizer = Tokenizer.from_file(str(base_folder(settings.base_model) / "tokenizer.json"))
+    """Return a counter of tokens by the base's tokenizer; its weights are not loaded here.
+
+    Raises SettingsError when the base has no fast tokenizer.
+    """
+    file = base_folder(settings.base_model) / "tokenizer.json"
+    if not file.is_file():
+        raise SettingsError(f"{file.parent.name} has no tokenizer.json.", remedy="Use a base model that has one.")
+    tokenizer = Tokenizer.from_file(str(file))
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mongars import telemetry
-from mongars.errors import ModelNotFoundError, MongarsError, UnavailableError
+from mongars.errors import ModelNotFoundError, MongarsError
 from mongars.records import ADAPTER_KINDS, AdapterKind, AdapterRef
 from mongars.registry.manifest import AdapterManifest
 from mongars.registry.service import HEARTBEAT_S
@@ -65,16 +65,20 @@ class Reconciler:
         await self._acknowledge()
 
     async def run(self) -> None:
-        """Follow for ever. A load that fails leaves the old version serving and is tried again each heartbeat."""
+        """Follow for ever. A load that fails leaves the old version serving and is tried again each heartbeat.
+
+        So does a registry that is gone or whose manifest cannot be read: answering goes on without it.
+        """
         while True:
             try:
                 await self.step()
-            except UnavailableError as error:
-                logger.warning("The adapter registry is unavailable (%s); asking again.", error.code)
+            except MongarsError as error:
+                self.last_failure = str(error)
+                logger.warning("The adapter registry gave no manifest (%s); asking again.", error.code)
                 await asyncio.sleep(RETRY_S)
 
     async def step(self) -> None:
-        """Wait for something newer than was last tried, follow it, acknowledge. Raises UnavailableError."""
+        """Wait for something newer than was last tried, follow it, acknowledge. Raises as the registry does."""
         newest = max(self._engine.generation, self._manifest.generation)
         self._manifest = await self._registry.wait_for(newest + 1, HEARTBEAT_S)
         if self._manifest.generation > self._engine.generation:

@@ -13,6 +13,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from mongars import telemetry
 from mongars.errors import ModelNotFoundError, MongarsError
 from mongars.records import ReplyPiece
 from mongars.registry.manifest import AdapterManifest
@@ -33,18 +34,24 @@ SHORT_DIGEST = 12
 NEVER_SERVED = ("revoked", "rejected")
 DONE = "data: [DONE]\n\n"
 STARTED = int(time.time())
+_CHAT = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "mongars"}
+_request_duration = telemetry.meter.create_histogram(telemetry.REQUEST_DURATION, unit="s")
+_first_token = telemetry.meter.create_histogram(telemetry.TIME_TO_FIRST_TOKEN, unit="s")
+_tokens = telemetry.meter.create_histogram(telemetry.TOKEN_USAGE, unit="{token}")
 
 
 @router.post("/chat/completions")
 async def chat_completions(request: ChatRequest, services: ServicesDep, user: UserDep) -> Response:
     """Answer a chat, whole or as a stream, and remember it for the key's user."""
-    pieces = services.cortex.answer(
-        user.user,
-        request.turns(),
-        conversation_id=request.conversation,
-        sampling=request.sampling(),
-        consent=user.consent,
-        adapter=named_adapter(request.model, CHAT_MODEL),
+    pieces = _measured(
+        services.cortex.answer(
+            user.user,
+            request.turns(),
+            conversation_id=request.conversation,
+            sampling=request.sampling(),
+            consent=user.consent,
+            adapter=named_adapter(request.model, CHAT_MODEL),
+        )
     )
     answer = ChatAnswer(request.model)
     if not request.stream:
@@ -111,6 +118,21 @@ def _unknown(model_id: str) -> ModelNotFoundError:
     return ModelNotFoundError(
         f"The model {model_id!r} does not exist here.", remedy="GET /v1/models lists what does.", param="model"
     )
+
+
+async def _measured(pieces: AsyncGenerator[ReplyPiece, None]) -> AsyncGenerator[ReplyPiece, None]:
+    """Pass the pieces on and record the time to the first text, the whole time and the tokens."""
+    started, spoken = time.monotonic(), False
+    async with aclosing(pieces):
+        async for piece in pieces:
+            if piece.text and not spoken:
+                spoken = True
+                _first_token.record(time.monotonic() - started, _CHAT)
+            if piece.usage:
+                _tokens.record(piece.usage.prompt_tokens, {**_CHAT, "gen_ai.token.type": "input"})
+                _tokens.record(piece.usage.completion_tokens, {**_CHAT, "gen_ai.token.type": "output"})
+            yield piece
+    _request_duration.record(time.monotonic() - started, _CHAT)
 
 
 async def _whole(answer: ChatAnswer, pieces: AsyncGenerator[ReplyPiece, None]) -> JSONResponse:

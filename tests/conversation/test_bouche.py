@@ -1,6 +1,9 @@
 from contextlib import aclosing
 
+import pytest
+
 from mongars.conversation.bouche import NO_ANSWER, Bouche
+from mongars.errors import BackendError
 from mongars.records import AdapterStamp, GenerationPiece, Usage
 
 STAMP = AdapterStamp(generation=3, name="poet", digest="d" * 64)
@@ -61,3 +64,12 @@ async def test_the_reply_ends_at_a_stop_string_and_the_backend_is_closed():
 async def test_a_reply_without_text_says_that_the_model_gave_none():
     for speaker in (Speaker(), Speaker("<|im_end|>"), Speaker("  ", "\n")):
         assert said(await shaped(speaker)) == NO_ANSWER
+
+
+async def test_a_stream_without_a_single_piece_is_a_failure_of_the_backend():
+    async def nothing():
+        for _ in ():
+            yield
+
+    with pytest.raises(BackendError):
+        [piece async for piece in Bouche().shape(nothing())]
