@@ -1,0 +1,53 @@
+import socket
+
+import pytest
+
+from mongars.errors import ModelNotFoundError, PortInUseError, ResourceError, SettingsError
+from mongars.serving import app as application
+from mongars.serving.app import AppArgs, build_app, deploy_ray_service, require_free_port, require_memory
+from mongars.serving.auth import create_key
+from mongars.settings import Settings
+
+
+@pytest.fixture
+def args(tmp_path, base_folder):
+    return AppArgs.from_settings(Settings(home=tmp_path, base_model=str(base_folder)), llm_replicas=2)
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_a_port_that_is_taken_is_refused_and_the_next_one_is_proposed():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(PortInUseError, match=f"PORT={port + 1}"):
+            require_free_port("127.0.0.1", port)
+
+
+def test_too_little_memory_is_refused_with_both_figures(args, monkeypatch):
+    monkeypatch.setattr(application.psutil, "virtual_memory", type("Free", (), {"available": 2**30}))
+    with pytest.raises(ResourceError, match=r"2\.\d GiB; 1\.0 GiB are free"):
+        require_memory(args)
+
+
+def test_without_keys_or_a_base_nothing_is_started(args, free_port):
+    with pytest.raises(SettingsError, match="mongars keys create"):
+        deploy_ray_service(args, port=free_port)
+    create_key(args.settings.keys_file, "ada")
+    missing = args.model_copy(update={"settings": args.settings.model_copy(update={"base_model": "/no/such"})})
+    with pytest.raises(ModelNotFoundError):
+        deploy_ray_service(missing, port=free_port)
+
+
+def test_the_builder_binds_the_three_deployments(args):
+    assert build_app(args)._bound_deployment.name == "Ingress"
+
+
+def test_serve_makes_the_typed_arguments_out_of_a_yaml_mapping():
+    assert build_app.__annotations__["args"] is AppArgs
