@@ -77,6 +77,7 @@ def new_folder(target: Path) -> Iterator[Path]:
 def _sync_tree(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
+            path.chmod(0o644)  # some writers (safetensors) make it 0600
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
         elif path.is_dir():

@@ -13,7 +13,6 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mongars.digests import canonical_json_digest
 from mongars.errors import TrainingError
 from mongars.files import new_folder
 from mongars.neurons.base import Base
@@ -21,19 +20,6 @@ from mongars.neurons.bidirectional import ADAPTER_WEIGHTS, bidirectional_encoder
 from mongars.records import DatasetRef
 from mongars.training.config import MNTPConfig
 from mongars.training.objectives import MNTPModel
-
-ADAPTER_FILES = (ADAPTER_WEIGHTS, "adapter_config.json", "card.json")
-
-
-def adapter_key(config: MNTPConfig, dataset: DatasetRef, base_digest: str) -> str:
-    """Return the name of a run's folder: 16 hex digits over all that its result depends on."""
-    parts = [config.recipe_digest(), dataset.name, dataset.version, dataset.digest, base_digest]
-    return canonical_json_digest(parts)[:16]
-
-
-def is_complete(folder: Path) -> bool:
-    """Say whether a run has finished its folder, which appears whole or not at all."""
-    return all((folder / name).is_file() for name in ADAPTER_FILES)
 
 
 def mntp_model(base: Base, config: MNTPConfig, base_name: str) -> MNTPModel:

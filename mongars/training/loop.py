@@ -19,6 +19,7 @@ from mongars.training.config import MNTPConfig
 from mongars.training.masking import Masker
 from mongars.training.objectives import MaskedBatch, collate
 from mongars.training.plan import global_batch, micro_batches
+from mongars.training.run import StepReport
 from mongars.training.text import TokenTable
 
 SumOverWorkers = Callable[[Sequence[float]], list[float]]
@@ -38,18 +39,6 @@ class Engine(Protocol):
     def step(self) -> None:
         """Clip and apply the gradient of the whole step."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class StepReport:
-    """What a step did, over all workers. `accuracy` is None when no target was hidden."""
-
-    step: int  # from 1
-    steps: int
-    loss: float  # nats per target
-    accuracy: float | None  # share of the truly masked positions predicted right
-    tokens_per_second: float  # real tokens, without padding
-    padding_share: float
 
 
 @dataclass

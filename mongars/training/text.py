@@ -5,10 +5,12 @@ Owns the reading of a dataset version's Parquet rows and the choice of text form
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 Split = Literal["train", "test"]
@@ -77,6 +79,29 @@ def token_ids(tokenizer: Any, messages: Sequence[dict[str, str]], max_tokens: in
     else:
         ids = tokenizer("\n".join(message["content"] for message in messages))["input_ids"]
     return list(ids[:max_tokens])
+
+
+def tokenise_batch(batch: pa.Table, *, base: str, max_tokens: int) -> pa.Table:
+    """Return the `train` rows of a batch as (id, tokens), by the tokenizer in the folder `base`.
+
+    A row of fewer than two tokens is left out: position 0 is never predicted. Runs in Ray Data's tasks, which is
+    why this module imports neither torch nor transformers.
+    """
+    tokenizer = _tokenizer(base)
+    rows = [
+        {"id": row["id"], "tokens": token_ids(tokenizer, row["messages"], max_tokens)}
+        for row in batch.to_pylist()
+        if row["split"] == "train"
+    ]
+    schema = pa.schema({"id": pa.string(), "tokens": pa.list_(pa.int32())})
+    return pa.Table.from_pylist([row for row in rows if len(row["tokens"]) > 1], schema=schema)
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(base: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(base, local_files_only=True)
 
 
 def special_token_ids(tokenizer: Any) -> frozenset[int]:

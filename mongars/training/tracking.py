@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from mongars.errors import UnavailableError
-from mongars.training.loop import StepReport
+from mongars.training.run import StepReport
 
 EXPERIMENT = "mongars-mntp"
 

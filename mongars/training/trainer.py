@@ -11,11 +11,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import ray
 import ray.data
 import ray.train
@@ -28,11 +26,10 @@ from mongars.errors import DatasetRefusedError, MongarsError, SettingsError, Tra
 from mongars.files import write_atomically
 from mongars.neurons.base import base_folder, base_model_digest, base_name
 from mongars.records import DatasetRef
-from mongars.training.adapter import adapter_key, is_complete
 from mongars.training.config import MNTPConfig
-from mongars.training.text import COLUMNS, TokenTable, token_ids
+from mongars.training.run import TrainingJob, adapter_key, is_complete
+from mongars.training.text import COLUMNS, TokenTable, tokenise_batch
 from mongars.training.tracking import RunTracker
-from mongars.training.worker import TrainingJob, run_worker
 
 TrainProgress = Callable[[int, int, float, float], None]  # step (from 1), steps, loss, tokens per second
 # Each lets a Parquet file run code when Ray Data reads it (CVE-2026-41486, CVE-2026-57516).
@@ -105,7 +102,7 @@ class MNTPTrainer:
             )
         tracker = self._start_tracking(job, rows)
         try:
-            # Beside the adapter's folder, for its digest must not hold it, and before: a finished folder has its run.
+            # Beside the folder, whose digest must not depend on it, and before it: a finished folder has its run.
             write_atomically(_sidecar(folder), canonical_json({"run_id": tracker.run_id}))
             with self._following(tracker) as queue:
                 self._fit(job, rows, queue)
@@ -190,7 +187,7 @@ def tokenise(parts: Sequence[Path], base: Path, config: MNTPConfig) -> TokenTabl
     dataset = ray.data.read_parquet([str(part.resolve()) for part in parts], columns=list(COLUMNS))
     dataset.context.enable_progress_bars = False
     tokens = dataset.map_batches(
-        _tokenise_batch,
+        tokenise_batch,
         fn_kwargs={"base": str(base), "max_tokens": config.max_tokens},
         batch_format="pyarrow",
     )
@@ -200,27 +197,11 @@ def tokenise(parts: Sequence[Path], base: Path, config: MNTPConfig) -> TokenTabl
     )
 
 
-def _tokenise_batch(batch: pa.Table, *, base: str, max_tokens: int) -> pa.Table:
-    tokenizer = _tokenizer(base)
-    rows = [
-        {"id": row["id"], "tokens": token_ids(tokenizer, row["messages"], max_tokens)}
-        for row in batch.to_pylist()
-        if row["split"] == "train"
-    ]
-    schema = pa.schema({"id": pa.string(), "tokens": pa.list_(pa.int32())})
-    return pa.Table.from_pylist([row for row in rows if len(row["tokens"]) > 1], schema=schema)
-
-
-@lru_cache(maxsize=1)
-def _tokenizer(base: str) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(base, local_files_only=True)
-
-
 def _worker(loop_config: dict[str, Any]) -> None:
     """Run in each worker process of Ray Train, which has set up the process group."""
     from ray.train.torch import get_device
+
+    from mongars.training.worker import run_worker  # peft and deepspeed: seconds, and not in Ray's controller
 
     run_worker(
         loop_config["job"],

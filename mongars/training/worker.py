@@ -4,31 +4,17 @@ Owns the order of a worker's work. Must not know Ray: it runs in any process tha
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from mongars.errors import TrainingError
 from mongars.neurons.base import load_base
-from mongars.records import DatasetRef
 from mongars.training.adapter import adapter_card, mntp_model, write_adapter
-from mongars.training.config import MNTPConfig
-from mongars.training.loop import StepReport, train_steps
+from mongars.training.engine import DeepSpeedEngine, sum_over_workers
+from mongars.training.loop import train_steps
 from mongars.training.masking import Masker
+from mongars.training.run import StepReport, TrainingJob
 from mongars.training.text import TokenTable
-
-
-@dataclass(frozen=True)
-class TrainingJob:
-    """What every worker of a run is told. `folder` is where rank 0 puts the adapter."""
-
-    config: MNTPConfig
-    dataset: DatasetRef
-    base_path: Path
-    base_name: str
-    base_digest: str
-    folder: Path
 
 
 def run_worker(
@@ -40,8 +26,6 @@ def run_worker(
     report: Callable[[StepReport], None],
 ) -> None:
     """Train, and on rank 0 report each step and write the adapter. Raises TrainingError."""
-    from mongars.training.engine import DeepSpeedEngine, sum_over_workers  # deepspeed: seconds, in workers only
-
     config = job.config
     torch.set_num_threads(config.threads)
     base = load_base(job.base_path, dtype=torch.float32)
