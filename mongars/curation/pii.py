@@ -65,8 +65,7 @@ def find_pii(text: str, known: Sequence[str] = ()) -> list[Span]:
     spans: list[Span] = []
     blanked = TAG.sub(lambda match: _BLANK * len(match.group()), text)
     while found := list(_one_pass(blanked, tuple(known))):
-        for span in found:
-            blanked = _blank(blanked, span)
+        blanked = _blank(blanked, found)
         spans += found
     return sorted(spans, key=lambda span: span.start)
 
@@ -83,17 +82,23 @@ def redact(text: str, spans: Iterable[Span], pseudonyms: Pseudonyms) -> str:
 
 def _one_pass(text: str, known: tuple[str, ...]) -> Iterator[Span]:
     for detect in _DETECTORS:
-        for span in list(detect(text)):
-            text = _blank(text, span)
-            yield span
+        found = list(detect(text))
+        text = _blank(text, found)
+        yield from found
     for pattern, kind in _known_patterns(known):
-        for span in [Span(*match.span(), kind, PROVEN) for match in pattern.finditer(text)]:
-            text = _blank(text, span)
-            yield span
+        found = [Span(*match.span(), kind, PROVEN) for match in pattern.finditer(text)]
+        text = _blank(text, found)
+        yield from found
 
 
-def _blank(text: str, span: Span) -> str:
-    return text[: span.start] + _BLANK * (span.end - span.start) + text[span.end :]
+def _blank(text: str, spans: Iterable[Span]) -> str:
+    """Return the text, as long as before, with the spans blanked out."""
+    pieces: list[str] = []
+    end = 0
+    for span in sorted(spans, key=lambda span: span.start):
+        pieces += (text[end : span.start], _BLANK * (span.end - span.start))
+        end = span.end
+    return "".join([*pieces, text[end:]]) if pieces else text
 
 
 # Scheme, user and password before the host (RFC 3986 userinfo), or a token in the query. All runs are bounded, so
@@ -129,10 +134,9 @@ _TOLD = re.compile(
 
 
 def _secrets(text: str) -> Iterator[Span]:
-    for match in _KEY.finditer(text):
-        text = _blank(text, span := Span(*match.span(), PiiType.SECRET, PROVEN))
-        yield span
-    for match in _TOLD.finditer(text):
+    keys = [Span(*match.span(), PiiType.SECRET, PROVEN) for match in _KEY.finditer(text)]
+    yield from keys
+    for match in _TOLD.finditer(_blank(text, keys)):
         yield Span(*match.span("value"), PiiType.SECRET, LIKELY)
 
 
@@ -164,6 +168,7 @@ _DIGIT_RUN = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,}")
 _GROUP = re.compile(r"\d+")
 # Lengths of card numbers (ISO/IEC 7812), the commonest first.
 _CARD_LENGTHS = (16, 15, 14, 13, 19, 18, 17)
+_CARD_GROUPS = 6
 
 
 def _cards(text: str) -> Iterator[Span]:
@@ -171,8 +176,8 @@ def _cards(text: str) -> Iterator[Span]:
     for run in _DIGIT_RUN.finditer(text):
         groups = [(run.start() + m.start(), run.start() + m.end()) for m in _GROUP.finditer(run.group())]
         done = 0
-        for start, _ in groups:
-            ends = [end for _, end in groups if end > start]
+        for place, (start, _) in enumerate(groups):
+            ends = [end for _, end in groups[place : place + _CARD_GROUPS]]
             for stop in _card_ends(text, start, ends) if start >= done else ():
                 done = stop
                 yield Span(start, stop, PiiType.CARD, PROVEN)
@@ -183,7 +188,7 @@ def _card_ends(text: str, start: int, ends: Sequence[int]) -> Iterator[int]:
     if text[start] not in "23456":
         return
     by_length: dict[int, int] = {}
-    for end in ends[:10]:  # a card is written in at most six groups
+    for end in ends:
         by_length[sum(char.isdigit() for char in text[start:end])] = end
     for length in _CARD_LENGTHS:
         if length in by_length and luhn.is_valid(_digits(text[start : by_length[length]])):
@@ -245,16 +250,15 @@ def _phones(text: str) -> Iterator[Span]:
     if not _PHONE_PREFILTER.search(text):
         return
     for region in PHONE_REGIONS:
-        for match in PhoneNumberMatcher(text, region, leniency=Leniency.VALID):
-            span = Span(match.start, match.end, PiiType.PHONE, PROVEN)
-            # The regions may see the same digits.
-            if _BLANK not in text[span.start : span.end]:
-                text = _blank(text, span)
-                yield span
-    for form in _PHONE_FORM.finditer(text):
-        text = _blank(text, span := Span(*form.span(), PiiType.PHONE, FORMED))
-        yield span
-    for told in _PHONE_IN_CONTEXT.finditer(text):
+        matches = PhoneNumberMatcher(text, region, leniency=Leniency.VALID)
+        found = [Span(match.start, match.end, PiiType.PHONE, PROVEN) for match in matches]
+        # A match of the library may reach over any sign; what is found already stays as it is.
+        found = [span for span in found if _BLANK not in text[span.start : span.end]]
+        text = _blank(text, found)
+        yield from found
+    formed = [Span(*form.span(), PiiType.PHONE, FORMED) for form in _PHONE_FORM.finditer(text)]
+    yield from formed
+    for told in _PHONE_IN_CONTEXT.finditer(_blank(text, formed)):
         yield Span(*told.span(told.lastgroup or 0), PiiType.PHONE, LIKELY)
 
 

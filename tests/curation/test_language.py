@@ -1,0 +1,31 @@
+"""The vote on a conversation's language."""
+
+import pytest
+
+from mongars.curation.language import OTHER, UNDETERMINED, check_languages, detect_language
+from mongars.errors import SettingsError
+
+EN = "Where can I find a good restaurant near the station?"
+FR = "Où puis-je trouver un bon restaurant près de la gare ?"
+DE = "Wo finde ich hier in der Nähe ein gutes Restaurant?"
+
+
+@pytest.mark.parametrize(
+    ("texts", "language"),
+    [
+        ([EN, "OK"], "en"),
+        ([FR, "Merci"], "fr"),
+        ([EN, EN, FR], "en"),
+        ([DE, DE], "de"),
+        (["OK", "2", "Paris"], UNDETERMINED),
+        ([], UNDETERMINED),
+        (["这是一个很长的中文句子，我们来看看它是不是能被识别出来，好吗"], OTHER),
+    ],
+)
+def test_the_turns_vote_and_short_ones_abstain(texts, language):
+    assert detect_language(texts, ("en", "fr")) == language
+
+
+def test_a_code_that_is_none_is_refused():
+    with pytest.raises(SettingsError, match="ISO 639-1"):
+        check_languages(["xx"])

@@ -1,0 +1,90 @@
+"""Rules made for chat: what carries nothing goes with its reason, short and odd but good talk stays."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mongars.curation.quality import MAX_TURN_CHARS, MAX_TURNS, DropReason, judge, judge_turn
+from mongars.records import ROLES, Turn
+
+
+def talk(*contents):
+    return [Turn(("user", "assistant")[place % 2], content) for place, content in enumerate(contents)]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", DropReason.EMPTY_TURN),
+        (" \n\t\u200b", DropReason.EMPTY_TURN),
+        ("0000 1111 2222 3333 4444 5555 6666", DropReason.NO_LETTERS),
+        ("!!!! ???? $$$$ #### @@@@ (((( ))))", DropReason.NO_LETTERS),
+        ("a" * 50, DropReason.REPEATED_CHARACTERS),
+        ("wow " + "!" * 40, DropReason.REPEATED_CHARACTERS),
+        ("buy now " * 10, DropReason.REPEATED_WORDS),
+        ("ha " * 20, DropReason.REPEATED_WORDS),
+        ("Lorem ipsum dolor sit amet", DropReason.BOILERPLATE),
+        ("Please enable JavaScript to continue", DropReason.BOILERPLATE),
+        ("word " * MAX_TURN_CHARS, DropReason.TOO_LONG),
+    ],
+)
+def test_a_turn_that_carries_nothing_goes_with_its_reason(text, reason):
+    assert judge_turn(text) == reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "OK",
+        "2",
+        "7:30",
+        "408-247-8880",
+        "👍",
+        "Noooooo!",
+        "No no no, not that one.",
+        "Hmm...",
+        "Merci beaucoup !",
+        "這個很好",
+        "| a | b |\n|-----------|-----------|\n| the first column | and the second one, with some words |",
+        "def f(x):\n    return x + 1",
+        "She said that she said that he said that they said so, which is what she said.",
+    ],
+)
+def test_short_and_odd_but_good_turns_stay(text):
+    assert judge_turn(text) is None
+
+
+def test_one_spoiled_turn_goes_and_the_conversation_stays():
+    judgement = judge(talk("Hello there", "Good morning", "", "Are you there?", "Yes", "Fine"))
+    assert judgement.reason is None
+    assert len(judgement.turns) == 5
+    assert judgement.spoiled == {DropReason.EMPTY_TURN: 1}
+
+
+def test_a_conversation_that_spoiled_turns_leave_unusable_goes_for_their_reason():
+    assert judge(talk("a" * 60, "I did not understand that.")).reason == DropReason.REPEATED_CHARACTERS
+    assert judge(talk("ha " * 20, "Yes?", "", "", "")).reason == DropReason.EMPTY_TURN
+
+
+@pytest.mark.parametrize(
+    ("turns", "reason"),
+    [
+        ([], DropReason.TOO_FEW_TURNS),
+        ([Turn("system", "Be kind")], DropReason.TOO_FEW_TURNS),
+        ([Turn("user", "Hello")], DropReason.NO_ASSISTANT_TURN),
+        ([Turn("assistant", "Hello")], DropReason.NO_USER_TURN),
+        ([Turn("user", f"line {n}") for n in range(9)] + [Turn("assistant", "Hm")], DropReason.BROKEN_ROLES),
+        (talk(*["Go on"] * (MAX_TURNS + 1)), DropReason.TOO_MANY_TURNS),
+    ],
+)
+def test_what_is_no_conversation_goes_with_its_reason(turns, reason):
+    assert judge(turns).reason == reason
+
+
+@given(st.lists(st.builds(Turn, st.sampled_from(ROLES), st.text(max_size=30)), max_size=12))
+def test_a_conversation_goes_with_a_reason_or_keeps_turns_of_both_sides(turns):
+    judgement = judge(turns)
+    assert (judgement.reason is None) == bool(judgement.turns)
+    if judgement.turns:
+        assert {"user", "assistant"} <= {turn.role for turn in judgement.turns}
+        assert len(judgement.turns) + sum(judgement.spoiled.values()) == len(turns)

@@ -1,0 +1,27 @@
+"""The content digest: of the rows, whatever their order."""
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mongars.curation.rows import content_digest, row_digests
+
+ids = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), unique=True, max_size=6)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # the fixture keeps no state
+@given(ids, st.data())
+def test_the_digest_does_not_depend_on_the_order_of_rows(make_rows, some, data):
+    mixed = data.draw(st.permutations(some))
+    assert content_digest(row_digests(make_rows(*some))) == content_digest(row_digests(make_rows(*mixed)))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # the fixture keeps no state
+@given(ids, st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_another_row_is_another_digest(make_rows, some, other):
+    more = make_rows(*some, other)
+    assert content_digest(row_digests(make_rows(*some))) != content_digest(row_digests(more))
+
+
+def test_every_column_counts(make_rows):
+    tables = [make_rows("a"), make_rows("a", subject="sub_2"), make_rows("a", split="test")]
+    assert len({content_digest(row_digests(table)) for table in tables}) == 3
