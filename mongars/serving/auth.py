@@ -1,8 +1,8 @@
 """API keys: who is calling, what they may do, and whether their conversations may be trained on.
 
 Owns the keys file: sha256 of each key, its user, scopes and consent. Must not know routes or HTTP. A key has 256
-random bits, so a plain sha256 cannot be guessed back and needs no salt (NIST SP 800-63B, section 5.1.4.2 asks for
-salted, slow hashes only of secrets that people choose).
+random bits, so a plain sha256 cannot be guessed back and needs no salt (NIST SP 800-63B, section 5.1.2.2, asks
+for salt and a slow hash only below 112 bits).
 """
 
 import hashlib
