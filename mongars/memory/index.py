@@ -31,7 +31,7 @@ from mongars.memory.fusion import fuse
 from mongars.records import Memory
 
 CANDIDATES = 100  # rows that each lane hands to the fusion; 10 times the usual k of 4 to 10
-COMPACT_EVERY = 20  # writes by this process; LanceDB's documentation of `optimize` advises it after 20
+COMPACT_EVERY = 50  # writes by this process between compactions, which take 0.2 to 0.5 s at 20,000 messages
 _TEXTS = "texts"
 _KEYS = [pa.field(name, pa.string(), nullable=False) for name in ("id", "user", "conversation")]
 _TEXT_SCHEMA = pa.schema([*_KEYS, pa.field("message", pa.string()), pa.field("text", pa.string())])

