@@ -30,8 +30,8 @@ OPEN_REQUESTS = 1000
 """Requests that one ingress or Cortex has open; the engines behind them refuse with 429 long before."""
 CONSTRUCTOR_TRIES = 3
 """Serve's default of 20 would take minutes to tell that a base model is missing."""
-# Resident memory, seen once with mongars-nano on two busy cores (shared pages counted in each): a model replica 600 MB; Cortex 625, ingress 230,
-# proxy 215, controller 215 and registry 140 MB together 1.4 GB.
+# Resident memory, seen once with mongars-nano on two busy cores, shared pages counted in each: a model replica
+# 600 MB; Cortex 625, ingress 230, proxy 215, controller 215 and registry 140 MB, together 1.4 GB.
 REPLICA_BYTES = 600 * 10**6
 OTHER_BYTES = 1425 * 10**6
 
