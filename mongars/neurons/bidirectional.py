@@ -88,7 +88,8 @@ def attach_adapter(encoder: nn.Module, folder: Path) -> nn.Module:
     except (SafetensorError, ValueError, RuntimeError, TypeError) as error:
         # peft and torch answer a wrong configuration, other shapes and damaged files with these
         raise AdapterRefusedError(f"The adapter {folder.name} does not fit the base model: {error}") from error
-    if names != set(get_peft_model_state_dict(adapted)):
+    own = get_peft_model_state_dict(adapted, save_embedding_layers=False)  # else peft asks the hub about the base
+    if names != set(own):
         raise AdapterRefusedError(f"The weights of adapter {folder.name} are not those of its configuration.")
     return adapted.eval()
 

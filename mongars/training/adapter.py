@@ -73,7 +73,8 @@ def write_adapter(
 
     `trained` are the LoRA weights by the names of `adapted`'s parameters.
     """
-    state = get_peft_model_state_dict(adapted, state_dict=dict(trained))
+    # peft would ask the hub for the base's vocabulary, to guess whether embeddings were trained
+    state = get_peft_model_state_dict(adapted, state_dict=dict(trained), save_embedding_layers=False)
     with new_folder(target) as folder:
         save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, folder / ADAPTER_WEIGHTS)
         adapted.peft_config["default"].save_pretrained(str(folder))

@@ -73,6 +73,8 @@ def token_ids(tokenizer: Any, messages: Sequence[dict[str, str]], max_tokens: in
     With a chat template the roles are its special tokens. A base without one (the plain language models
     that LLM2Vec trains) reads the contents as lines of text.
     """
+    if not messages:
+        return []
     if tokenizer.chat_template:
         text = tokenizer.apply_chat_template(list(messages), tokenize=False)
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
