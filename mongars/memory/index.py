@@ -18,13 +18,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import lancedb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from filelock import FileLock
-from lancedb.index import FTS, BTree
-from lancedb.query import MatchQuery
 
 from mongars.errors import RefusedError, UnavailableError
 from mongars.memory.fusion import fuse
@@ -59,6 +56,10 @@ class MemoryIndex:
         if "://" not in uri:
             Path(uri).mkdir(parents=True, exist_ok=True)
             self._writing = FileLock(Path(uri) / "writing.lock", poll_interval=0.005)
+        # Loaded here: a process that only imports this module may fork, which LanceDB's threads do not survive.
+        import lancedb
+        from lancedb.index import FTS
+
         # Stemming and stop words lift turn recall@10 by .07 on long conversations, measured with LanceDB.
         self._full_text = FTS(language=language, stem=True, remove_stop_words=True, ascii_folding=True)
         # Tables are opened for each call: they are then the newest version, and stay at it during the call.
@@ -128,6 +129,8 @@ class MemoryIndex:
     def _search(
         self, mine: str, text: str, k: int, space: str, vector: npt.NDArray[np.float32] | None
     ) -> list[Hit]:
+        from lancedb.query import MatchQuery
+
         texts = self._db.open_table(_TEXTS)
         if not any(each.columns == ["text"] for each in texts.list_indices()):
             # It was just written again and its indices are being built: without them words are not stemmed.
@@ -227,6 +230,8 @@ class MemoryIndex:
         return self._db.open_table(name)
 
     def _build_indices(self, name: str, table: Any) -> None:
+        from lancedb.index import BTree
+
         # With both B-trees a filtered vector search over 50,000 rows took 20 ms in place of 100.
         for column in ("id", "user"):
             table.create_index(column, config=BTree())

@@ -45,7 +45,10 @@ def check_resources(folder: Path) -> None:
 
 
 def start_local_ray(settings: Settings) -> None:
-    """Start a Ray of this process alone, bound to the loopback address.
+    """Start a Ray of this process alone.
+
+    Ray listens on the machine's own address even for a local cluster (it replaces the loopback address);
+    its token, on by default since Ray 2.60, keeps others out.
 
     Raises ResourceError when memory or disk are short.
     """
@@ -58,8 +61,6 @@ def start_local_ray(settings: Settings) -> None:
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        # Ray would bind to the machine's outward address; nothing of ours is open to the network by default.
-        _node_ip_address="127.0.0.1",
     )
 
 
@@ -81,6 +82,7 @@ def connect_to_ray(settings: Settings, address: str) -> None:
 @contextmanager
 def ray_session(settings: Settings, address: str | None) -> Iterator[None]:
     """Hold a Ray for the time of a command: the one at `address`, else a local one that ends with it."""
+    _quiet()
     if address is None:
         start_local_ray(settings)
     else:
@@ -89,3 +91,9 @@ def ray_session(settings: Settings, address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _quiet() -> None:
+    """Leave the terminal to our own progress; Ray's log files in its session folder still get everything."""
+    for name in ("ray.serve", "ray.data", "ray.train"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -5,7 +5,6 @@ the catalog: the version's Parquet parts are handed in, and where the adapter is
 """
 
 import json
-import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,22 +21,17 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Queue
 
 from mongars.digests import canonical_json
-from mongars.errors import DatasetRefusedError, MongarsError, SettingsError, TrainingError, UnavailableError
+from mongars.errors import DatasetRefusedError, MongarsError, TrainingError, UnavailableError
 from mongars.files import write_atomically
 from mongars.neurons.base import base_folder, base_model_digest, base_name
 from mongars.records import DatasetRef
+from mongars.settings import refuse_unsafe_ray_data
 from mongars.training.config import MNTPConfig
 from mongars.training.run import TrainingJob, adapter_key, is_complete
 from mongars.training.text import COLUMNS, TokenTable, tokenise_batch
 from mongars.training.tracking import RunTracker
 
 TrainProgress = Callable[[int, int, float, float], None]  # step (from 1), steps, loss, tokens per second
-# Each lets a Parquet file run code when Ray Data reads it (CVE-2026-41486, CVE-2026-57516).
-UNSAFE_VARIABLES = (
-    "RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA",
-    "RAY_DATA_AUTOLOAD_PICKLE_OBJECT_SCALAR",
-    "RAY_DATA_WEBDATASET_ALLOW_UNSAFE_DESERIALIZATION",
-)
 
 
 @dataclass(frozen=True)
@@ -85,7 +79,7 @@ class MNTPTrainer:
         Raises DatasetRefusedError for a version that is not `ready` or is empty, ModelNotFoundError for the base,
         TrainingError for a run that cannot go on, UnavailableError without Ray or the tracking store.
         """
-        _refuse_unsafe_parquet()
+        refuse_unsafe_ray_data()
         _check(self._dataset)
         base = base_folder(self._base_path).resolve()
         digest = base_model_digest(base)
@@ -184,7 +178,7 @@ def tokenise(parts: Sequence[Path], base: Path, config: MNTPConfig) -> TokenTabl
     """Return the `train` split as token ids, by Ray Data. Rows with nothing to predict are left out."""
     if not parts:
         return TokenTable.of([])
-    dataset = ray.data.read_parquet([str(part.resolve()) for part in parts], columns=list(COLUMNS))
+    dataset = ray.data.read_parquet([str(part.resolve()) for part in parts]).select_columns(list(COLUMNS))
     dataset.context.enable_progress_bars = False
     tokens = dataset.map_batches(
         tokenise_batch,
@@ -232,12 +226,6 @@ def _check(dataset: DatasetRef) -> None:
         raise DatasetRefusedError(f"{label} is {dataset.state}.", remedy="Train on a version that is ready.")
     if dataset.rows == 0:
         raise DatasetRefusedError(f"{label} has no rows.", remedy="Curate more text.")
-
-
-def _refuse_unsafe_parquet() -> None:
-    found = [name for name in UNSAFE_VARIABLES if os.environ.get(name)]
-    if found:
-        raise SettingsError(f"{found[0]} lets a Parquet file run code.", remedy="Unset it.")
 
 
 def _sidecar(folder: Path) -> Path:

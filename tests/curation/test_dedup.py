@@ -40,7 +40,9 @@ def test_jaccard_is_that_of_the_pieces(one, other):
 
 
 def corpus(rng, count):
-    words = ["".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randint(3, 9))) for _ in range(2000)]
+    words = [
+        "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randint(3, 9))) for _ in range(2000)
+    ]
     return [[rng.choice(words) for _ in range(80)] for _ in range(count)]
 
 
@@ -49,7 +51,9 @@ def test_near_copies_are_proposed_and_strangers_are_not():
     originals = corpus(rng, 200)
     copies = [[rng.choice("xyz") * 5 if rng.random() < 0.05 else word for word in words] for words in originals]
     hashes = [shingle_hashes(" ".join(words)) for words in originals + copies]
-    similar = {(i, j) for i, j in candidate_pairs(band_hashes(hashes)).tolist() if jaccard(hashes[i], hashes[j]) >= 0.7}
+    similar = {
+        (i, j) for i, j in candidate_pairs(band_hashes(hashes)).tolist() if jaccard(hashes[i], hashes[j]) >= 0.7
+    }
     truth = {(i, i + 200) for i in range(200) if jaccard(hashes[i], hashes[i + 200]) >= 0.7}
     assert len(truth) > 150
     assert len(similar & truth) >= 0.95 * len(truth)
@@ -67,7 +71,9 @@ def test_no_rows_are_no_pairs():
     assert candidate_pairs(band_hashes([])).shape == (0, 2)
 
 
-@given(st.integers(1, 20).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.tuples(*[st.integers(0, n - 1)] * 2)))))
+@given(
+    st.integers(1, 20).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.tuples(*[st.integers(0, n - 1)] * 2))))
+)
 def test_components_are_named_by_their_smallest_row_and_hold_every_pair(case):
     count, pairs = case
     roots = components(count, pairs)
