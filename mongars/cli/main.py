@@ -32,6 +32,7 @@ app.add_typer(serve.keys, name="keys")
 for command in (
     demo.demo,
     serve.serve,
+    serve.check,
     client.status,
     client.chat,
     data.ingest,

@@ -5,6 +5,7 @@ Owns the commands only.
 
 import signal
 import threading
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -67,3 +68,14 @@ def serve(
         say(f"Ready on http://{host}:{port}/v1 - Ctrl-C stops it.")
         stop.wait()
         say("Stopping.")
+
+
+def check(
+    files: Annotated[list[Path], typer.Argument(help="Serve configs, such as serve_configs/local.yaml.")],
+) -> None:
+    """Check serve configs before `serve deploy`, which ignores a misspelt key in silence."""
+    from mongars.serving.strict_config import strict_config
+
+    for path in files:
+        strict_config(path)
+        say(f"{path}: every key is known and every value fits.")

@@ -1,0 +1,58 @@
+"""`mongars ingest`, `datasets` and `adapters` on an empty home."""
+
+import gzip
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+GOOD = {
+    "id": "c1",
+    "user": "anna",
+    "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}],
+}
+
+
+@pytest.fixture
+def chats(tmp_path: Path) -> Path:
+    path = tmp_path / "chats.jsonl"
+    lines = [json.dumps(GOOD), "{broken", json.dumps(GOOD | {"id": "c2"}), json.dumps({"id": "c3"})]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_an_unreadable_line_is_named_by_number_and_the_rest_is_kept(mongars: Run, chats: Path) -> None:
+    result = mongars("ingest", str(chats), "--json")
+    assert result.returncode == 1
+    assert json.loads(result.stdout) == {"new": 2, "already there": 0, "unreadable lines": 2}
+    assert f"{chats}:2: " in result.stderr
+    assert f"{chats}:4: " in result.stderr
+
+
+def test_a_second_ingest_adds_nothing(mongars: Run, tmp_path: Path) -> None:
+    path = tmp_path / "chats.jsonl.gz"
+    path.write_bytes(gzip.compress(json.dumps(GOOD).encode()))
+    assert mongars("ingest", str(path)).returncode == 0
+    assert json.loads(mongars("ingest", str(path), "--json").stdout)["already there"] == 1
+
+
+def test_a_missing_file_is_a_usage_error_that_names_it(mongars: Run) -> None:
+    result = mongars("ingest", "nowhere.jsonl")
+    assert result.returncode == 2
+    assert "nowhere.jsonl" in result.stderr
+
+
+def test_an_empty_home_lists_no_datasets_and_no_adapters(mongars: Run) -> None:
+    assert json.loads(mongars("datasets", "list", "--json").stdout) == []
+    listed = json.loads(mongars("adapters", "list", "--json").stdout)
+    assert (listed["generation"], listed["adapters"]) == (0, [])
+
+
+def test_nothing_to_train_on_is_refused_with_the_remedy(mongars: Run) -> None:
+    result = mongars("curate")
+    assert result.returncode == 1
+    assert "mongars ingest" in result.stderr
