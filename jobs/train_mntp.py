@@ -1,0 +1,94 @@
+"""Train an MNTP adapter from a dataset version.
+
+    ray job submit --working-dir . -- python jobs/train_mntp.py --dataset NAME[@VERSION]
+
+Prints the adapter's folder and metrics as JSON, progress on stderr. The job runs in a copy of its working folder, so
+give MONGARS_HOME, MONGARS_MODELS_DIR and MONGARS_BASE_MODEL as absolute paths. Exit codes are those of `mongars`.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from pydantic import ValidationError
+
+from mongars.curation.catalog import DatasetCatalog
+from mongars.errors import MongarsError, SettingsError
+from mongars.records import as_json
+from mongars.settings import load_settings
+from mongars.training.config import MNTPConfig
+from mongars.training.trainer import MNTPTrainer, TrainedAdapter
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the job and return its exit code."""
+    flags = _flags().parse_args(arguments)
+    try:
+        trained = _train(flags)
+    except MongarsError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    sys.stdout.write(json.dumps(as_json(trained) | {"folder": str(trained.folder)}) + "\n")
+    return 0
+
+
+def _flags() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Train an MNTP adapter from a dataset version.")
+    parser.add_argument("--dataset", required=True, metavar="NAME[@VERSION]", help="the latest version by default")
+    parser.add_argument("--output", type=Path, help="where adapters go; MONGARS_HOME/training by default")
+    parser.add_argument(
+        "--set", action="append", type=_knob, default=[], metavar="KNOB=JSON", help="a knob of MNTPConfig"
+    )
+    parser.add_argument("--gpu", action="store_true", help="one GPU for each worker")
+    return parser
+
+
+def _train(flags: argparse.Namespace) -> TrainedAdapter:
+    settings = load_settings().resolved()
+    config = _config(dict(flags.set))
+    name, _, version = flags.dataset.partition("@")
+    catalog = DatasetCatalog(settings.datasets_dir)
+    dataset = catalog.get(name, version or "latest")
+    catalog.require_ready(dataset)
+    # Under a job, Ray finds its cluster by itself; elsewhere this starts a local one.
+    ray.init(namespace=settings.ray_namespace, log_to_driver=False)
+    try:
+        return MNTPTrainer(
+            config,
+            parts=catalog.parts(dataset),
+            dataset=dataset,
+            base_path=settings.base_model,
+            output_dir=flags.output or settings.home / "training",
+            tracking_uri=settings.tracking,
+            on_progress=_show,
+            use_gpu=flags.gpu,
+        ).train()
+    finally:
+        ray.shutdown()
+
+
+def _config(knobs: dict[str, Any]) -> MNTPConfig:
+    try:
+        return MNTPConfig(**knobs)
+    except ValidationError as error:
+        first = error.errors()[0]
+        knob = ".".join(str(part) for part in first["loc"]) or "--set"
+        raise SettingsError(f"{knob}: {first['msg']}.", remedy="See the knobs of MNTPConfig.") from None
+
+
+def _knob(text: str) -> tuple[str, Any]:
+    """Return the name and value of `KNOB=JSON`; argparse turns the ValueError of bad JSON into a usage error."""
+    name, _, value = text.partition("=")
+    return name, json.loads(value)
+
+
+def _show(step: int, steps: int, loss: float, tokens_per_second: float) -> None:
+    sys.stderr.write(f"step {step} of {steps}: loss {loss:.3f}, {tokens_per_second:.0f} tokens/s\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
