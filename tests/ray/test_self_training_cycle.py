@@ -8,7 +8,6 @@ import pytest
 import ray
 
 from mongars.demo.generator import generate
-from mongars.evolution.gate import GateConfig
 from mongars.evolution.wiring import CyclePlan, build_engine, training_config
 from mongars.memory.persistence import PersistenceRepository
 from mongars.registry import AdapterStore
@@ -37,8 +36,10 @@ def settings(tmp_path: Path) -> Settings:
     conversations = generate(240, seed=3, users=24).conversations
     for conversation in conversations:
         repository.save_conversation(conversation)
+    # After 60 steps such a base knows hardly more than word counts, and no adapter over its frozen embeddings
+    # gains anything; after 300, MNTP lowers the held-out loss by more than 1 nat per target (measured).
     small = PretrainConfig(
-        vocab_size=512, hidden_size=64, layers=2, heads=2, intermediate_size=128, context=64, steps=60, threads=1
+        vocab_size=512, hidden_size=64, layers=2, heads=2, intermediate_size=128, context=64, steps=300, threads=1
     )
     make_base(conversations, Path(made.base_model), config=small)
     return made.resolved()
@@ -48,9 +49,9 @@ def test_a_cycle_publishes_a_measured_adapter_and_its_repeat_changes_nothing(
     settings: Settings, client: BlockingRegistryClient
 ) -> None:
     training = training_config(
-        {"steps": 80, "batch_rows": 8, "max_tokens": 64, "lora_rank": 8, "learning_rate": 1e-2}
+        {"steps": 30, "batch_rows": 8, "max_tokens": 64, "lora_rank": 8, "learning_rate": 1e-3}
     )
-    plan = CyclePlan(training=training, gate=GateConfig(min_conversations=3))
+    plan = CyclePlan(training=training)
     stages: list[str] = []
     first = build_engine(settings, client, plan).run_cycle(stages.append)
     assert first.outcome == "promoted", first.verdict
