@@ -1,6 +1,6 @@
 """Curate conversation files into a dataset version; for `ray job submit -- python jobs/curate.py ...`.
 
-Owns the flags. The report goes to stdout as JSON, everything else to stderr. Exit codes: 0 done, 1 some lines could
+Owns the flags. The report goes to stdout as JSON, all else to stderr. Exit codes: 0 done, 1 some lines could
 not be read or the version was quarantined, 2 a mistake in the flags or the settings, else the code of the error.
 """
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mongars.curation.cleaning import KEPT
-from mongars.curation.dedup import Hashes, Indices, candidate_pairs, components, jaccard
+from mongars.curation.dedup import BANDS, Hashes, Indices, candidate_pairs, components, jaccard
 from mongars.curation.quality import DropReason
 from mongars.curation.recipe import CurationRecipe
 from mongars.curation.splits import assign_splits
@@ -38,8 +38,7 @@ class Selection:
 def select(cleaned: pa.Table, recipe: CurationRecipe, shingles: Shingles) -> Selection:
     """Choose among the rows whose outcome is KEPT; `shingles(keys)` gives the shingle hashes of rows."""
     rows = cleaned.filter(pc.equal(cleaned["outcome"], KEPT)).select(COLUMNS)
-    order = _preference(rows)
-    rows = rows.take(order)
+    rows = rows.take(_preference(rows))
     reasons = _exact(rows)
     alone = np.array([row for row, reason in enumerate(reasons) if reason is None], dtype=np.int64)
     unique = rows.take(alone)
@@ -56,11 +55,11 @@ def select(cleaned: pa.Table, recipe: CurationRecipe, shingles: Shingles) -> Sel
     return Selection(keys[ascending], np.array(splits, dtype=np.str_)[ascending], dict(dropped))
 
 
-def _preference(rows: pa.Table) -> list[int]:
+def _preference(rows: pa.Table) -> Indices:
     """Return the rows' order: by id, of the same id the longest conversation first, then by content."""
     columns = zip(*(rows[name].to_pylist() for name in ("id", "turns", "digest")), strict=True)
     sort_keys = [(identity, -turns, digest) for identity, turns, digest in columns]
-    return sorted(range(len(sort_keys)), key=sort_keys.__getitem__)
+    return np.array(sorted(range(len(sort_keys)), key=sort_keys.__getitem__), dtype=np.int64)
 
 
 def _exact(rows: pa.Table) -> list[DropReason | None]:
@@ -82,7 +81,7 @@ def _exact(rows: pa.Table) -> list[DropReason | None]:
 
 def _similar(rows: pa.Table, shingles: Shingles) -> tuple[Indices, npt.NDArray[np.float64]]:
     """Return the pairs that MinHash proposes, [pairs, 2], and the true Jaccard similarity of each."""
-    bands = np.array(rows["bands"].to_pylist(), dtype=np.uint64).reshape(rows.num_rows, -1)
+    bands = np.array(rows["bands"].to_pylist(), dtype=np.uint64).reshape(rows.num_rows, BANDS)
     pairs = candidate_pairs(bands)
     if not len(pairs):
         return pairs, np.zeros(0)

@@ -19,7 +19,7 @@ DE = "Wo finde ich hier in der Nähe ein gutes Restaurant?"
         ([DE, DE], "de"),
         (["OK", "2", "Paris"], UNDETERMINED),
         ([], UNDETERMINED),
-        (["这是一个很长的中文句子，我们来看看它是不是能被识别出来，好吗"], OTHER),
+        (["Πού μπορώ να βρω ένα καλό εστιατόριο κοντά στον σταθμό;"], OTHER),
     ],
 )
 def test_the_turns_vote_and_short_ones_abstain(texts, language):

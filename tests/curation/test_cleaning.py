@@ -1,0 +1,97 @@
+"""One conversation at a time: consent before anything else, and an outcome for every line."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mongars.curation.cleaning import BAD, CLEAN_SCHEMA, KEPT, Cleaner, Share
+from mongars.curation.quality import DropReason
+from mongars.curation.recipe import CurationRecipe
+from mongars.records import Conversation, Turn
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+GOOD = (
+    Turn("user", "Hello, where can I find a good restaurant in the city?"),
+    Turn("assistant", "There is one near the station, and it opens at seven."),
+)
+
+
+@pytest.fixture
+def cleaner():
+    return Cleaner(CurationRecipe(retention_days=30), NOW, b"s" * 32, {"anna": ("Anna Moreau",)})
+
+
+def conversation(turns=GOOD, **values):
+    return Conversation(**{"id": "c1", "user": "anna", "turns": tuple(turns), "consent": True} | values)
+
+
+def test_a_good_conversation_is_kept_whole(cleaner):
+    row = cleaner.clean(1, conversation())
+    assert (row.outcome, row.id, row.language, row.leaks, row.pii) == (KEPT, "c1", "en", [], [])
+    assert [message["content"] for message in row.messages] == [turn.content for turn in GOOD]
+    assert "anna" not in row.subject
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"consent": False}, DropReason.NO_CONSENT),
+        ({"created_at": NOW - timedelta(days=31)}, DropReason.PAST_RETENTION),
+        ({"turns": (Turn("user", ""), GOOD[1])}, DropReason.EMPTY_TURN),
+        (
+            {
+                "turns": (
+                    Turn("user", "Wo finde ich ein gutes Restaurant?"),
+                    Turn("assistant", "Gleich am Bahnhof."),
+                )
+            },
+            DropReason.OTHER_LANGUAGE,
+        ),
+    ],
+)
+def test_what_goes_has_its_reason_and_leaves_no_text(cleaner, values, reason):
+    row = cleaner.clean(1, conversation(**values))
+    assert (row.outcome, row.messages, row.id) == (reason, [], "")
+
+
+def test_a_young_or_undated_conversation_is_within_retention(cleaner):
+    assert cleaner.clean(1, conversation(created_at=NOW - timedelta(days=29))).outcome == KEPT
+    assert cleaner.clean(1, conversation(created_at=None)).outcome == KEPT
+
+
+def test_personal_and_known_values_are_replaced_consistently(cleaner):
+    said = (
+        Turn("user", "I am Anna Moreau, please write to anna@example.com about the table."),
+        Turn("assistant", "I will write to anna@example.com, thank you for telling me."),
+    )
+    row = cleaner.clean(1, conversation(said))
+    text = " ".join(message["content"] for message in row.messages)
+    assert "Moreau" not in text
+    assert "anna@example.com" not in text
+    assert sorted(row.pii) == ["EMAIL", "EMAIL", "PERSON"]
+    (first, second) = [word.rstrip(",") for word in text.split() if word.startswith("<EMAIL_")]
+    assert first == second
+
+
+def test_known_values_of_one_user_are_not_searched_in_anothers_words(cleaner):
+    said = (*GOOD, Turn("user", "Is Anna Moreau a singer, by the way?"))
+    assert cleaner.clean(1, conversation(said, user="bruno")).pii == []
+
+
+def test_every_line_of_a_share_has_an_outcome(cleaner, tmp_path):
+    path = tmp_path / "in.jsonl"
+    messages = [{"role": turn.role, "content": turn.content} for turn in GOOD]
+    lines = [json.dumps({"id": f"c{n}", "messages": messages}) for n in range(300)]
+    lines[7] = "not json"
+    lines[9] = ""
+    path.write_text("\n".join(lines))
+    tables = list(cleaner.clean_share(Share(str(path), 2, 0, 1)))
+    assert all(table.schema.equals(CLEAN_SCHEMA) for table in tables)
+    outcomes = [outcome for table in tables for outcome in table["outcome"].to_pylist()]
+    assert (outcomes.count(KEPT), outcomes.count(BAD), len(outcomes)) == (298, 1, 299)
+
+
+def test_a_cleaner_shows_neither_its_secret_nor_known_values(cleaner):
+    assert "ssss" not in repr(cleaner)
+    assert "Moreau" not in repr(cleaner)

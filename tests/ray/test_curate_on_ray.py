@@ -1,0 +1,218 @@
+"""The whole curation on a real local Ray: accounts that balance, planted faults found, one digest."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mongars.curation.catalog import DatasetCatalog
+from mongars.curation.pipeline import curate
+from mongars.curation.recipe import CurationRecipe
+from mongars.curation.rows import ROW_SCHEMA
+from mongars.errors import InputError, SettingsError
+from mongars.settings import UNSAFE_RAY_DATA
+
+pytestmark = pytest.mark.ray
+
+SECRET = b"s" * 32
+RECIPE = CurationRecipe(languages=("en",), test_share=0.3)
+JOB = Path(__file__).parents[2] / "jobs" / "curate.py"
+PLACES = ("Lyon", "Porto", "Bergen", "Galway", "Turin", "Nantes", "Utrecht", "Ottawa", "Leipzig", "Quebec")
+THINGS = (
+    "the old bridge",
+    "a bicycle shop",
+    "the swimming pool",
+    "a quiet library",
+    "the night market",
+    "a bakery",
+)
+DETAILS = ("opens at nine", "lies by the river", "was painted blue", "costs nothing", "is closed in winter")
+
+
+def line(identity, *contents, **values):
+    roles = ("user", "assistant")
+    messages = [{"role": roles[place % 2], "content": content} for place, content in enumerate(contents)]
+    return json.dumps({"id": identity, "messages": messages} | values)
+
+
+def good(number):
+    rng = random.Random(number)
+    contents = []
+    for _ in range(4):
+        place, thing, detail = rng.choice(PLACES), rng.choice(THINGS), rng.choice(DETAILS)
+        contents.append(
+            f"Can you tell me the way to {thing} in {place}, and what I should see there, number {number}?"
+        )
+        contents.append(
+            f"In {place} you find {thing} easily: it {detail}, and {rng.randint(2, 90)} steps lead up to it."
+        )
+    return line(f"good-{number:03d}", *contents, user=f"user-{number % 12}")
+
+
+@pytest.fixture(scope="module")
+def lines():
+    planted = [
+        line("junk-1", "a" * 60, "I did not understand that.", user="user-1"),
+        line("junk-2", "buy now " * 20, "I did not understand that.", user="user-2"),
+        line("no-consent", "Please forget me, that is all I want.", "Of course I will.", consent=False),
+        line("personal", "Write to anna@example.com or call (514) 555-0123.", "I will do so today, thank you."),
+        good(3).replace("good-003", "zz-copy"),
+        good(4).replace("good-004", "zz-near").replace("Can you tell me", "Could you tell me", 1),
+        "broken json",
+        '{"id": "x", "messages": [{"role": "robot", "content": "x"}]}',
+    ]
+    return [good(number) for number in range(60)] + planted
+
+
+@pytest.fixture
+def source(tmp_path, lines):
+    path = tmp_path / "in.jsonl"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def run(sources, catalog, recipe=RECIPE, **options):
+    return curate(sources, recipe, catalog, secret=SECRET, name="chats", **options)
+
+
+def rows_of(catalog, ref):
+    return [row for part in catalog.parts(ref) for row in pq.read_table(part).to_pylist()]
+
+
+def test_planted_faults_go_good_talk_stays_and_the_accounts_balance(local_ray, source, tmp_path):
+    catalog, seen = DatasetCatalog(tmp_path / "datasets"), []
+    report = run([source], catalog, on_progress=lambda *step: seen.append(step))
+    assert report.dropped == {
+        "exact_duplicate": 1,
+        "near_duplicate": 1,
+        "no_consent": 1,
+        "repeated_characters": 1,
+        "repeated_words": 1,
+    }
+    assert [(bad.path, bad.line) for bad in report.bad_lines] == [(str(source), 67), (str(source), 68)]
+    assert report.rows_read == 68 == report.rows_kept + sum(report.dropped.values()) + len(report.bad_lines)
+    assert report.pii == {"EMAIL": 1, "PHONE": 1}
+    assert report.dataset.state == "ready"
+    catalog.verify(report.dataset)
+    rows = rows_of(catalog, report.dataset)
+    assert [row["id"] for row in rows] == sorted([f"good-{n:03d}" for n in range(60)] + ["personal"])
+    assert not any("anna@" in message["content"] for row in rows for message in row["messages"])
+    assert seen[-1] == (61, 61, "write")
+    assert {stage for _, _, stage in seen} == {"clean", "deduplicate", "write"}
+
+
+def test_no_subject_is_on_both_sides_of_the_split(local_ray, source, tmp_path):
+    catalog = DatasetCatalog(tmp_path / "datasets")
+    rows = rows_of(catalog, run([source], catalog).dataset)
+    sides: dict[str, set[str]] = {}
+    for row in rows:
+        sides.setdefault(row["subject"], set()).add(row["split"])
+    assert all(len(side) == 1 for side in sides.values())
+    assert {row["split"] for row in rows} == {"train", "test"}
+
+
+def test_order_and_files_do_not_change_the_digest_and_a_second_run_makes_nothing_new(
+    local_ray, source, lines, tmp_path
+):
+    catalog = DatasetCatalog(tmp_path / "datasets")
+    first = run([source], catalog)
+    mixed = random.Random(1).sample(lines, len(lines))
+    halves = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+    halves[0].write_text("\n".join(mixed[:30]))
+    halves[1].write_text("\n".join(mixed[30:]))
+    again = run(halves, catalog)
+    assert (again.dataset, again.reused, first.reused) == (first.dataset, True, False)
+    assert catalog.list() == (first.dataset,)
+
+
+def test_the_shares_of_one_file_give_the_same_digest_as_one_task(local_ray, source, tmp_path, monkeypatch):
+    whole = run([source], DatasetCatalog(tmp_path / "whole"))
+    monkeypatch.setattr("mongars.curation.pipeline.MIN_SHARE_BYTES", 1)
+    shared = run([source], DatasetCatalog(tmp_path / "shared"))
+    assert shared.dataset.digest == whole.dataset.digest
+    assert shared.bad_lines == whole.bad_lines
+
+
+def test_sources_without_a_good_line_give_a_version_without_rows(local_ray, tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text("broken\n\n" + line("junk", "a" * 60, "What?"))
+    report = run([path], DatasetCatalog(tmp_path / "datasets"))
+    assert (report.rows_read, report.rows_kept, len(report.bad_lines)) == (2, 0, 1)
+    assert report.dataset.rows == 0
+
+
+def test_an_empty_file_is_read_as_nothing(local_ray, tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text("")
+    assert run([path], DatasetCatalog(tmp_path / "datasets")).rows_read == 0
+
+
+def test_a_leak_quarantines_the_version(local_ray, source, tmp_path, monkeypatch):
+    catalog = DatasetCatalog(tmp_path / "datasets")
+    # The second look sees the words, the detectors do not: an address that only the look-out calls one.
+    path = tmp_path / "leak.jsonl"
+    path.write_text(line("leak", "The chain is printed on the label of the box.", "It reads SE45 5000 0000 0583."))
+    report = run([path, source], catalog)
+    assert report.leaks == {}
+    monkeypatch.setattr("mongars.curation.cleaning.find_pii", lambda _text, _known: [])
+    from mongars.curation.cleaning import Cleaner
+    from mongars.records import now
+
+    cleaner = Cleaner(RECIPE, now(), SECRET)
+    from mongars.curation.sources import read_conversations
+
+    leaky = next(item for item in read_conversations(source) if getattr(item, "id", "") == "personal")
+    assert cleaner.clean(1, leaky).leaks == ["EMAIL", "PHONE"]
+
+
+def test_a_missing_source_and_an_unsafe_environment_are_refused_before_anything_is_written(
+    local_ray, source, tmp_path, monkeypatch
+):
+    catalog = DatasetCatalog(tmp_path / "datasets")
+    with pytest.raises(InputError, match=r"missing\.jsonl"):
+        run([source, tmp_path / "missing.jsonl"], catalog)
+    for name in UNSAFE_RAY_DATA:
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "1")
+            with pytest.raises(SettingsError, match=name):
+                run([source], catalog)
+    assert not catalog.root.exists()
+
+
+def test_parts_have_the_columns_of_the_contract(local_ray, source, tmp_path):
+    catalog = DatasetCatalog(tmp_path / "datasets")
+    for part in catalog.parts(run([source], catalog).dataset):
+        assert pq.read_schema(part).equals(ROW_SCHEMA)
+        assert pq.read_schema(part).field("messages").type == pa.list_(
+            pa.struct([("role", pa.string()), ("content", pa.string())])
+        )
+
+
+def test_the_job_prints_a_report_names_bad_lines_and_tells_by_its_exit_code(source, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MONGARS_")}
+    environment |= {"MONGARS_HOME": str(tmp_path / "home"), "MONGARS_LANGUAGES": "en", "RAY_ADDRESS": "local"}
+    command = [sys.executable, str(JOB), "--name", "chats", "--models-dir", str(tmp_path / "models")]
+    done = subprocess.run(
+        [*command, "--input", str(source)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 1, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["rows_kept"], report["dataset"]["version"]) == (61, "v1")
+    assert f"{source}:67: not JSON" in done.stderr
+    assert (tmp_path / "home" / "pseudonyms.key").is_file()
+    missing = subprocess.run(
+        [*command, "--input", "missing.jsonl"], capture_output=True, text=True, env=environment, check=False
+    )
+    assert missing.returncode == 2
+    assert "Traceback" not in missing.stderr
