@@ -2,8 +2,9 @@
 
     ray job submit --working-dir . -- python jobs/train_mntp.py --dataset NAME[@VERSION]
 
-Prints the adapter's folder and metrics as JSON, progress on stderr. The job runs in a copy of its working folder, so
-give MONGARS_HOME, MONGARS_MODELS_DIR and MONGARS_BASE_MODEL as absolute paths. Exit codes are those of `mongars`.
+Prints the adapter's folder and metrics as JSON, progress on stderr. The job runs in a copy of its working folder,
+so give MONGARS_HOME, MONGARS_MODELS_DIR and MONGARS_BASE_MODEL as absolute paths. Exit codes are those of
+`mongars`.
 """
 
 import argparse
