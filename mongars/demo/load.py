@@ -19,7 +19,7 @@ Claim = tuple[int, str | None]
 """Generation and adapter digest (None for the bare base) that an answer says it was made with."""
 
 TIMEOUT_S = 120.0
-EASY_PAUSE_S = 1.0
+EASY_PAUSE_S = 4.0
 """Between two requests of a client while the machine trains."""
 CHAT_TOKENS = 24
 DONE = "data: [DONE]"
