@@ -64,7 +64,7 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cleaned:
+class Cleaned:
     """What became of one line; the fields are columns of CLEAN_SCHEMA."""
 
     key: int
@@ -103,37 +103,37 @@ class Cleaner:
 
     def clean_share(self, share: Share) -> Iterator[pa.Table]:
         """Yield the tables of one share; at least one, so that the columns are always there."""
-        path, rows = Path(share.path), list[_Cleaned]()
+        path, rows = Path(share.path), list[Cleaned]()
         check_readable(path)  # again: this may be another machine than the one that checked before
         for number, line in numbered_lines(path, stripe=share.stripe, stripes=share.stripes):
             item = parse_line(path, number, line)
             if item is None:
                 continue
             key = share.file << LINE_BITS | number
-            rows.append(_Cleaned(key, BAD, item.reason) if isinstance(item, BadLine) else self.clean(key, item))
+            rows.append(Cleaned(key, BAD, item.reason) if isinstance(item, BadLine) else self.clean(key, item))
             if len(rows) == BATCH_ROWS:
-                yield _table(rows)
+                yield as_table(rows)
                 rows = []
-        yield _table(rows)
+        yield as_table(rows)
 
-    def clean(self, key: int, conversation: Conversation) -> _Cleaned:
+    def clean(self, key: int, conversation: Conversation) -> Cleaned:
         """Return what becomes of a conversation, its personal data replaced."""
         reason = self._refused(conversation)
         if reason:
-            return _Cleaned(key, reason)
+            return Cleaned(key, reason)
         judgement = judge(conversation.turns)
         turns_dropped = [str(reason) for reason, count in judgement.spoiled.items() for _ in range(count)]
         if judgement.reason:
-            return _Cleaned(key, judgement.reason, turns_dropped=turns_dropped)
+            return Cleaned(key, judgement.reason, turns_dropped=turns_dropped)
         language = detect_language([turn.content for turn in judgement.turns], self.recipe.languages)
         if language not in (*self.recipe.languages, UNDETERMINED):
-            return _Cleaned(key, DropReason.OTHER_LANGUAGE, turns_dropped=turns_dropped)
+            return Cleaned(key, DropReason.OTHER_LANGUAGE, turns_dropped=turns_dropped)
         subject = subject_id(self.secret, conversation.user)
         turns, pii = self._redacted(judgement.turns, subject, self.known.get(conversation.user, ()))
         text = normalise([turn.content for turn in turns])
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         whole = [conversation.id, subject, conversation.source, language, messages]
-        return _Cleaned(
+        return Cleaned(
             key=key,
             outcome=KEPT,
             id=conversation.id,
@@ -170,6 +170,7 @@ class Cleaner:
         return tuple(clean), found
 
 
-def _table(rows: Sequence[_Cleaned]) -> pa.Table:
+def as_table(rows: Sequence[Cleaned]) -> pa.Table:
+    """Return cleaned rows as a table of CLEAN_SCHEMA."""
     columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in CLEAN_SCHEMA.names}
     return pa.table(columns, schema=CLEAN_SCHEMA)

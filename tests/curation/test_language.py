@@ -7,6 +7,8 @@ from mongars.errors import SettingsError
 
 EN = "Where can I find a good restaurant near the station?"
 FR = "Où puis-je trouver un bon restaurant près de la gare ?"
+# "Where is the train", in letters that none of the detector's languages has.
+HEBREW = "\u05d0\u05d9\u05e4\u05d4 \u05d4\u05e8\u05db\u05d1\u05ea " * 4
 DE = "Wo finde ich hier in der Nähe ein gutes Restaurant?"
 
 
@@ -19,7 +21,7 @@ DE = "Wo finde ich hier in der Nähe ein gutes Restaurant?"
         ([DE, DE], "de"),
         (["OK", "2", "Paris"], UNDETERMINED),
         ([], UNDETERMINED),
-        (["Πού μπορώ να βρω ένα καλό εστιατόριο κοντά στον σταθμό;"], OTHER),
+        ([HEBREW], OTHER),
     ],
 )
 def test_the_turns_vote_and_short_ones_abstain(texts, language):

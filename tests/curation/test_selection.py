@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from mongars.curation.cleaning import Cleaner, _table
+from mongars.curation.cleaning import Cleaner, as_table
 from mongars.curation.dedup import normalise, shingle_hashes
 from mongars.curation.quality import DropReason
 from mongars.curation.recipe import CurationRecipe
@@ -35,7 +35,7 @@ def selected(conversations, recipe=RECIPE):
     cleaner = Cleaner(recipe, now(), b"s" * 32)
     rows = [cleaner.clean(key, item) for key, item in enumerate(conversations)]
     texts = {row.key: normalise([message["content"] for message in row.messages]) for row in rows}
-    result = select(_table(rows), recipe, lambda keys: {key: shingle_hashes(texts[key]) for key in keys})
+    result = select(as_table(rows), recipe, lambda keys: {key: shingle_hashes(texts[key]) for key in keys})
     kept = {conversations[key].id: str(split) for key, split in zip(result.keys, result.splits, strict=True)}
     assert len(kept) + sum(result.dropped.values()) == sum(row.outcome == "kept" for row in rows)
     return kept, result.dropped

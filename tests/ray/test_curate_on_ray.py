@@ -10,12 +10,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ray import cloudpickle
 
 from mongars.curation.catalog import DatasetCatalog
+from mongars.curation.cleaning import Cleaner
 from mongars.curation.pipeline import curate
 from mongars.curation.recipe import CurationRecipe
 from mongars.curation.rows import ROW_SCHEMA
-from mongars.errors import InputError, SettingsError
+from mongars.errors import DatasetRefusedError, InputError, SettingsError
 from mongars.settings import UNSAFE_RAY_DATA
 
 pytestmark = pytest.mark.ray
@@ -23,16 +25,66 @@ pytestmark = pytest.mark.ray
 SECRET = b"s" * 32
 RECIPE = CurationRecipe(languages=("en",), test_share=0.3)
 JOB = Path(__file__).parents[2] / "jobs" / "curate.py"
-PLACES = ("Lyon", "Porto", "Bergen", "Galway", "Turin", "Nantes", "Utrecht", "Ottawa", "Leipzig", "Quebec")
-THINGS = (
-    "the old bridge",
-    "a bicycle shop",
-    "the swimming pool",
-    "a quiet library",
-    "the night market",
-    "a bakery",
-)
-DETAILS = ("opens at nine", "lies by the river", "was painted blue", "costs nothing", "is closed in winter")
+WORDS = [
+    "market",
+    "river",
+    "garden",
+    "window",
+    "letter",
+    "winter",
+    "morning",
+    "bicycle",
+    "kitchen",
+    "teacher",
+    "village",
+    "summer",
+    "library",
+    "mountain",
+    "painter",
+    "station",
+    "weather",
+    "harbour",
+    "dinner",
+    "journey",
+    "captain",
+    "forest",
+    "candle",
+    "bridge",
+    "orchard",
+    "doctor",
+    "island",
+    "blanket",
+    "singer",
+    "ladder",
+    "mirror",
+    "engine",
+    "pocket",
+    "basket",
+    "meadow",
+    "shelter",
+    "corner",
+    "ticket",
+    "cousin",
+    "farmer",
+    "lantern",
+    "pillow",
+    "thunder",
+    "whistle",
+    "quarter",
+    "saddle",
+    "curtain",
+    "pepper",
+    "bottle",
+    "hammer",
+    "feather",
+]
+
+
+class BlindCleaner(Cleaner):
+    """A cleaner whose detectors find nothing."""
+
+    def _redacted(self, turns, subject, known):
+        return tuple(turns), []
 
 
 def line(identity, *contents, **values):
@@ -43,15 +95,14 @@ def line(identity, *contents, **values):
 
 def good(number):
     rng = random.Random(number)
-    contents = []
-    for _ in range(4):
-        place, thing, detail = rng.choice(PLACES), rng.choice(THINGS), rng.choice(DETAILS)
-        contents.append(
-            f"Can you tell me the way to {thing} in {place}, and what I should see there, number {number}?"
-        )
-        contents.append(
-            f"In {place} you find {thing} easily: it {detail}, and {rng.randint(2, 90)} steps lead up to it."
-        )
+
+    def some():
+        return " and the ".join(rng.sample(WORDS, 3))
+
+    contents = [
+        (f"Can you tell me more about the {some()}?", f"Here is the {some()}, as you asked.")[n % 2]
+        for n in range(8)
+    ]
     return line(f"good-{number:03d}", *contents, user=f"user-{number % 12}")
 
 
@@ -63,7 +114,7 @@ def lines():
         line("no-consent", "Please forget me, that is all I want.", "Of course I will.", consent=False),
         line("personal", "Write to anna@example.com or call (514) 555-0123.", "I will do so today, thank you."),
         good(3).replace("good-003", "zz-copy"),
-        good(4).replace("good-004", "zz-near").replace("Can you tell me", "Could you tell me", 1),
+        good(4).replace("good-004", "zz-near").replace("Can you", "Could you", 1),
         "broken json",
         '{"id": "x", "messages": [{"role": "robot", "content": "x"}]}',
     ]
@@ -153,22 +204,21 @@ def test_an_empty_file_is_read_as_nothing(local_ray, tmp_path):
     assert run([path], DatasetCatalog(tmp_path / "datasets")).rows_read == 0
 
 
-def test_a_leak_quarantines_the_version(local_ray, source, tmp_path, monkeypatch):
+def test_what_the_detectors_miss_is_seen_by_the_second_look_and_quarantines_the_version(
+    local_ray, source, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("mongars.curation.pipeline.Cleaner", BlindCleaner)
     catalog = DatasetCatalog(tmp_path / "datasets")
-    # The second look sees the words, the detectors do not: an address that only the look-out calls one.
-    path = tmp_path / "leak.jsonl"
-    path.write_text(line("leak", "The chain is printed on the label of the box.", "It reads SE45 5000 0000 0583."))
-    report = run([path, source], catalog)
-    assert report.leaks == {}
-    monkeypatch.setattr("mongars.curation.cleaning.find_pii", lambda _text, _known: [])
-    from mongars.curation.cleaning import Cleaner
-    from mongars.records import now
-
-    cleaner = Cleaner(RECIPE, now(), SECRET)
-    from mongars.curation.sources import read_conversations
-
-    leaky = next(item for item in read_conversations(source) if getattr(item, "id", "") == "personal")
-    assert cleaner.clean(1, leaky).leaks == ["EMAIL", "PHONE"]
+    # The workers cannot import this test file.
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    try:
+        report = run([source], catalog)
+    finally:
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert report.leaks == {"EMAIL": 1, "PHONE": 1}
+    assert report.dataset.state == "quarantined"
+    with pytest.raises(DatasetRefusedError, match="second look"):
+        catalog.require_ready(report.dataset)
 
 
 def test_a_missing_source_and_an_unsafe_environment_are_refused_before_anything_is_written(
