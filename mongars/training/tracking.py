@@ -27,7 +27,7 @@ class RunTracker:
         for noisy in ("alembic", "mlflow.store.db.utils"):  # a line for each migration of a new SQLite file
             logging.getLogger(noisy).setLevel(logging.WARNING)
         from mlflow import MlflowClient
-        from mlflow.entities import Param, RunTag
+        from mlflow.entities import RunTag
         from mlflow.exceptions import MlflowException
 
         try:
@@ -35,16 +35,19 @@ class RunTracker:
             self._client: Any = MlflowClient(tracking_uri=uri)
             run = self._client.create_run(_experiment(self._client, uri), run_name=name)
             self.run_id: str = run.info.run_id
-            self._client.log_batch(
-                self.run_id,
-                params=[Param(key, str(value)) for key, value in params.items()],
-                tags=[RunTag(key, value) for key, value in tags.items()],
-            )
+            self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+            self.params(params)
         except (MlflowException, OSError) as error:
             raise UnavailableError(
                 f"The MLflow tracking store cannot be used ({type(error).__name__}).",
                 remedy="Check MONGARS_MLFLOW_TRACKING_URI.",
             ) from error
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log parameters, each of them once."""
+        from mlflow.entities import Param
+
+        self._client.log_batch(self.run_id, params=[Param(key, str(value)) for key, value in values.items()])
 
     def step(self, report: StepReport) -> None:
         """Log a step's metrics."""

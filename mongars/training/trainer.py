@@ -8,6 +8,7 @@ import json
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,13 +90,13 @@ class MNTPTrainer:
         if not ray.is_initialized():
             raise UnavailableError("Ray is not running in this process.", remedy="Call ray.init() first.")
         job = TrainingJob(self._config, self._dataset, base, base_name(self._base_path), digest, folder)
-        rows = tokenise(self._parts, base, self._config)
-        if not len(rows):
-            raise DatasetRefusedError(
-                f"{self._dataset.name}@{self._dataset.version} has no training text.", remedy="Curate more text."
-            )
-        tracker = self._start_tracking(job, rows)
+        with ThreadPoolExecutor(1) as beside:
+            tokenising = beside.submit(tokenise, self._parts, base, self._config)
+            tracker = self._start_tracking(job)  # a new SQLite store takes seconds
         try:
+            rows = tokenising.result()
+            _check_rows(rows, self._dataset)
+            tracker.params({"rows": len(rows), "tokens": int(rows.tokens.size)})
             # Beside the folder, whose digest must not depend on it, and before it: a finished folder has its run.
             write_atomically(_sidecar(folder), canonical_json({"run_id": tracker.run_id}))
             with self._following(tracker) as queue:
@@ -106,9 +107,8 @@ class MNTPTrainer:
             raise
         return _result(folder, reused=False)
 
-    def _start_tracking(self, job: TrainingJob, rows: TokenTable) -> RunTracker:
+    def _start_tracking(self, job: TrainingJob) -> RunTracker:
         dataset = self._dataset
-        params = self._config.model_dump(mode="json") | {"rows": len(rows), "tokens": int(rows.tokens.size)}
         tags = {
             "dataset": f"{dataset.name}@{dataset.version}",
             "dataset_digest": dataset.digest,
@@ -116,6 +116,7 @@ class MNTPTrainer:
             "base_digest": job.base_digest,
             "recipe_digest": self._config.recipe_digest(),
         }
+        params = self._config.model_dump(mode="json")
         return RunTracker(self._tracking_uri, name=job.folder.name, params=params, tags=tags)
 
     @contextmanager
@@ -226,6 +227,12 @@ def _check(dataset: DatasetRef) -> None:
         raise DatasetRefusedError(f"{label} is {dataset.state}.", remedy="Train on a version that is ready.")
     if dataset.rows == 0:
         raise DatasetRefusedError(f"{label} has no rows.", remedy="Curate more text.")
+
+
+def _check_rows(rows: TokenTable, dataset: DatasetRef) -> None:
+    if not len(rows):
+        label = f"{dataset.name}@{dataset.version}"
+        raise DatasetRefusedError(f"{label} has no training text.", remedy="Curate more text.")
 
 
 def _sidecar(folder: Path) -> Path:
