@@ -10,15 +10,15 @@ MONGARS_HOME, MONGARS_MODELS_DIR and MONGARS_BASE_MODEL as absolute paths. Exit 
 import argparse
 import json
 import sys
-from typing import Any
 
 from mongars.errors import GateRefusedError, MongarsError
 from mongars.evolution.gate import GateConfig
-from mongars.evolution.wiring import DEFAULT_NAME, CyclePlan, build_engine, training_config
+from mongars.evolution.wiring import DEFAULT_NAME, CyclePlan, build_engine
 from mongars.records import as_json
 from mongars.registry.actor import BlockingRegistryClient
 from mongars.serving.cluster import connect_to_ray
 from mongars.settings import load_settings
+from mongars.training.config import config_from
 
 
 def main() -> int:
@@ -26,9 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run one self-training cycle against a running server.")
     parser.add_argument("--dataset", default=DEFAULT_NAME)
     parser.add_argument("--adapter", default=DEFAULT_NAME)
-    parser.add_argument(
-        "--set", action="append", type=_knob, default=[], metavar="KNOB=JSON", help="a knob of MNTPConfig"
-    )
+    parser.add_argument("--set", action="append", default=[], metavar="KNOB=JSON", help="a knob of MNTPConfig")
     parser.add_argument("--margin", type=float, default=0.0, help="least gain in nats per target")
     parser.add_argument("--ray-address", default="auto")
     flags = parser.parse_args()
@@ -37,7 +35,7 @@ def main() -> int:
         plan = CyclePlan(
             dataset=flags.dataset,
             adapter=flags.adapter,
-            training=training_config(dict(flags.set)),
+            training=config_from(flags.set),
             gate=GateConfig(margin=flags.margin),
         )
         connect_to_ray(settings, flags.ray_address)
@@ -48,12 +46,6 @@ def main() -> int:
         return error.exit_code
     print(json.dumps(as_json(report)))
     return GateRefusedError.exit_code if report.outcome == "refused" else 0
-
-
-def _knob(text: str) -> tuple[str, Any]:
-    """Return the name and value of `KNOB=JSON`; argparse turns the ValueError of bad JSON into a usage error."""
-    name, _, value = text.partition("=")
-    return name, json.loads(value)
 
 
 if __name__ == "__main__":

@@ -12,16 +12,14 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import ray
-from pydantic import ValidationError
 
 from mongars.curation.catalog import DatasetCatalog
-from mongars.errors import MongarsError, SettingsError
+from mongars.errors import MongarsError
 from mongars.records import as_json
 from mongars.settings import load_settings
-from mongars.training.config import MNTPConfig
+from mongars.training.config import config_from
 from mongars.training.trainer import MNTPTrainer, TrainedAdapter
 
 
@@ -41,16 +39,14 @@ def _flags() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Train an MNTP adapter from a dataset version.")
     parser.add_argument("--dataset", required=True, metavar="NAME[@VERSION]", help="the latest version by default")
     parser.add_argument("--output", type=Path, help="where adapters go; MONGARS_HOME/training by default")
-    parser.add_argument(
-        "--set", action="append", type=_knob, default=[], metavar="KNOB=JSON", help="a knob of MNTPConfig"
-    )
+    parser.add_argument("--set", action="append", default=[], metavar="KNOB=JSON", help="a knob of MNTPConfig")
     parser.add_argument("--gpu", action="store_true", help="one GPU for each worker")
     return parser
 
 
 def _train(flags: argparse.Namespace) -> TrainedAdapter:
     settings = load_settings().resolved()
-    config = _config(dict(flags.set))
+    config = config_from(flags.set)
     name, _, version = flags.dataset.partition("@")
     catalog = DatasetCatalog(settings.datasets_dir)
     dataset = catalog.get(name, version or "latest")
@@ -70,21 +66,6 @@ def _train(flags: argparse.Namespace) -> TrainedAdapter:
         ).train()
     finally:
         ray.shutdown()
-
-
-def _config(knobs: dict[str, Any]) -> MNTPConfig:
-    try:
-        return MNTPConfig(**knobs)
-    except ValidationError as error:
-        first = error.errors()[0]
-        knob = ".".join(str(part) for part in first["loc"]) or "--set"
-        raise SettingsError(f"{knob}: {first['msg']}.", remedy="See the knobs of MNTPConfig.") from None
-
-
-def _knob(text: str) -> tuple[str, Any]:
-    """Return the name and value of `KNOB=JSON`; argparse turns the ValueError of bad JSON into a usage error."""
-    name, _, value = text.partition("=")
-    return name, json.loads(value)
 
 
 def _show(step: int, steps: int, loss: float, tokens_per_second: float) -> None:

@@ -15,6 +15,10 @@ from mongars.records import as_json
 from mongars.settings import load_settings
 
 Json = Annotated[bool, JSON_OPTION]
+Knobs = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KNOB=JSON", help="A knob of the recipe, such as steps=60; repeat it."),
+]
 RayAddress = Annotated[str | None, typer.Option(help="Ray address, or `auto`; a local Ray by default.")]
 
 
@@ -34,24 +38,24 @@ def base(
 
 def train(
     dataset: Annotated[str, typer.Argument(help="NAME or NAME@VERSION of a dataset.")] = DEFAULT_DATASET,
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Ray Train workers.")] = None,
+    knobs: Knobs = None,
     ray: RayAddress = None,
     json: Json = False,
 ) -> None:
     """Train an adapter from a dataset version; the same dataset and recipe are not trained twice."""
     from mongars.evolution.wiring import train_adapter
     from mongars.serving.cluster import ray_session
+    from mongars.training.config import config_from
 
     name, _, version = dataset.partition("@")
     settings = load_settings().resolved()
-    changes = {key: value for key, value in {"steps": steps, "workers": workers}.items() if value is not None}
+    config = config_from(knobs or ())
     with ray_session(settings, ray), progress("Training") as bar:
         trained = train_adapter(
             settings,
             name,
             version or "latest",
-            changes,
+            config,
             on_progress=lambda step, total, loss, rate: bar.update(step, total, _pace(loss, rate)),
         )
     if json:
@@ -63,7 +67,7 @@ def train(
 def self_train(
     dataset: Annotated[str, typer.Option(help="Name of the dataset.")] = DEFAULT_DATASET,
     margin: Annotated[float, typer.Option(min=0, help="Least gain on held-out text, in nats per target.")] = 0.0,
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps.")] = None,
+    knobs: Knobs = None,
     ray: Annotated[
         str, typer.Option(help="Address of the Ray that serves; `auto` finds the one on this machine.")
     ] = "auto",
@@ -71,16 +75,17 @@ def self_train(
 ) -> None:
     """Run one cycle beside a running server: harvest, curate, train, judge, publish to every replica."""
     from mongars.evolution.gate import GateConfig
-    from mongars.evolution.wiring import CyclePlan, build_engine, training_config
+    from mongars.evolution.wiring import CyclePlan, build_engine
     from mongars.registry.actor import BlockingRegistryClient
     from mongars.serving.cluster import ray_session
+    from mongars.training.config import config_from
 
     settings = load_settings().resolved()
     with ray_session(settings, ray), stages() as show:
         plan = CyclePlan(
             dataset=dataset,
             adapter=dataset,
-            training=training_config({} if steps is None else {"steps": steps}),
+            training=config_from(knobs or ()),
             gate=GateConfig(margin=margin),
             on_curate=show.update,
             on_train=lambda step, total, loss, rate: show.update(step, total, _pace(loss, rate)),

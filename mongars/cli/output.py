@@ -3,11 +3,12 @@
 Owns tables, JSON and progress. Must not know what the numbers mean.
 """
 
+import io
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, TextIO, cast
 
 import typer
 from rich.console import Console
@@ -83,9 +84,25 @@ class Stages:
             self._bars.update(self._task, completed=done, total=done)
 
 
+class _LibraryOutput(io.TextIOBase):
+    """What libraries print to stdout goes to stderr: stdout is for data."""
+
+    # Ray counts idle and waiting processes here; our replicas ask for no CPU, so the count says nothing.
+    HARMLESS = "PYTHON worker processes have been started"
+
+    def write(self, text: str) -> int:
+        """Pass text on, but for what would only alarm."""
+        if self.HARMLESS not in text and text.strip():
+            say(text.rstrip())
+        return len(text)
+
+
 @contextmanager
 def stages() -> Iterator[Stages]:
-    """Show a bar for each stage on stderr, with its rate, the time taken and the time left."""
+    """Show a bar for each stage on stderr, with its rate, the time taken and the time left.
+
+    Within it, `print` does not reach stdout.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -94,7 +111,8 @@ def stages() -> Iterator[Stages]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=_stderr, disable=not _stderr.is_terminal) as bars:
+    bars = Progress(*columns, console=_stderr, disable=not _stderr.is_terminal, redirect_stdout=False)
+    with redirect_stdout(cast(TextIO, _LibraryOutput())), bars:
         shown = Stages(bars)
         yield shown
         shown.close()

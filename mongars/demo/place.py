@@ -29,6 +29,7 @@ class Filled:
     """What stands in the repository now. `probes` are user turns that the load's clients send."""
 
     new: int
+    without_consent: int
     bad_lines: tuple[BadLine, ...]
     gold: Gold | None
     probes: tuple[str, ...]
@@ -65,7 +66,7 @@ def fill(place: Settings, source: Path | None, limit: int) -> Filled:
     place.home.mkdir(parents=True, exist_ok=True)
     repository = PersistenceRepository(place.database)
     repository.create_schema()
-    new = 0
+    new = without_consent = 0
     bad: list[BadLine] = []
     probes: list[str] = []
     for item in items:
@@ -73,10 +74,11 @@ def fill(place: Settings, source: Path | None, limit: int) -> Filled:
             bad.append(item)
             continue
         new += repository.save_conversation(item)
+        without_consent += not item.consent
         probes += [turn.content[:PROBE_CHARACTERS] for turn in item.turns[:1] if turn.content.strip()]
     if not probes:
         raise InputError(f"{source} holds no conversation.", remedy="See README.md for the form of a line.")
-    return Filled(new, tuple(bad), gold, tuple(dict.fromkeys(probes))[:PROBES])
+    return Filled(new, without_consent, tuple(bad), gold, tuple(dict.fromkeys(probes))[:PROBES])
 
 
 def make_keys(place: Settings) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ class DemoReport:
     source: str
     outcome: str
     new_conversations: int
+    without_consent: int
     unreadable_lines: int
     dataset: str
     dataset_digest: str
@@ -109,6 +110,7 @@ def _curation(report: DemoReport) -> Rows:
         ("conversations from", report.source),
         ("new in the repository", report.new_conversations),
         ("unreadable lines", report.unreadable_lines),
+        ("without consent, left where they are", report.without_consent),
         ("rows in", report.rows_read),
         ("rows kept", report.rows_kept),
         *((f"dropped: {reason}", count) for reason, count in report.dropped.items()),

@@ -17,7 +17,7 @@ from mongars.demo.place import GENERATED, Filled, demo_settings, fill, make_keys
 from mongars.demo.report import DemoReport, check_gold, write_report
 from mongars.demo.verify import Encode, Tally, tally
 from mongars.evolution.self_training import CycleReport
-from mongars.evolution.wiring import CyclePlan, build_engine, training_config
+from mongars.evolution.wiring import CyclePlan, build_engine
 from mongars.neurons.base import load_base
 from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder
 from mongars.neurons.neurons import Neurons
@@ -27,6 +27,7 @@ from mongars.registry.actor import BlockingRegistryClient
 from mongars.serving.app import AppArgs, deploy_ray_service
 from mongars.serving.cluster import check_resources, ray_session
 from mongars.settings import Settings
+from mongars.training.config import MNTPConfig
 
 NAME = "demo"
 HOST = "127.0.0.1"
@@ -35,7 +36,7 @@ ANSWERS_AT_THE_END = 8
 """Of each kind, by the newest generation, before the load ends."""
 WAIT_S = 120.0
 SERVING_ACTIONS = ("publish", "promote", "rollback")
-TRAINING = {"steps": 60, "batch_rows": 16, "max_tokens": 128, "learning_rate": 2e-3}
+TRAINING = MNTPConfig(steps=40, batch_rows=16, max_tokens=128, learning_rate=2e-3)
 """Shorter and hotter than LLM2Vec's recipe: a small base, and a run that fits into a minute on two cores."""
 
 
@@ -76,8 +77,8 @@ def run_demo(settings: Settings, options: DemoOptions, show: Show) -> DemoReport
         make_demo_base(
             Path(place.base_model), lambda step, steps, loss: show.update(step, steps, f"loss {loss:.2f}")
         )
+    clock.begin("server")
     with ray_session(place, None):
-        clock.begin("server")
         target, registry = _serve(place)
         before = registry.status()
         with Load(target, filled.probes, clients=options.clients) as load:
@@ -142,7 +143,7 @@ def _run_cycle(place: Settings, registry: BlockingRegistryClient, load: Load, cl
     plan = CyclePlan(
         dataset=NAME,
         adapter=NAME,
-        training=training_config(TRAINING),
+        training=TRAINING,
         on_curate=show.update,
         on_train=lambda step, steps, loss, rate: show.update(
             step, steps, f"loss {loss:.2f}, {rate:,.0f} tokens/s"
@@ -191,6 +192,7 @@ def _report(
         source=options.source.name if options.source else GENERATED,
         outcome=cycle.outcome,
         new_conversations=filled.new,
+        without_consent=filled.without_consent,
         unreadable_lines=len(filled.bad_lines),
         dataset=f"{dataset.name}@{dataset.version}",
         dataset_digest=dataset.digest,

@@ -5,17 +5,15 @@ not know how any stage works. The heavy rooms are imported when they are called 
 harvests needs no torch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
 
 from mongars.curation.catalog import DatasetCatalog
 from mongars.curation.pseudonyms import load_or_create_secret
 from mongars.curation.recipe import CurationRecipe, CurationReport, OnProgress
-from mongars.errors import DatasetRefusedError, SettingsError
+from mongars.errors import DatasetRefusedError
 from mongars.evolution.gate import Gate, GateConfig
 from mongars.evolution.harvest import harvest
 from mongars.evolution.rollout import Rollout
@@ -115,27 +113,16 @@ def train_adapter(
     settings: Settings,
     name: str = DEFAULT_NAME,
     version: str = "latest",
-    changes: Mapping[str, Any] | None = None,
+    config: MNTPConfig | None = None,
     *,
     on_progress: "TrainProgress | None" = None,
 ) -> "TrainedAdapter":
-    """Train an adapter on a dataset version; `changes` are knobs of MNTPConfig that differ from its defaults.
+    """Train an adapter on a dataset version, by the default recipe without a `config`.
 
-    Raises SettingsError for an impossible knob, DatasetNotFoundError, and what MNTPTrainer raises.
+    Raises DatasetNotFoundError, and what MNTPTrainer raises.
     """
     catalog = DatasetCatalog(settings.datasets_dir)
-    config = training_config(changes or {})
-    return _train(settings, catalog, catalog.get(name, version), config, on_progress)
-
-
-def training_config(changes: Mapping[str, Any]) -> MNTPConfig:
-    """Return the default recipe with `changes`. Raises SettingsError for a knob that is unknown or impossible."""
-    try:
-        return MNTPConfig(**changes)
-    except ValidationError as error:
-        first = error.errors()[0]
-        knob = ".".join(str(part) for part in first["loc"]) or "recipe"
-        raise SettingsError(f"{knob}: {first['msg']}.", remedy="See the knobs of MNTPConfig.") from None
+    return _train(settings, catalog, catalog.get(name, version), config or MNTPConfig(), on_progress)
 
 
 def _train(

@@ -3,11 +3,14 @@
 Owns the validation of a run's configuration and its digest. Must not know where data or models are.
 """
 
-from typing import Self
+import json
+from collections.abc import Iterable
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mongars.digests import canonical_json_digest
+from mongars.errors import SettingsError
 
 
 class MNTPConfig(BaseModel):
@@ -73,3 +76,25 @@ class MNTPConfig(BaseModel):
     def recipe_digest(self) -> str:
         """Return the sha256 of every knob, in hex."""
         return canonical_json_digest(self.model_dump(mode="json"))
+
+
+def config_from(knobs: Iterable[str]) -> MNTPConfig:
+    """Return the default recipe with knobs as the command line gives them: `steps=60`, `KNOB=JSON`.
+
+    Raises SettingsError for a knob that is unknown, impossible or no JSON.
+    """
+    changes: dict[str, Any] = {}
+    for knob in knobs:
+        name, _, value = knob.partition("=")
+        try:
+            changes[name] = json.loads(value)
+        except ValueError:
+            raise SettingsError(f"{knob!r} is not KNOB=JSON.", remedy="For example: --set steps=60") from None
+    try:
+        return MNTPConfig(**changes)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]) or "recipe"
+        raise SettingsError(
+            f"{name}: {first['msg']}.", remedy=f"The knobs are {', '.join(MNTPConfig.model_fields)}."
+        ) from None

@@ -1,7 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from mongars.training.config import MNTPConfig
+from mongars.errors import SettingsError
+from mongars.training.config import MNTPConfig, config_from
 
 
 def test_the_defaults_are_the_recipe_of_llm2vec():
@@ -33,3 +34,14 @@ def test_passes_workers_and_rows_make_up_the_batch():
 def test_the_recipe_digest_changes_with_any_knob_and_with_nothing_else():
     assert MNTPConfig().recipe_digest() == MNTPConfig(seed=0).recipe_digest()
     assert MNTPConfig().recipe_digest() != MNTPConfig(seed=1).recipe_digest()
+
+
+def test_knobs_of_the_command_line_are_json_values_over_the_default_recipe() -> None:
+    config = config_from(["steps=7", "learning_rate=0.002"])
+    assert (config.steps, config.learning_rate, config.lora_rank) == (7, 0.002, MNTPConfig().lora_rank)
+
+
+@pytest.mark.parametrize("knob", ["steps=0", "step=7", "steps", "steps=seven"])
+def test_an_impossible_knob_is_refused_by_name(knob: str) -> None:
+    with pytest.raises(SettingsError, match="step"):
+        config_from([knob])

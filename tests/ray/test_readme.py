@@ -1,0 +1,139 @@
+"""Every command and the Python snippet of README.md, run as they are written there, in a copy of the checkout."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mongars.curation.sources import write_conversations
+from mongars.demo.generator import generate
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+SNIPPET = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)[0]
+RUN_ELSEWHERE = {
+    "make demo": "tests/ray/test_demo.py",
+    'make demo ARGS="--input chats.jsonl"': "the same command with other conversations",
+    "MONGARS_BASE_MODEL=Qwen/Qwen3-0.6B make serve": "needs a hub; the same path with a local folder is run here",
+    "source .venv/bin/activate": "the tests' PATH",
+}
+
+
+class Session:
+    """A user in a checkout: runs README's commands and ticks them off."""
+
+    def __init__(self, checkout: Path) -> None:
+        self.checkout = checkout
+        self.env = os.environ | {
+            "PATH": f"{checkout / '.venv' / 'bin'}:{os.environ['PATH']}",
+            "MONGARS_HOME": str(checkout / "var"),
+            "MONGARS_MODELS_DIR": str(checkout / "models"),
+            "MONGARS_BASE_MODEL": str(checkout / "models" / "base" / "mongars-nano"),
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+        self.run: set[str] = set()
+
+    def __call__(self, command: str, *, code: int = 0, instead: str | None = None) -> str:
+        """Run a command of README (or `instead`, its form with this test's ports) and return its stdout."""
+        assert command in COMMANDS, f"README does not say: {command}"
+        self.run.add(command)
+        return self.shell(instead or command, code=code)
+
+    def shell(self, command: str, *, code: int = 0) -> str:
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=self.checkout, env=self.env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+        return done.stdout
+
+    @contextmanager
+    def background(self, command: str, *, until: str) -> Iterator[list[str]]:
+        """Run a command until the block ends; yields its stdout lines up to the stderr line with `until`."""
+        log = self.checkout / "background.log"
+        with log.open("w") as errors:
+            process = subprocess.Popen(
+                ["bash", "-c", f"exec {command}"],
+                cwd=self.checkout,
+                env=self.env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+            assert process.stdout is not None
+            try:
+                seen: list[str] = []
+                for line in process.stdout:
+                    errors.write(line)
+                    seen.append(line.strip())
+                    if until in line:
+                        break
+                assert seen and until in seen[-1], "\n".join(seen)
+                yield seen
+            finally:
+                os.killpg(process.pid, signal.SIGINT)
+                process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def user(checkout: Path) -> Session:
+    write_conversations(checkout / "chats.jsonl", generate(120, seed=3).conversations)
+    return Session(checkout)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def test_a_server_is_started_talked_to_and_taught(user: Session) -> None:
+    port = free_port()
+    user.run.add("make serve")
+    with user.background(f"make serve PORT={port}", until="Ready on") as told:
+        key = next(line for line in told if line.startswith("mg-"))
+        user.env |= {"MONGARS_API_KEY": key, "MONGARS_SERVER_URL": f"http://127.0.0.1:{port}"}
+        snippet = SNIPPET.replace("127.0.0.1:8000", f"127.0.0.1:{port}").replace("the key", key)
+        done = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, check=True)
+        assert "'version': 0" in done.stdout
+        assert user('mongars chat "Can you book a table for two in Lyon?"').strip()
+        assert "table" in user('mongars memory search "table"')
+        assert "generation" in user("mongars status")
+
+        assert user("mongars keys create --user anna --consent").startswith("mg-")
+        user("mongars ingest chats.jsonl")
+        learn = next(command for command in COMMANDS if command.startswith("mongars self-train"))
+        assert "promoted" in user(learn)
+        assert "active" in user("mongars adapters list")
+        loaded = json.loads(user.shell("mongars status --json"))
+        assert {one["generation"] for one in loaded["replicas"]} == {1}
+
+
+def test_the_application_runs_on_a_running_ray_and_takes_jobs(user: Session) -> None:
+    user("mongars check serve_configs/local.yaml")
+    port = free_port()
+    config = user.checkout / "local.yaml"
+    config.write_text((user.checkout / "serve_configs" / "local.yaml").read_text().replace("8000", str(port)))
+    user.run.add("ray start --head")
+    with user.background("ray start --head --block", until="--block"):
+        user("serve deploy serve_configs/local.yaml", instead="serve deploy local.yaml")
+        user.shell(
+            f"curl --silent --fail --retry 60 --retry-all-errors --retry-delay 2 http://127.0.0.1:{port}/readyz"
+        )
+        job = next(command for command in COMMANDS if command.startswith("ray job submit"))
+        assert '"rows_kept"' in user(job)
+
+
+def test_every_command_of_the_readme_was_run(user: Session) -> None:
+    missing = set(COMMANDS) - user.run - set(RUN_ELSEWHERE)
+    assert not missing
