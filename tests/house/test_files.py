@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import pytest
+
+from mongars.files import new_folder, replacing, write_atomically
+
+
+def test_a_file_is_replaced_whole_with_its_mode_and_nothing_beside_it(tmp_path: Path):
+    path = tmp_path / "inner" / "file"
+    write_atomically(path, b"old")
+    write_atomically(path, b"new", mode=0o600)
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    with pytest.raises(KeyError), replacing(path) as stream:
+        stream.write(b"half")
+        raise KeyError
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_appears_whole_and_readable(tmp_path: Path):
+    target = tmp_path / "target"
+    with new_folder(target) as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "file").write_bytes(b"1")
+        (folder / "inner" / "file").chmod(0o600)
+        assert not target.exists()
+    assert (target / "inner" / "file").stat().st_mode & 0o777 == 0o644
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_that_fails_never_appears(tmp_path: Path):
+    with pytest.raises(KeyError), new_folder(tmp_path / "target") as folder:
+        (folder / "half").write_bytes(b"1")
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_folder_is_never_changed(tmp_path: Path):
+    with new_folder(tmp_path / "t") as folder:
+        (folder / "file").write_bytes(b"first")
+    with pytest.raises(FileExistsError), new_folder(tmp_path / "t") as folder:
+        (folder / "file").write_bytes(b"second")
+    assert (tmp_path / "t" / "file").read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [tmp_path / "t"]
