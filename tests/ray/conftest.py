@@ -1,5 +1,6 @@
 """A local Ray for a module of tests, and a checkout for those that act as a user does."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -40,6 +41,11 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    assert (ROOT / ".venv" / ".installed").exists(), "Run `make install` first."
+    for name in ("pyproject.toml", "requirements.lock"):
+        os.utime(
+            folder / name, (0, 0)
+        )  # older than the stamp, or `make` would install the copy into our environment
     (folder / ".venv").symlink_to(ROOT / ".venv")
     # A pattern that ends in a slash does not match a link, and `ray job submit` would pack what is not ignored.
     with (folder / ".gitignore").open("a") as ignored:

@@ -35,13 +35,7 @@ class Session:
 
     def __init__(self, checkout: Path) -> None:
         self.checkout = checkout
-        self.env = os.environ | {
-            "PATH": f"{checkout / '.venv' / 'bin'}:{os.environ['PATH']}",
-            "MONGARS_HOME": str(checkout / "var"),
-            "MONGARS_MODELS_DIR": str(checkout / "models"),
-            "MONGARS_BASE_MODEL": str(checkout / "models" / "base" / "mongars-nano"),
-            "RAY_USAGE_STATS_ENABLED": "0",
-        }
+        self.env = os.environ | {"PATH": f"{checkout / '.venv' / 'bin'}:{os.environ['PATH']}"}
         self.run: set[str] = set()
 
     def __call__(self, command: str, *, code: int = 0, instead: str | None = None) -> str:
@@ -50,12 +44,23 @@ class Session:
         self.run.add(command)
         return self.shell(instead or command, code=code)
 
+    def export(self) -> None:
+        """Take over the variables that README exports."""
+        for command in COMMANDS:
+            if command.startswith("export "):
+                self(command)
+                printed = self.shell(f"{command}; env -0")
+                self.env = dict(pair.split("=", 1) for pair in printed.split("\0") if "=" in pair)
+
     def shell(self, command: str, *, code: int = 0) -> str:
         done = subprocess.run(
             ["bash", "-c", command], cwd=self.checkout, env=self.env, capture_output=True, text=True, check=False
         )
         assert done.returncode == code, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
         return done.stdout
+
+    def wait_for(self, url: str) -> None:
+        self.shell(f"curl --silent --fail --retry 60 --retry-all-errors --retry-delay 2 {url}")
 
     @contextmanager
     def background(self, command: str, *, until: str) -> Iterator[list[str]]:
@@ -120,12 +125,16 @@ def test_a_server_is_started_talked_to_and_taught(user: Session) -> None:
 
 
 def test_the_application_runs_on_a_running_ray_and_takes_jobs(user: Session) -> None:
+    user.export()
     user("mongars check serve_configs/local.yaml")
     port = free_port()
     config = user.checkout / "local.yaml"
     config.write_text((user.checkout / "serve_configs" / "local.yaml").read_text().replace("8000", str(port)))
     user.run.add("ray start --head")
     with user.background("ray start --head --block", until="--block"):
+        user.wait_for(
+            "http://127.0.0.1:8265"
+        )  # Ray's dashboard takes jobs and configs; it comes up a moment later
         user("serve deploy serve_configs/local.yaml", instead="serve deploy local.yaml")
         user.shell(
             f"curl --silent --fail --retry 60 --retry-all-errors --retry-delay 2 http://127.0.0.1:{port}/readyz"
