@@ -102,13 +102,17 @@ def self_train(
                 "generation": report.generation,
                 "dataset": f"{report.dataset.name}@{report.dataset.version}",
                 "adapter": report.digest[:12],
-                "held-out loss, served until now": report.champion_loss,
-                "held-out loss, candidate": report.candidate_loss,
+                "held-out loss, served until now": _loss(report.champion_loss),
+                "held-out loss, candidate": _loss(report.candidate_loss),
                 "gate": report.verdict.reason if report.verdict else None,
             },
         )
     if report.outcome == "refused":
         raise GateRefusedError("The candidate is not measurably better; what was served goes on.")
+
+
+def _loss(loss: float | None) -> str | None:
+    return None if loss is None else f"{loss:.3f}"
 
 
 def _pace(loss: float, tokens_per_second: float) -> str:

@@ -7,10 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from mongars.curation.sources import write_conversations
@@ -22,6 +24,7 @@ README = (Path(__file__).parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
 SNIPPET = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)[0]
+STARTED_S = 90.0
 RUN_ELSEWHERE = {
     "make demo": "tests/ray/test_demo.py",
     'make demo ARGS="--input chats.jsonl"': "the same command with other conversations",
@@ -60,7 +63,14 @@ class Session:
         return done.stdout
 
     def wait_for(self, url: str) -> None:
-        self.shell(f"curl --silent --fail --retry 60 --retry-all-errors --retry-delay 2 {url}")
+        """Wait until a server says anything but that it is not ready (the dashboard wants a token: 401 is up)."""
+        deadline = time.monotonic() + STARTED_S
+        while time.monotonic() < deadline:
+            with suppress(httpx.TransportError):
+                if httpx.get(url).status_code < 500:
+                    return
+            time.sleep(0.5)
+        raise AssertionError(f"{url} did not answer in {STARTED_S:.0f} s.")
 
     @contextmanager
     def background(self, command: str, *, until: str) -> Iterator[list[str]]:
@@ -88,12 +98,16 @@ class Session:
                 yield seen
             finally:
                 os.killpg(process.pid, signal.SIGINT)
-                process.communicate(timeout=60)
+                try:
+                    process.wait(timeout=30)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    raise
 
 
 @pytest.fixture(scope="module")
 def user(checkout: Path) -> Session:
-    write_conversations(checkout / "chats.jsonl", generate(120, seed=3).conversations)
+    write_conversations(checkout / "chats.jsonl", generate(200, seed=3).conversations)
     return Session(checkout)
 
 
@@ -126,6 +140,8 @@ def test_a_server_is_started_talked_to_and_taught(user: Session) -> None:
 
 def test_the_application_runs_on_a_running_ray_and_takes_jobs(user: Session) -> None:
     user.export()
+    user("mongars base")
+    user("mongars keys create --user owner --admin --if-none")
     user("mongars check serve_configs/local.yaml")
     port = free_port()
     config = user.checkout / "local.yaml"
