@@ -16,6 +16,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from mongars.conversation.phrases import PhraseFilter
 from mongars.errors import InputError
+from mongars.neurons.chat_text import guarded
 from mongars.records import FinishReason, GenerationRequest, Sampling, Usage
 
 
@@ -126,7 +127,7 @@ def decode(
 
 def prompt_tokens(tokenizer: Any, request: GenerationRequest) -> torch.Tensor:
     """Return the token ids of the chat template's prompt, int64 [1, n]."""
-    messages = [{"role": turn.role, "content": turn.content} for turn in request.turns]
+    messages = guarded(tokenizer, [{"role": turn.role, "content": turn.content} for turn in request.turns])
     encoded = tokenizer.apply_chat_template(
         messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
     )

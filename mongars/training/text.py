@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mongars.neurons.chat_text import guarded, special_tokens
+
 Split = Literal["train", "test"]
 COLUMNS = ("id", "split", "messages")
 
@@ -76,7 +78,7 @@ def token_ids(tokenizer: Any, messages: Sequence[dict[str, str]], max_tokens: in
     if not messages:
         return []
     if tokenizer.chat_template:
-        text = tokenizer.apply_chat_template(list(messages), tokenize=False)
+        text = tokenizer.apply_chat_template(guarded(tokenizer, messages), tokenize=False)
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     else:
         ids = tokenizer("\n".join(message["content"] for message in messages))["input_ids"]
@@ -108,5 +110,4 @@ def _tokenizer(base: str) -> Any:
 
 def special_token_ids(tokenizer: Any) -> frozenset[int]:
     """Return the ids of every special token: the named ones (bos, eos, ...) and the template's role markers."""
-    added = tokenizer.added_tokens_decoder.items()
-    return frozenset(tokenizer.all_special_ids) | {index for index, token in added if token.special}
+    return frozenset(tokenizer.convert_tokens_to_ids(sorted(special_tokens(tokenizer))))
