@@ -12,6 +12,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+def private_folder(folder: Path) -> None:
+    """Make a folder, and what is missing above it, for its owner only; one that is there stays as it is."""
+    for missing in [each for each in (folder, *folder.parents) if not each.exists()][::-1]:
+        missing.mkdir(mode=0o700, exist_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to disk, so that a rename in it survives a power loss."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -44,7 +44,6 @@ def ingest(
     from mongars.memory.persistence import PersistenceRepository
 
     settings = load_settings()
-    settings.home.mkdir(parents=True, exist_ok=True)
     repository = PersistenceRepository(settings.database)
     repository.create_schema()
     new = known = 0

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mongars.errors import InputError
-from mongars.files import sync_folder
+from mongars.files import private_folder, sync_folder
 
 SECRET_BYTES = 32  # as long as the digest, RFC 2104 section 3
 # 16 bits tell the few values of one person apart (two of ten e-mail addresses meet once in 1,500 people) and weigh
@@ -50,7 +50,7 @@ def load_or_create_secret(path: Path) -> bytes:
     file holds something else: a silently replaced secret would break every pseudonym so far.
     """
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:

@@ -63,7 +63,6 @@ def fill(place: Settings, source: Path | None, limit: int) -> Filled:
         items, gold = iter(made.conversations), made.gold
     else:
         items = islice(read_conversations(source), limit)
-    place.home.mkdir(parents=True, exist_ok=True)
     repository = PersistenceRepository(place.database)
     repository.create_schema()
     new = without_consent = 0

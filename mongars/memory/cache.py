@@ -18,6 +18,7 @@ from opentelemetry.metrics import Meter
 
 from mongars import telemetry
 from mongars.errors import UnavailableError
+from mongars.files import private_folder
 
 DAY_S = 86_400.0
 MEMORY_BYTES = 64 * 2**20  # about 60,000 vectors of 256 float32
@@ -155,7 +156,7 @@ class FileTier:
         """Open or make the file at `path`. Raises UnavailableError when it is damaged or cannot be written."""
         self._path, self._max_bytes, self._ttl_s, self._clock = path, max_bytes, ttl_s, clock
         self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
         with self._translated():
             self._db = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
             self._db.executescript(

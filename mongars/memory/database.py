@@ -15,6 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from mongars.errors import SettingsError, UnavailableError
+from mongars.files import private_folder
 from mongars.memory.tables import metadata
 
 BUSY_TIMEOUT_S = 30.0  # a writer waits this long for another process; one transaction takes milliseconds
@@ -40,7 +41,7 @@ class Database:
     def create_schema(self) -> None:
         """Create the tables that are not there yet; several processes may do it at once."""
         if self.is_sqlite:
-            Path(str(self._url.database)).parent.mkdir(parents=True, exist_ok=True)
+            private_folder(Path(str(self._url.database)).parent)
         with self.transaction(write=True) as connection:
             if not self.is_sqlite:
                 # Two CREATE TABLE IF NOT EXISTS at once can collide in PostgreSQL's own catalog.

@@ -24,6 +24,7 @@ import pyarrow as pa
 from filelock import FileLock
 
 from mongars.errors import RefusedError, UnavailableError
+from mongars.files import private_folder
 from mongars.memory.fusion import fuse
 from mongars.records import Memory
 
@@ -54,7 +55,7 @@ class MemoryIndex:
         """Open or make the index. `language` chooses the stemmer and the stop words of the lexical lane."""
         self._writing: AbstractContextManager[Any] = threading.RLock()
         if "://" not in uri:
-            Path(uri).mkdir(parents=True, exist_ok=True)
+            private_folder(Path(uri))
             self._writing = FileLock(Path(uri) / "writing.lock", poll_interval=0.005)
         # Loaded here: a process that only imports this module may fork, which LanceDB's threads do not survive.
         import lancedb

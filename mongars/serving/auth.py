@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mongars import telemetry
 from mongars.errors import AuthError, ForbiddenError, InputError, SettingsError, UnavailableError
-from mongars.files import write_atomically
+from mongars.files import private_folder, write_atomically
 from mongars.records import now
 
 SCOPES = ("chat", "admin")
@@ -75,7 +75,7 @@ def create_key(file: Path, user: str, scopes: Sequence[str] = ("chat",), consent
         raise InputError(f"Unknown scope {', '.join(sorted(unknown))}.", remedy=f"Known: {', '.join(SCOPES)}.")
     key = PREFIX + secrets.token_urlsafe(KEY_BYTES)
     stored = StoredKey(sha256=_hash(key), user=user, scopes=tuple(scopes), consent=consent, created_at=now())
-    file.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(file.parent)
     with FileLock(f"{file}.lock", timeout=10):
         before = _read(file).keys if file.exists() else ()
         data = _KeysFile(keys=(*before, stored)).model_dump_json(indent=2) + "\n"

@@ -13,6 +13,7 @@ import psutil
 import ray
 
 from mongars.errors import ResourceError, UnavailableError
+from mongars.files import private_folder
 from mongars.settings import Settings
 
 # Measured on two cores with the small base: head and workers of one demo stay under 4 GiB.
@@ -35,7 +36,7 @@ def check_resources(folder: Path) -> None:
             f"Only {memory / 2**30:.1f} GiB of memory are free; {MIN_FREE_MEMORY / 2**30:.0f} GiB are needed.",
             remedy="Close other programs, or use a machine with more memory.",
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     disk = shutil.disk_usage(folder).free
     if disk < MIN_FREE_DISK:
         raise ResourceError(

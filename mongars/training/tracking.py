@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from mongars.errors import UnavailableError
+from mongars.files import private_folder
 from mongars.training.run import StepReport
 
 EXPERIMENT = "mongars-mntp"
@@ -83,7 +84,7 @@ def _sqlite_file(uri: str) -> Path | None:
 def _make_parent(uri: str) -> None:
     file = _sqlite_file(uri)
     if file:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(file.parent)
 
 
 def _experiment(client: Any, uri: str) -> str:

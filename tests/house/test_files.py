@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mongars.files import new_folder, replacing, write_atomically
+from mongars.files import new_folder, private_folder, replacing, write_atomically
 
 
 def test_a_file_is_replaced_whole_with_its_mode_and_nothing_beside_it(tmp_path: Path):
@@ -49,3 +49,15 @@ def test_a_finished_folder_is_never_changed(tmp_path: Path):
         (folder / "file").write_bytes(b"second")
     assert (tmp_path / "t" / "file").read_bytes() == b"first"
     assert list(tmp_path.iterdir()) == [tmp_path / "t"]
+
+
+def test_a_private_folder_and_what_was_missing_above_it_are_for_the_owner_only(tmp_path: Path) -> None:
+    private_folder(tmp_path / "home" / "index")
+    private_folder(tmp_path / "home")
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("home", "home/index")] == [0o700, 0o700]
+
+
+def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir(mode=0o755)
+    private_folder(tmp_path / "shared")
+    assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o755
