@@ -1,0 +1,61 @@
+"""The jobs' mistakes: each ends in a message and a code before a Ray is needed; tests/ray runs them for real."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+JOBS = sorted(path.name for path in (ROOT / "jobs").glob("*.py"))
+
+
+def job(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    places = {"MONGARS_HOME": str(tmp_path / "var"), "MONGARS_MODELS_DIR": str(tmp_path / "models")}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=os.environ | places,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_every_job_tells_its_flags(tmp_path: Path, name: str) -> None:
+    result = job(tmp_path, f"jobs/{name}", "--help")
+    assert result.returncode == 0
+    assert "usage:" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("jobs/curate.py",), 2, "--input"),
+        (("jobs/train_mntp.py", "--dataset", "nothing"), 1, "nothing"),
+        (("jobs/train_mntp.py", "--dataset", "nothing", "--set", "step=3"), 2, "step"),
+        (("jobs/self_train.py", "--set", "steps=none"), 2, "--set steps=60"),
+        (("jobs/pretrain_base.py", "--input", "nowhere.jsonl", "--output", "base"), 2, "nowhere.jsonl"),
+    ],
+)
+def test_a_mistake_ends_in_a_message_without_a_stack_trace(
+    tmp_path: Path, arguments: tuple[str, ...], code: int, told: str
+) -> None:
+    result = job(tmp_path, *arguments)
+    assert result.returncode == code, result.stderr
+    assert told in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_an_unreadable_line_is_named_and_the_base_is_made_of_the_rest(tmp_path: Path) -> None:
+    chats = tmp_path / "chats.jsonl"
+    line = '{"id": "c%d", "messages": [{"role": "user", "content": "Will it rain in Lyon on Monday?"}]}'
+    chats.write_text("\n".join(["{broken", *(line % number for number in range(60))]))
+    output = tmp_path / "base"
+    result = job(tmp_path, "jobs/pretrain_base.py", "--input", str(chats), "--output", str(output), "--steps", "2")
+    assert result.returncode == 1, result.stderr
+    assert f"{chats}:1: " in result.stderr
+    assert (output / "model.safetensors").is_file()
