@@ -24,7 +24,7 @@ LONGEST_ID = 128
 SERVER_ERROR = 500
 _duration = telemetry.meter.create_histogram(telemetry.HTTP_DURATION, unit="s")
 _rejections = telemetry.meter.create_counter(telemetry.RATE_LIMIT_REJECTIONS)
-_CODES = {404: "not_found", 405: "method_not_allowed"}
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
 def error_json(error: MongarsError) -> dict[str, Any]:
@@ -82,23 +82,28 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         answer = _Answer(send, _request_id(scope), time.monotonic())
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self._max_body_bytes:
-            body = error_object(
-                f"The body is longer than {self._max_body_bytes} bytes.",
-                "invalid_request_error",
-                None,
-                "body_too_large",
-            )
-            await JSONResponse(body, status_code=413)(scope, receive, answer.send)
-        else:
-            await self._guarded(scope, receive, answer)
+        await self._guarded(scope, self._limited(scope, receive), answer)
         route = getattr(
             scope.get("route"), "path", "unknown"
         )  # the pattern, not the path: ids stay out of metrics
         _duration.record(
             time.monotonic() - answer.started, {"http.route": route, "http.response.status_code": answer.status}
         )
+
+    def _limited(self, scope: Scope, receive: Receive) -> Receive:
+        """Return a `receive` that ends with 413 once the body is too long, announced or not (chunked)."""
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        seen = 0
+
+        async def limited() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if not declared.isdigit() or max(seen, int(declared)) > self._max_body_bytes:
+                raise HTTPException(413, f"The body is longer than {self._max_body_bytes} bytes.")
+            return message
+
+        return limited
 
     async def _guarded(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:

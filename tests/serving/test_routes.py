@@ -369,6 +369,19 @@ async def test_a_body_that_is_too_long_is_refused_before_it_is_read(http):
     check_error(response, 413, "body_too_large")
 
 
+async def test_a_body_that_does_not_announce_its_length_is_cut_off_all_the_same(http):
+    async def chunks():
+        for _ in range(60):
+            yield b"x" * 100
+
+    async with http() as client:
+        response = await client.post(
+            "/v1/chat/completions", content=chunks(), headers={"content-type": "application/json"}
+        )
+    assert response.request.headers["transfer-encoding"] == "chunked"
+    check_error(response, 413, "body_too_large")
+
+
 async def test_an_unforeseen_failure_is_a_500_without_its_details(http, llm):
     llm.error = RuntimeError("secret detail")
     async with http() as client:
