@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import ray
+import ray.data  # its import sets up its loggers, which would undo what `_quiet` sets before
 
 from mongars.errors import ResourceError, UnavailableError
 from mongars.files import private_folder
@@ -98,8 +99,6 @@ def ray_session(settings: Settings, address: str | None) -> Iterator[None]:
 
 def _quiet() -> None:
     """Leave the terminal to our own progress; Ray's log files in its session folder still get everything."""
-    import ray.data  # its import sets up its loggers, which would undo what is set before
-
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     for handler in logging.getLogger("ray.data").handlers:
         if handler.get_name() == "console":
