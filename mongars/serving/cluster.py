@@ -5,6 +5,7 @@ Owns the start of a local Ray and the checks before it. Must not know what is de
 
 import logging
 import shutil
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ OBJECT_STORE_BYTES = 512 * 2**20
 # Two training workers ask for a CPU each. More logical CPUs than cores make things slower: curating 300 dialogues
 # took 10 to 13 s with two on two cores, 20 to 26 s with four, because each task loads its language models.
 MIN_CPUS = 2
+CONNECT_TIMEOUT_S = 5.0
 
 
 def check_resources(folder: Path) -> None:
@@ -73,14 +75,29 @@ def connect_to_ray(settings: Settings, address: str) -> None:
 
     Raises UnavailableError when there is none.
     """
+    if address != "auto":
+        _require_listener(address)
     try:
         ray.init(
             address=address, namespace=settings.ray_namespace, log_to_driver=False, logging_level=logging.ERROR
         )
     except ConnectionError:
-        raise UnavailableError(
-            f"No Ray answers at {address!r}.", remedy="Start one with `make serve` or `ray start --head`."
-        ) from None
+        raise _no_ray(address) from None
+
+
+def _require_listener(address: str) -> None:
+    """Raise UnavailableError when nothing listens at `host:port`: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except (OSError, ValueError):
+        raise _no_ray(address) from None
+
+
+def _no_ray(address: str) -> UnavailableError:
+    return UnavailableError(
+        f"No Ray answers at {address!r}.", remedy="Start one with `make serve` or `ray start --head`."
+    )
 
 
 @contextmanager
