@@ -50,9 +50,11 @@ def serve(
     ),
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     replicas: Annotated[int, typer.Option(min=1, help="Replicas of the model.")] = 2,
-    ray: Annotated[str | None, typer.Option(help="Ray address, or `auto`; a local Ray by default.")] = None,
 ) -> None:
-    """Serve until Ctrl-C: chat, embeddings and operations over HTTP, OpenAI-compatible."""
+    """Serve until Ctrl-C, on a Ray of its own: chat, embeddings and operations over HTTP, OpenAI-compatible.
+
+    On a Ray that runs already, use `serve deploy serve_configs/local.yaml`.
+    """
     from mongars.serving.app import AppArgs, deploy_ray_service, require_free_port
     from mongars.serving.cluster import ray_session
 
@@ -63,7 +65,7 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     say("Starting Ray and the application...")
-    with ray_session(settings, ray):
+    with ray_session(settings, None):
         deploy_ray_service(args, host=host, port=port)
         say(f"Ready on http://{host}:{port}/v1 - Ctrl-C stops it.")
         stop.wait()
