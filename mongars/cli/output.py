@@ -76,6 +76,10 @@ class Stages:
         if self._task is not None:
             self._bars.update(self._task, completed=done, total=total, note=note)
 
+    def warn(self, message: str) -> None:
+        """Tell of something that did not end the work."""
+        say(message)
+
     def close(self) -> None:
         """End the running stage."""
         if self._task is not None:

@@ -51,6 +51,10 @@ class Show(Protocol):
         """Show progress within the stage."""
         ...
 
+    def warn(self, message: str) -> None:
+        """Tell of something that did not end the demo."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
@@ -72,6 +76,8 @@ def run_demo(settings: Settings, options: DemoOptions, show: Show) -> DemoReport
     clock = _Clock(show)
     clock.begin("conversations")
     filled = fill(place, options.source, options.limit)
+    for bad in filled.bad_lines:
+        show.warn(f"{bad.path}:{bad.line}: {bad.reason}")
     clock.begin("base model")
     if not base_is_there(Path(place.base_model)):
         make_demo_base(
