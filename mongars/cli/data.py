@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mongars.cli.output import JSON_OPTION, emit, facts, progress, say, table
-from mongars.errors import InputError
 from mongars.records import as_json
 from mongars.settings import Settings, load_settings
 
@@ -126,10 +125,3 @@ def verify(name: Name, version: Version = "latest") -> None:
     ref = catalog.get(name, version)
     catalog.verify(ref)
     say(f"{ref.name} {ref.version}: {ref.rows} rows, digest {ref.digest[:12]} is right.")
-
-
-def require_file(path: Path) -> Path:
-    """Return `path`, or raise InputError when it is not a readable file."""
-    if not path.is_file():
-        raise InputError(f"{path} is not a file.", remedy="Give a JSONL file, one conversation a line.")
-    return path

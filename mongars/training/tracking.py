@@ -5,7 +5,6 @@ MLflow is imported late, in the process that tracks: its import takes 2 s.
 """
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,6 @@ class RunTracker:
 
     def __init__(self, uri: str, *, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Start the run. Raises UnavailableError when the store cannot be used."""
-        # No usage statistics; read by mlflow when it is imported.
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         for noisy in ("alembic", "mlflow.store.db.utils"):  # a line for each migration of a new SQLite file
             logging.getLogger(noisy).setLevel(logging.WARNING)
         from mlflow import MlflowClient
