@@ -27,7 +27,7 @@ SNIPPET = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)[0]
 STARTED_S = 90.0
 RUN_ELSEWHERE = {
     "make demo": "tests/ray/test_demo.py",
-    'make demo ARGS="--input chats.jsonl"': "the same command with other conversations",
+    'make demo ARGS="--input chats.jsonl"': ".ci/run",
     "MONGARS_BASE_MODEL=Qwen/Qwen3-0.6B make serve": "needs a hub; the same path with a local folder is run here",
     "source .venv/bin/activate": "the tests' PATH",
 }
