@@ -76,10 +76,18 @@ def curate(
     from mongars.serving.cluster import ray_session
 
     settings = load_settings().resolved()
-    sources = [path.resolve() for path in files] if files else [harvest_to_file(settings)]
-    with ray_session(settings, ray), progress("Curating") as bar:
-        report = curate_files(settings, sources, name=name, on_progress=bar.update)
+    harvested = None if files else harvest_to_file(settings)
+    sources = [harvested] if harvested else [path.resolve() for path in files or ()]
+    try:
+        with ray_session(settings, ray), progress("Curating") as bar:
+            report = curate_files(settings, sources, name=name, on_progress=bar.update)
+    finally:
+        if harvested:
+            harvested.unlink()  # personal text as it was said is kept in the repository alone
     unreadable = report_bad_lines(report.bad_lines)
+    sound = report.dataset.state == "ready"
+    if not sound:
+        say(f"{report.dataset.name} {report.dataset.version} is {report.dataset.state}: {dict(report.leaks)}")
     if json:
         emit(as_json(report))
     else:
@@ -89,7 +97,7 @@ def curate(
             | {f"dropped: {reason}": count for reason, count in sorted(report.dropped.items())}
             | {f"personal data: {kind}": count for kind, count in sorted(report.pii.items())},
         )
-    raise typer.Exit(1 if unreadable else 0)
+    raise typer.Exit(1 if unreadable or not sound else 0)
 
 
 def _catalog(settings: Settings) -> "DatasetCatalog":

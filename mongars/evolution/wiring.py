@@ -104,7 +104,7 @@ def curate_files(
     from mongars.curation.pipeline import curate
 
     recipe = CurationRecipe(languages=settings.languages, retention_days=settings.retention_days)
-    secret = load_or_create_secret(settings.home / "pseudonyms.key")
+    secret = load_or_create_secret(settings.pseudonym_key_file)
     catalog = DatasetCatalog(settings.datasets_dir)
     return curate(sources, recipe, catalog, secret=secret, name=name, on_progress=on_progress)
 
