@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from mongars.curation.sources import write_conversations
+from mongars.demo.generator import generate
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 GOOD = {
@@ -56,3 +59,15 @@ def test_nothing_to_train_on_is_refused_with_the_remedy(mongars: Run) -> None:
     result = mongars("curate")
     assert result.returncode == 1
     assert "mongars ingest" in result.stderr
+
+
+@pytest.mark.ray
+def test_curating_what_is_kept_here_leaves_no_harvested_text_behind(mongars: Run, tmp_path: Path) -> None:
+    chats = tmp_path / "chats.jsonl"
+    write_conversations(chats, generate(60, seed=3).conversations)
+    assert mongars("ingest", str(chats)).returncode == 0
+    result = mongars("curate", "--json")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report["rows_read"] == report["rows_kept"] + sum(report["dropped"].values())
+    assert list((tmp_path / "var" / "staging").iterdir()) == []
