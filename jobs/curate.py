@@ -12,11 +12,9 @@ from pathlib import Path
 
 import ray
 
-from mongars.curation.catalog import DatasetCatalog
-from mongars.curation.pipeline import curate
-from mongars.curation.pseudonyms import load_or_create_secret
 from mongars.curation.recipe import CurationRecipe, CurationReport
 from mongars.errors import MongarsError
+from mongars.evolution.wiring import curate_files
 from mongars.records import as_json
 from mongars.settings import load_settings
 
@@ -53,20 +51,11 @@ def _curate(flags: argparse.Namespace) -> CurationReport:
     if flags.models_dir:
         settings = settings.model_copy(update={"models_dir": flags.models_dir})
     settings = settings.resolved()
-    recipe = CurationRecipe(
-        languages=settings.languages, retention_days=settings.retention_days, test_share=flags.test_share
-    )
-    secret = load_or_create_secret(settings.pseudonym_key_file)
     # Under a job, Ray finds its cluster by itself; elsewhere this starts a local one.
     ray.init(namespace=settings.ray_namespace, log_to_driver=False)
     try:
-        return curate(
-            flags.inputs,
-            recipe,
-            DatasetCatalog(settings.datasets_dir),
-            secret=secret,
-            name=flags.name,
-            on_progress=_show,
+        return curate_files(
+            settings, flags.inputs, name=flags.name, test_share=flags.test_share, on_progress=_show
         )
     finally:
         ray.shutdown()

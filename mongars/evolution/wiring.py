@@ -98,12 +98,15 @@ def curate_files(
     sources: Sequence[Path],
     *,
     name: str = DEFAULT_NAME,
+    test_share: float = CurationRecipe().test_share,
     on_progress: OnProgress | None = None,
 ) -> CurationReport:
     """Curate conversation files into a version of dataset `name`, by the settings' languages and retention."""
     from mongars.curation.pipeline import curate
 
-    recipe = CurationRecipe(languages=settings.languages, retention_days=settings.retention_days)
+    recipe = CurationRecipe(
+        languages=settings.languages, retention_days=settings.retention_days, test_share=test_share
+    )
     secret = load_or_create_secret(settings.pseudonym_key_file)
     catalog = DatasetCatalog(settings.datasets_dir)
     return curate(sources, recipe, catalog, secret=secret, name=name, on_progress=on_progress)
@@ -118,6 +121,7 @@ def train_adapter(
     on_progress: "TrainProgress | None" = None,
 ) -> "TrainedAdapter":
     """Train an adapter on a dataset version, by the default recipe without a `config`.
+
 
     Raises DatasetNotFoundError, and what MNTPTrainer raises.
     """
