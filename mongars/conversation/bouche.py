@@ -1,7 +1,8 @@
 """Bouche, the mouth: shapes what the model generates into what is said to the user.
 
 Owns the last word on the text of a reply. Must not know backends, HTTP or memory. It covers form only:
-chat-role markers, surrounding whitespace, stop strings and silence; it does not judge what is said.
+chat-role markers, surrounding whitespace, stop strings, silence, and what is no text. It does not judge what is
+said.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from mongars.errors import BackendError
 from mongars.records import AdapterStamp, GenerationPiece
 
 # Control tokens of the chat templates of ChatML, Llama 2 and 3, Gemma, Phi and Zephyr. They frame the
-# prompt; in a reply they are a leak. Source: the `chat_template` of each family's tokenizer.
+# prompt; in a reply they are a leak. A list by hand: a family that is not in it is not covered.
 ROLE_MARKERS = (
     "<|im_start|>",
     "<|im_end|>",
@@ -85,7 +86,7 @@ class _Said:
         return self._phrases.stopped
 
     def add(self, text: str) -> str:
-        return self._trim(self._phrases.feed(text))
+        return self._trim(self._phrases.feed(_sayable(text)))
 
     def rest(self) -> str:
         return self._trim(self._phrases.finish())
@@ -94,3 +95,8 @@ class _Said:
         shown = text if self.anything else text.lstrip()
         self.anything = self.anything or bool(shown)
         return shown
+
+
+def _sayable(text: str) -> str:
+    """Leave out NUL and lone surrogates: a model can emit them, but neither UTF-8 nor a database keeps them."""
+    return text.replace("\0", "").encode("utf-8", "ignore").decode("utf-8")

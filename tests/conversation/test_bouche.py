@@ -61,6 +61,11 @@ async def test_the_reply_ends_at_a_stop_string_and_the_backend_is_closed():
     assert speaker.closed
 
 
+async def test_what_no_database_keeps_is_not_said():
+    assert said(await shaped(Speaker("Hel\0lo", "\ud800", " you"))) == "Hello you"
+    assert said(await shaped(Speaker("\0", "\0"))) == NO_ANSWER
+
+
 async def test_a_reply_without_text_says_that_the_model_gave_none():
     for speaker in (Speaker(), Speaker("<|im_end|>"), Speaker("  ", "\n")):
         assert said(await shaped(speaker)) == NO_ANSWER

@@ -37,9 +37,7 @@ def app(local_ray, base_folder, tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    started = time.monotonic()
     deploy_ray_service(AppArgs.from_settings(settings, llm_replicas=2), port=port)
-    print(f"ready in {time.monotonic() - started:.1f} s")
     url = f"http://127.0.0.1:{port}"
     yield SimpleNamespace(
         url=url,
@@ -146,14 +144,18 @@ def test_a_second_server_on_the_same_port_is_refused_with_a_remedy(app):
 
 
 def test_a_client_that_leaves_a_stream_frees_the_replicas(app):
-    stream = app.sdk.chat.completions.create(
-        model="mongars", messages=[{"role": "user", "content": "hello"}], max_tokens=300, stream=True
-    )
-    next(iter(stream))
+    chat = {"model": "mongars", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 300}
+    waited_for = app.sdk.chat.completions.create(**chat)
+    assert waited_for.usage.completion_tokens > 200, "this chat must be long enough to be left"
+    stream = app.sdk.chat.completions.create(**chat, stream=True)
+    left = next(iter(stream)).mongars["conversation"]
     stream.close()
     deadline = time.monotonic() + 20
     while any(load["chats"] for load in app.http.get("/v1/status").json()["loads"]):
         assert time.monotonic() < deadline, "a chat goes on although nobody reads it"
+    # A reply that was completed is remembered: so the one that was waited for is there, and this one was cut off.
+    for conversation, status in ((waited_for.mongars["conversation"], 200), (left, 404)):
+        assert app.http.get(f"/v1/conversations/{conversation}/messages").status_code == status
 
 
 def test_publishing_under_load_fails_nothing_and_each_answer_is_what_its_version_gives(
