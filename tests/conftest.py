@@ -1,10 +1,52 @@
 """A tiny base and adapters that change what it says: random weights from a seed, on disk as real ones are."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 
 # torch, peft and transformers are imported in the fixtures: most rooms' tests do not need them.
+
+
+BASE_DIGEST = "b" * 64
+
+
+@pytest.fixture(scope="session")
+def write_adapter():
+    """Return write_adapter(folder, seed, **card) -> folder: the smallest valid LoRA, its weights by the seed.
+
+    It needs neither torch nor a base; its card names the base digest "bbbb...", and `card` overrides fields of it.
+    """
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    def write(folder, seed, **card):
+        folder.mkdir(parents=True)
+        random = np.random.default_rng(seed)
+        module = "base_model.model.layers.0.self_attn.q_proj"
+        tensors = {
+            f"{module}.lora_A.weight": random.normal(size=(2, 4)).astype(np.float32),
+            f"{module}.lora_B.weight": random.normal(size=(4, 2)).astype(np.float32),
+        }
+        save_file(tensors, folder / "adapter_model.safetensors")
+        (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2}))
+        fields = {
+            "schema": 1,
+            "kind": "encoder",
+            "objective": "mntp",
+            "base": "nano",
+            "base_digest": BASE_DIGEST,
+            "dataset": {"name": "dialogues", "version": "v1", "digest": "d" * 64},
+            "recipe": {"steps": 3},
+            "recipe_digest": "e" * 64,
+            "seed": seed,
+            "metrics": {"loss": 1.5},
+            **card,
+        }
+        (folder / "card.json").write_text(json.dumps(fields))
+        return folder
+
+    return write
 
 
 @pytest.fixture(scope="session")

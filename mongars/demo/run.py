@@ -35,6 +35,8 @@ LLM_REPLICAS = 2
 ANSWERS_AT_THE_END = 8
 """Of each kind, by the newest generation, before the load ends."""
 WAIT_S = 120.0
+FREE_MEMORY = 5 * 2**30
+"""The server and two training workers beside it took 4.7 GiB at most (docs/results/2026-11-24-demo.md)."""
 SERVING_ACTIONS = ("publish", "promote", "rollback")
 TRAINING = MNTPConfig(steps=40, batch_rows=16, max_tokens=128, learning_rate=2e-3)
 """Shorter and hotter than LLM2Vec's recipe: a small base, and a run that fits into a minute on two cores."""
@@ -72,7 +74,7 @@ def run_demo(settings: Settings, options: DemoOptions, show: Show) -> DemoReport
     the rooms raise.
     """
     place = demo_settings(settings, options.source)
-    check_resources(place.home)
+    check_resources(place.home, free_memory=FREE_MEMORY)
     clock = _Clock(show)
     clock.begin("conversations")
     filled = fill(place, options.source, options.limit)

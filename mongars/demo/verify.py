@@ -16,7 +16,7 @@ Encode = Callable[[Sequence[str]], Vectors]
 """Texts to their vectors, float32 [n, d], by one version, offline."""
 
 TOLERANCE = 1e-4
-"""Largest difference of a vector's element: batches of other shapes sum in another order (1e-5 seen)."""
+"""Largest difference of an element: batches of other shapes sum in another order (Neurons keeps within 1e-5)."""
 SHOWN_FAILURES = 5
 
 

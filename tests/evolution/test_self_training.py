@@ -1,13 +1,11 @@
 """The cycle's outcomes, over a real registry in a folder; training and measuring are small stand-ins."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from mongars.curation.recipe import CurationReport
 from mongars.errors import DatasetRefusedError, StaleGenerationError, UnavailableError
@@ -18,6 +16,7 @@ from mongars.records import Conversation, DatasetRef, RegistryStatus, ReplicaSta
 from mongars.registry import AdapterRegistry
 
 BASE = "b" * 64
+WriteAdapter = Callable[..., Path]
 ALL: list[Stage] = ["harvest", "curate", "train", "evaluate", "gate", "publish", "rollout"]
 
 
@@ -49,36 +48,12 @@ class Evaluation:
     per_conversation: dict[str, tuple[float, int]]
 
 
-def write_adapter(folder: Path, seed: int) -> None:
-    folder.mkdir()
-    random = np.random.default_rng(seed)
-    module = "base_model.model.layers.0.self_attn.q_proj"
-    tensors = {
-        f"{module}.lora_A.weight": random.normal(size=(2, 4)).astype(np.float32),
-        f"{module}.lora_B.weight": random.normal(size=(4, 2)).astype(np.float32),
-    }
-    save_file(tensors, folder / "adapter_model.safetensors")
-    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2}')
-    card = {
-        "schema": 1,
-        "kind": "encoder",
-        "objective": "mntp",
-        "base": "nano",
-        "base_digest": BASE,
-        "dataset": {"name": "conversations", "version": "v1", "digest": "d" * 64},
-        "recipe": {},
-        "recipe_digest": "e" * 64,
-        "seed": seed,
-        "metrics": {},
-    }
-    (folder / "card.json").write_text(json.dumps(card))
-
-
 class World:
     """What surrounds an engine: conversations, a trainer that numbers its adapters, losses by folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, write_adapter: WriteAdapter) -> None:
         self.root = root
+        self.write_adapter = write_adapter
         self.registry = Registry(root / "encoders")
         self.conversations = ["c1"]
         self.state = "ready"
@@ -103,7 +78,7 @@ class World:
         folder = self.root / f"run-{dataset.version}"
         reused = folder.exists()
         if not reused:
-            write_adapter(folder, self.version)
+            self.write_adapter(folder, self.version)
             self.losses[self._weights(folder)] = self.next_loss
         return Trained(folder, {"loss_last": 1.0}, "run", reused)
 
@@ -133,8 +108,8 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path, write_adapter: WriteAdapter) -> World:
+    return World(tmp_path, write_adapter)
 
 
 def test_the_first_cycle_judges_against_the_untrained_base_and_publishes(world: World) -> None:
@@ -195,7 +170,7 @@ def test_what_a_person_rolled_back_is_not_published_again(world: World) -> None:
 def test_an_adapter_published_meanwhile_stops_the_cycle(world: World, tmp_path: Path) -> None:
     def publish_another() -> None:
         if not (tmp_path / "other").exists():
-            write_adapter(tmp_path / "other", 99)
+            world.write_adapter(tmp_path / "other", 99)
             world.registry.publish(tmp_path / "other", "other", base_digest=BASE)
 
     world.on_evaluate = publish_another

@@ -1,15 +1,12 @@
 """The named actor on a real Ray: found by all, woken by changes, rebuilt from storage when killed."""
 
 import asyncio
-import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import ray
-from safetensors.numpy import save_file
 
 from mongars.errors import AdapterRefusedError, ModelNotFoundError, SettingsError, UnavailableError
 from mongars.registry import AdapterRegistry
@@ -19,6 +16,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
 BASE = "b" * 64
 LONG_S = 60.0
+WriteAdapter = Callable[..., Path]
 
 
 @pytest.fixture
@@ -37,34 +35,8 @@ def namespace() -> Iterator[str]:
         return  # the test started none
 
 
-def write_adapter(folder: Path, seed: int) -> Path:
-    folder.mkdir()
-    random = np.random.default_rng(seed)
-    module = "base_model.model.layers.0.self_attn.q_proj"
-    tensors = {
-        f"{module}.lora_A.weight": random.normal(size=(2, 4)).astype(np.float32),
-        f"{module}.lora_B.weight": random.normal(size=(4, 2)).astype(np.float32),
-    }
-    save_file(tensors, folder / "adapter_model.safetensors")
-    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2}))
-    card = {
-        "schema": 1,
-        "kind": "encoder",
-        "objective": "mntp",
-        "base": "nano",
-        "base_digest": BASE,
-        "dataset": {"name": "dialogues", "version": "v1", "digest": "d" * 64},
-        "recipe": {"steps": 3},
-        "recipe_digest": "e" * 64,
-        "seed": seed,
-        "metrics": {"loss": 1.5},
-    }
-    (folder / "card.json").write_text(json.dumps(card))
-    return folder
-
-
 async def test_a_publish_answers_the_polls_and_a_repeat_keeps_the_generation(
-    namespace: str, root: Path, tmp_path: Path
+    namespace: str, root: Path, tmp_path: Path, write_adapter: WriteAdapter
 ) -> None:
     client = await RegistryClient.connect_or_create(namespace, root)
     polls = [asyncio.create_task(client.wait_for(1, LONG_S)) for _ in range(2)]
@@ -75,7 +47,9 @@ async def test_a_publish_answers_the_polls_and_a_repeat_keeps_the_generation(
     assert (first.generation, first.changed, second.generation, second.changed) == (1, True, 1, False)
 
 
-async def test_a_killed_actor_rebuilds_itself_from_storage(namespace: str, root: Path, tmp_path: Path) -> None:
+async def test_a_killed_actor_rebuilds_itself_from_storage(
+    namespace: str, root: Path, tmp_path: Path, write_adapter: WriteAdapter
+) -> None:
     client = await RegistryClient.connect_or_create(namespace, root)
     published = await client.publish(write_adapter(tmp_path / "one", 1), "a", base_digest=BASE)
     ray.kill(ray.get_actor(ACTOR_NAME, namespace=namespace), no_restart=False)
@@ -102,7 +76,7 @@ async def test_errors_arrive_as_their_own_class(namespace: str, root: Path, tmp_
 
 
 async def test_a_change_in_storage_by_another_process_answers_the_poll(
-    namespace: str, root: Path, tmp_path: Path
+    namespace: str, root: Path, tmp_path: Path, write_adapter: WriteAdapter
 ) -> None:
     client = await RegistryClient.connect_or_create(namespace, root)
     poll = asyncio.create_task(client.wait_for(1, LONG_S))
