@@ -10,6 +10,7 @@ from typing import Protocol
 
 from mongars.curation.sources import write_conversations
 from mongars.digests import file_digest
+from mongars.files import private_folder
 from mongars.records import Conversation
 
 STAGING_FILE = "consented.jsonl"
@@ -38,7 +39,7 @@ def harvest(repository: ConsentedConversations, folder: Path) -> Harvest:
     The order is that of the ids, so the same conversations give the same digest. The file holds personal text as
     it was said: the folder is made readable by its owner alone, and the caller removes the file after curation.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(folder)
     path = folder / STAGING_FILE
     count = write_conversations(path, repository.consented())
     return Harvest(path, count, file_digest(path))
