@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mongars.curation.sources import BadLine, read_conversations
 from mongars.errors import MongarsError
 from mongars.records import Conversation
+from mongars.sources import BadLine, read_conversations
 from mongars.training.pretrain import PretrainConfig, make_base
 
 

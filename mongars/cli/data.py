@@ -15,7 +15,7 @@ from mongars.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from mongars.curation.catalog import DatasetCatalog
-    from mongars.curation.sources import BadLine
+    from mongars.sources import BadLine
 
 datasets = typer.Typer(help="Look at dataset versions.", no_args_is_help=True)
 
@@ -39,8 +39,8 @@ def ingest(
     json: Json = False,
 ) -> None:
     """Read conversations into the repository; a second run adds nothing."""
-    from mongars.curation.sources import BadLine, read_conversations
     from mongars.memory.persistence import PersistenceRepository
+    from mongars.sources import BadLine, read_conversations
 
     settings = load_settings()
     repository = PersistenceRepository(settings.database)

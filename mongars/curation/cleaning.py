@@ -21,9 +21,9 @@ from mongars.curation.pseudonyms import Pseudonyms, subject_id
 from mongars.curation.quality import DropReason, judge
 from mongars.curation.recipe import CurationRecipe
 from mongars.curation.rows import MESSAGES_TYPE
-from mongars.curation.sources import BadLine, check_readable, numbered_lines, parse_line
 from mongars.digests import canonical_json_digest
 from mongars.records import Conversation, Turn
+from mongars.sources import BadLine, check_readable, numbered_lines, parse_line
 
 # What became of a line, beside a DropReason.
 KEPT, BAD = "kept", "bad"

@@ -28,11 +28,11 @@ from mongars.curation.manifest import Provenance
 from mongars.curation.recipe import CurationRecipe, CurationReport, OnProgress
 from mongars.curation.rows import ROW_SCHEMA
 from mongars.curation.selection import Selection, select
-from mongars.curation.sources import BadLine, check_readable
 from mongars.digests import file_digest
 from mongars.errors import InputError, UnavailableError
 from mongars.records import now as current_time
 from mongars.settings import refuse_unsafe_ray_data
+from mongars.sources import BadLine, check_readable
 
 # A task of its own pays from about so many bytes of (compressed) chat: some 200 conversations.
 MIN_SHARE_BYTES = 64 * 1024

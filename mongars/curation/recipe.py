@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mongars.curation.language import check_languages
-from mongars.curation.sources import BadLine
 from mongars.digests import canonical_json_digest
 from mongars.errors import SettingsError
 from mongars.records import DatasetRef
+from mongars.sources import BadLine
 
 # Raised with every change of a rule, threshold or detector, so that a version tells which rules made it.
 RULES = 1

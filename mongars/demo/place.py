@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from mongars.curation.sources import BadLine, read_conversations
 from mongars.demo.generator import Gold, generate
 from mongars.errors import InputError
 from mongars.memory.persistence import PersistenceRepository
 from mongars.records import Conversation
 from mongars.serving.auth import create_key
 from mongars.settings import Settings
+from mongars.sources import BadLine, read_conversations
 
 GENERATED = "generated"
 SEED = 7

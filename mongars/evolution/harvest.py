@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mongars.curation.sources import write_conversations
 from mongars.digests import file_digest
 from mongars.files import private_folder
 from mongars.records import Conversation
+from mongars.sources import write_conversations
 
 STAGING_FILE = "consented.jsonl"
 

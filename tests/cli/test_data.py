@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mongars.curation.sources import write_conversations
 from mongars.demo.generator import generate
+from mongars.sources import write_conversations
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

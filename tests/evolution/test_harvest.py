@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from mongars.curation.sources import read_conversations
 from mongars.evolution.harvest import harvest
 from mongars.records import Conversation, Turn
+from mongars.sources import read_conversations
 
 
 class Repository:

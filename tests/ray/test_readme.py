@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mongars.curation.sources import write_conversations
 from mongars.demo.generator import generate
+from mongars.sources import write_conversations
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mongars.curation.sources import BadLine, numbered_lines, parse_line, read_conversations, write_conversations
 from mongars.errors import InputError
 from mongars.records import ROLES, Conversation, Turn
+from mongars.sources import BadLine, numbered_lines, parse_line, read_conversations, write_conversations
 
 GOOD = {"id": "c1", "messages": [{"role": "user", "content": "Hello"}]}
 
