@@ -23,12 +23,10 @@ from mongars.curation.recipe import CurationRecipe
 from mongars.curation.rows import MESSAGES_TYPE
 from mongars.digests import canonical_json_digest
 from mongars.records import Conversation, Turn
-from mongars.sources import BadLine, check_readable, numbered_lines, parse_line
+from mongars.sources import BadLine, Share, parse_line
 
 # What became of a line, beside a DropReason.
 KEPT, BAD = "kept", "bad"
-# A row's key: which file and which line. A file has at most 2^40 lines.
-LINE_BITS = 40
 # Rows per Arrow table: a few hundred kilobytes of chat.
 BATCH_ROWS = 256
 
@@ -51,16 +49,6 @@ CLEAN_SCHEMA = pa.schema(
         ("leaks", pa.list_(pa.string())),
     ]
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """One task's part of a file: every `stripes`-th group of its lines. `file` is its place among the sources."""
-
-    path: str
-    file: int
-    stripe: int
-    stripes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +92,11 @@ class Cleaner:
     def clean_share(self, share: Share) -> Iterator[pa.Table]:
         """Yield the tables of one share; at least one, so that the columns are always there."""
         path, rows = Path(share.path), list[Cleaned]()
-        check_readable(path)  # again: this may be another machine than the one that checked before
-        for number, line in numbered_lines(path, stripe=share.stripe, stripes=share.stripes):
+        for number, line in share.lines():
             item = parse_line(path, number, line)
             if item is None:
                 continue
-            key = share.file << LINE_BITS | number
+            key = share.key(number)
             rows.append(Cleaned(key, BAD, item.reason) if isinstance(item, BadLine) else self.clean(key, item))
             if len(rows) == BATCH_ROWS:
                 yield as_table(rows)

@@ -21,7 +21,7 @@ import ray
 import ray.data
 
 from mongars.curation.catalog import DatasetCatalog
-from mongars.curation.cleaning import BAD, CLEAN_SCHEMA, KEPT, LINE_BITS, Cleaner, Share
+from mongars.curation.cleaning import BAD, CLEAN_SCHEMA, KEPT, Cleaner
 from mongars.curation.dedup import Hashes, Indices, normalise, shingle_hashes
 from mongars.curation.draft import Draft
 from mongars.curation.manifest import Provenance
@@ -32,10 +32,8 @@ from mongars.digests import file_digest
 from mongars.errors import InputError, UnavailableError
 from mongars.records import now as current_time
 from mongars.settings import refuse_unsafe_ray_data
-from mongars.sources import BadLine, check_readable
+from mongars.sources import BadLine, check_readable, place_of, shares
 
-# A task of its own pays from about so many bytes of (compressed) chat: some 200 conversations.
-MIN_SHARE_BYTES = 64 * 1024
 _BATCH_ROWS = 1_024
 _INDEX = [name for name in CLEAN_SCHEMA.names if name != "messages"]
 
@@ -93,10 +91,10 @@ def curate(
 
 def _clean(paths: Sequence[Path], cleaner: Cleaner, progress: OnProgress) -> tuple[Any, pa.Table]:
     """Return the cleaned rows, held by Ray, and everything of them but the text, held here."""
-    shares = _shares(paths, tasks=int(ray.cluster_resources().get("CPU", 1)))
+    tasks = shares(paths, tasks=int(ray.cluster_resources().get("CPU", 1)))
     progress(0, None, "clean")
     cleaned = (
-        ray.data.from_items([asdict(share) for share in shares], override_num_blocks=len(shares))
+        ray.data.from_items([asdict(share) for share in tasks], override_num_blocks=len(tasks))
         .map_batches(cleaner.clean_shares, batch_format="pyarrow", batch_size=1)
         .materialize()
     )
@@ -107,15 +105,6 @@ def _clean(paths: Sequence[Path], cleaner: Cleaner, progress: OnProgress) -> tup
     index = pa.concat_tables(batches) if batches else CLEAN_SCHEMA.empty_table().select(_INDEX)
     progress(index.num_rows, index.num_rows, "clean")
     return cleaned, index
-
-
-def _shares(paths: Sequence[Path], *, tasks: int) -> list[Share]:
-    """Cut each file into as many shares as its size is worth, at most one for each task that can run."""
-    shares = []
-    for file, path in enumerate(paths):
-        stripes = max(1, min(tasks, path.stat().st_size // MIN_SHARE_BYTES))
-        shares += [Share(str(path), file, stripe, stripes) for stripe in range(stripes)]
-    return shares
 
 
 def _shingles(cleaned: Any, keys: Sequence[int]) -> dict[int, Hashes]:
@@ -184,8 +173,8 @@ def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
 def _bad_lines(index: pa.Table, sources: Sequence[Path]) -> tuple[BadLine, ...]:
     rows = zip(*(index[name].to_pylist() for name in ("key", "outcome", "detail")), strict=True)
     found = sorted((key, detail) for key, outcome, detail in rows if outcome == BAD)
-    mask = (1 << LINE_BITS) - 1
-    return tuple(BadLine(str(sources[key >> LINE_BITS]), key & mask, detail) for key, detail in found)
+    places = ((place_of(key), detail) for key, detail in found)
+    return tuple(BadLine(str(sources[file]), line, detail) for (file, line), detail in places)
 
 
 @contextmanager
