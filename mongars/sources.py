@@ -8,7 +8,7 @@ A reason never repeats a message's text, because reasons are printed and logged.
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,17 +86,21 @@ def read_conversations(path: Path) -> Iterator[Conversation | BadLine]:
 
 
 def write_conversations(path: Path, conversations: Iterable[Conversation]) -> int:
-    """Write conversations in the form that `read_conversations` reads, atomically; return how many.
+    """Write conversations in the form that `read_conversations` reads, atomically; return how many."""
+    return write_lines(path, (_as_line(conversation) for conversation in conversations))
 
-    The name decides the form: `.gz` is compressed. The same conversations give the same bytes.
+
+def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> int:
+    """Write JSON objects, one a line, atomically; return how many.
+
+    The name decides the form: `.gz` is compressed. The same objects give the same bytes.
     """
     count = 0
     with replacing(path) as raw:
         # A fixed time and no name in the gzip header, so that equal content is equal bytes.
         stream = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
-        for conversation in conversations:
-            text = json.dumps(_as_line(conversation), ensure_ascii=False)
-            stream.write(text.encode("utf-8") + b"\n")
+        for value in values:
+            stream.write(json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n")
             count += 1
         if stream is not raw:
             stream.close()
