@@ -1,0 +1,237 @@
+"""What a base is worth as an encoder, and what an adapter adds: the starting line of every adapter.
+
+    python benchmarks/encoder_quality.py --base models/base/mongars-nano --data FOLDER [--adapter DIGEST]
+
+Two measures. STS-b dev (`stsb_en_dev.csv`: two sentences and a score from 0 to 5): Spearman's correlation of the
+cosine with the score. Turn retrieval (`sgd_dev.jsonl.gz`: held-out dialogues): find the reply that follows a user's
+turn among `--pool` replies, one pair from each of as many conversations; no two replies are the same text, so one
+document is right. BM25 (English stemming and stop words) ranks the same replies. Ties count against every ranker.
+
+The encoders are the mean over the last states: of the causal base, of the base made bidirectional and not trained
+for it, and of that with the adapter.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import existing, markdown, run
+from mongars.cli.output import Stages
+from mongars.errors import AdapterRefusedError, InputError, ModelNotFoundError, UnavailableError
+from mongars.neurons.base import Base, base_name, load_base
+from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder, share_tensors_copy
+from mongars.neurons.neurons import Neurons
+from mongars.records import AdapterRef, Conversation, as_json
+from mongars.registry.registry import AdapterRegistry
+from mongars.registry.store import AdapterStore
+from mongars.settings import load_settings
+from mongars.sources import BadLine, read_conversations
+from mongars.training.embedding_quality import Estimate, retrieval, sts_spearman_estimate
+
+STS = "stsb_en_dev.csv"
+DIALOGUES = "sgd_dev.jsonl.gz"
+METRICS = {
+    "sts_spearman": "STS-b dev Spearman",
+    "recall_at_1": "recall@1",
+    "recall_at_10": "recall@10",
+    "mrr": "MRR",
+    "ndcg_at_10": "nDCG@10",
+}
+Pairs = tuple[list[str], list[str]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the table, and return the exit code."""
+    flags = _flags().parse_args(arguments)
+    return run(lambda progress: measure(flags, progress), None if flags.json else show)
+
+
+def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
+    """Return every figure with its interval, and what it was measured on."""
+    left, right, gold = read_sts(flags.data / STS)
+    conversations, bad = _read_dialogues(flags.data / DIALOGUES)
+    queries, replies = turn_pairs(conversations, flags.pool, flags.seed)
+    base = load_base(flags.base)
+    adapter = None if flags.adapter is None else find_adapter(flags.encoders, flags.adapter, base)
+    progress.stage("bm25")
+    rows = [_row("BM25", bm25_scores(queries, replies), flags.seed)]
+    for name, encoder in _encoders(base, adapter):
+        progress.stage(name)
+        neurons = Neurons(encoder, base.tokenizer)
+        first, second, asked, answered = (neurons.encode(texts)[0] for texts in (left, right, queries, replies))
+        estimate = sts_spearman_estimate(first, second, gold, flags.seed)
+        rows.append(_row(name, asked @ answered.T, flags.seed, estimate))
+    return {
+        "base": {"name": base_name(flags.base), "digest": base.digest},
+        "adapter": None if adapter is None else {"name": adapter[0].name, "digest": adapter[0].digest},
+        "seed": flags.seed,
+        "sts_pairs": len(gold),
+        "pool": len(queries),
+        "conversations": len(conversations),
+        "bad_lines": bad,
+        "rows": rows,
+    }
+
+
+def show(result: dict[str, Any]) -> str:
+    """Return the table, and under it what it was measured on."""
+    rows = [
+        [row["encoder"], *(Estimate(**row[name]) if name in row else "" for name in METRICS)]
+        for row in result["rows"]
+    ]
+    base, adapter = result["base"], result["adapter"]
+    return "\n".join(
+        [
+            markdown(["", *METRICS.values()], rows),
+            f"Base {base['name']}, digest {base['digest']}.  ",
+            f"Adapter {adapter['name']}, digest {adapter['digest']}.  " if adapter else "No adapter.  ",
+            f"STS-b dev: {result['sts_pairs']} pairs. Turn retrieval: {result['pool']} pairs of a user's turn and "
+            f"the reply, one from each conversation, drawn from {result['conversations']} with seed "
+            f"{result['seed']}; replies are distinct, ties count against. In brackets, 95 % bootstrap intervals.\n",
+        ]
+    )
+
+
+def read_sts(path: Path) -> tuple[list[str], list[str], np.ndarray]:
+    """Return the sentences and the gold scores, float64 [pairs]. Raises InputError."""
+    with existing(path).open(newline="", encoding="utf-8") as stream:
+        rows = [row for row in csv.reader(stream) if row]
+    try:
+        pairs = [(first, second, float(score)) for first, second, score in rows]
+    except ValueError:
+        raise InputError(f"{path} has a line that is not: sentence, sentence, score.") from None
+    left, right, gold = zip(*pairs, strict=True) if pairs else ((), (), ())
+    return list(left), list(right), np.array(gold)
+
+
+def turn_pairs(conversations: Sequence[Conversation], pool: int, seed: int) -> Pairs:
+    """Return `pool` user turns and the replies that follow them, one pair from each of as many conversations.
+
+    Conversations are taken in a seeded order, and of each a seeded choice of its pairs whose reply was not taken
+    yet: replies are distinct. Raises InputError when there are too few.
+    """
+    if pool < 1:
+        raise InputError(f"A pool of {pool} replies has none.", param="pool")
+    random = np.random.default_rng(seed)
+    queries: list[str] = []
+    replies: dict[str, None] = {}
+    for index in random.permutation(len(conversations)):
+        pairs = [pair for pair in _pairs(conversations[index]) if pair[1] not in replies]
+        if pairs and len(queries) < pool:
+            query, reply = pairs[random.integers(len(pairs))]
+            queries.append(query)
+            replies[reply] = None
+    if len(queries) < pool:
+        raise InputError(
+            f"The dialogues give {len(queries)} pairs with distinct replies, not {pool}.",
+            remedy=f"Use --pool {len(queries)}, or more dialogues.",
+            param="pool",
+        )
+    return queries, list(replies)
+
+
+def bm25_scores(queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
+    """Return BM25 scores [queries, documents] by bm25s: Lucene's form, k1 1.5, b 0.75, stemmed, without stop words.
+
+    Raises UnavailableError when bm25s is not installed.
+    """
+    try:
+        import bm25s
+        import Stemmer
+    except ImportError as error:
+        raise UnavailableError(
+            f"{error.name} is not installed.", remedy="Run: pip install 'mongars[bench]'"
+        ) from error
+    stemmer = Stemmer.Stemmer("english")
+    words, asked = (
+        bm25s.tokenize(list(texts), stopwords="en", stemmer=stemmer, return_ids=False, show_progress=False)
+        for texts in (documents, queries)
+    )
+    index = bm25s.BM25()
+    index.index(words, show_progress=False)
+    known = set(index.vocab_dict)
+    scores = np.zeros((len(queries), len(documents)))
+    for row, tokens in enumerate(asked):
+        if found := [token for token in tokens if token in known]:
+            scores[row] = index.get_scores(found)
+    return scores
+
+
+def find_adapter(encoders: Path | None, digest: str, base: Base) -> tuple[AdapterRef, Path]:
+    """Return the encoder adapter whose digest begins with `digest`, and its folder, its files verified.
+
+    Raises ModelNotFoundError when it is unknown or revoked, InputError when several begin so, and
+    AdapterRefusedError when it was trained on another base or its files were changed.
+    """
+    root = encoders or load_settings().encoders_dir
+    found = [ref for ref in AdapterRegistry(root).snapshot().adapters if ref.digest.startswith(digest)]
+    usable = [ref for ref in found if ref.kind == "encoder" and ref.state != "revoked"]
+    if not usable:
+        remedy = "See `mongars adapters list`, or give the folder with --encoders."
+        raise ModelNotFoundError(f"No encoder adapter {digest} in {root}.", remedy=remedy)
+    if len(usable) > 1:
+        raise InputError(f"{len(usable)} adapters begin with {digest}.", remedy="Give more digits.")
+    ref = usable[0]
+    if ref.base_digest != base.digest:
+        raise AdapterRefusedError(
+            f"The adapter {ref.name} was trained on the base {ref.base_digest}, not on {base.digest}.",
+            remedy="Give the base that it was trained on with --base.",
+        )
+    store = AdapterStore(root)
+    store.verify(ref)
+    return ref, store.path(ref)
+
+
+def _encoders(base: Base, adapter: tuple[AdapterRef, Path] | None) -> Iterator[tuple[str, Any]]:
+    """Yield (name, encoder), each a module tree of its own over the base's tensors."""
+    inner: Any = base.model.base_model
+    yield "causal", share_tensors_copy(inner)
+    yield "bidirectional, untrained", bidirectional_encoder(base)
+    if adapter is not None:
+        ref, folder = adapter
+        yield f"bidirectional + {ref.name}", attach_adapter(bidirectional_encoder(base), folder)
+
+
+def _row(name: str, scores: np.ndarray, seed: int, sts: Estimate | None = None) -> dict[str, Any]:
+    row: dict[str, Any] = {"encoder": name}
+    if sts is not None:
+        row["sts_spearman"] = as_json(sts)
+    return row | {metric: as_json(value) for metric, value in retrieval(scores).estimates(seed).items()}
+
+
+def _read_dialogues(path: Path) -> tuple[list[Conversation], int]:
+    found = list(read_conversations(path))
+    conversations = [each for each in found if not isinstance(each, BadLine)]
+    return conversations, len(found) - len(conversations)
+
+
+def _pairs(conversation: Conversation) -> list[tuple[str, str]]:
+    turns = [(turn.role, turn.content.strip()) for turn in conversation.turns]
+    return [
+        (query, reply)
+        for (asker, query), (answerer, reply) in zip(turns, turns[1:], strict=False)
+        if (asker, answerer) == ("user", "assistant") and query and reply
+    ]
+
+
+def _flags() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Measure a base as an encoder, with BM25 beside it.")
+    parser.add_argument("--base", required=True, metavar="PATH", help="folder or hub id of a base model")
+    parser.add_argument(
+        "--adapter", metavar="DIGEST", help="an encoder adapter, by the first digits of its digest"
+    )
+    parser.add_argument("--encoders", type=Path, help="folder of the adapters; that of the settings by default")
+    parser.add_argument("--data", type=Path, required=True, help=f"folder with {STS} and {DIALOGUES}")
+    parser.add_argument("--pool", type=int, default=1000, help="how many replies there are to choose from")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
