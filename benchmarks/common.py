@@ -1,4 +1,4 @@
-"""What the benchmarks share: one way to end, to read a folder's files and to print a table.
+"""What the benchmarks share: one way to end, to miss a file and to print a table.
 
 Results go to stdout, progress and errors to stderr. Must not know what is measured.
 """
@@ -6,13 +6,14 @@ Results go to stdout, progress and errors to stderr. Must not know what is measu
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from mongars.cli.output import Stages, emit, stages, write
 from mongars.errors import InputError, MongarsError
 
 
-def run(measure: Callable[[Stages], dict[str, object]], show: Callable[[dict[str, object]], str] | None) -> int:
-    """Measure, print the result (as JSON where there is no `show`), and return the exit code, as `mongars` does."""
+def run(measure: Callable[[Stages], dict[str, Any]], show: Callable[[dict[str, Any]], str] | None) -> int:
+    """Measure, print the result (as JSON where there is no `show`), and return the exit code of `mongars`."""
     try:
         with stages() as progress:
             result = measure(progress)

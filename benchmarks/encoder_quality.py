@@ -3,9 +3,10 @@
     python benchmarks/encoder_quality.py --base models/base/mongars-nano --data FOLDER [--adapter DIGEST]
 
 Two measures. STS-b dev (`stsb_en_dev.csv`: two sentences and a score from 0 to 5): Spearman's correlation of the
-cosine with the score. Turn retrieval (`sgd_dev.jsonl.gz`: held-out dialogues): find the reply that follows a user's
-turn among `--pool` replies, one pair from each of as many conversations; no two replies are the same text, so one
-document is right. BM25 (English stemming and stop words) ranks the same replies. Ties count against every ranker.
+cosine with the score. Turn retrieval (`sgd_dev.jsonl.gz`: held-out dialogues): find the reply that follows a
+user's turn among `--pool` replies, one pair from each of as many conversations; no two replies are the same text,
+so one document is right. BM25 (English stemming and stop words) ranks the same replies. Ties count against every
+ranker.
 
 The encoders are the mean over the last states: of the causal base, of the base made bidirectional and not trained
 for it, and of that with the adapter.
@@ -15,6 +16,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,15 +86,15 @@ def show(result: dict[str, Any]) -> str:
         [row["encoder"], *(Estimate(**row[name]) if name in row else "" for name in METRICS)]
         for row in result["rows"]
     ]
-    base, adapter = result["base"], result["adapter"]
+    base, adapter, found = result["base"], result["adapter"], result["conversations"]
     return "\n".join(
         [
             markdown(["", *METRICS.values()], rows),
             f"Base {base['name']}, digest {base['digest']}.  ",
             f"Adapter {adapter['name']}, digest {adapter['digest']}.  " if adapter else "No adapter.  ",
             f"STS-b dev: {result['sts_pairs']} pairs. Turn retrieval: {result['pool']} pairs of a user's turn and "
-            f"the reply, one from each conversation, drawn from {result['conversations']} with seed "
-            f"{result['seed']}; replies are distinct, ties count against. In brackets, 95 % bootstrap intervals.\n",
+            f"the reply, one from each conversation, drawn from {found} with seed {result['seed']}; "
+            f"replies are distinct, ties count against. In brackets, 95 % bootstrap intervals.\n",
         ]
     )
 
@@ -136,7 +138,7 @@ def turn_pairs(conversations: Sequence[Conversation], pool: int, seed: int) -> P
 
 
 def bm25_scores(queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-    """Return BM25 scores [queries, documents] by bm25s: Lucene's form, k1 1.5, b 0.75, stemmed, without stop words.
+    """Return BM25 scores [queries, documents] by bm25s: Lucene's form, k1 1.5, b 0.75, stems, no stop words.
 
     Raises UnavailableError when bm25s is not installed.
     """
@@ -214,7 +216,7 @@ def _pairs(conversation: Conversation) -> list[tuple[str, str]]:
     turns = [(turn.role, turn.content.strip()) for turn in conversation.turns]
     return [
         (query, reply)
-        for (asker, query), (answerer, reply) in zip(turns, turns[1:], strict=False)
+        for (asker, query), (answerer, reply) in pairwise(turns)
         if (asker, answerer) == ("user", "assistant") and query and reply
     ]
 
