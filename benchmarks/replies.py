@@ -3,8 +3,8 @@
     python benchmarks/replies.py --base models/base/mongars-nano
 
 The prompts are in our own words, on the common intents of the Schema-Guided Dialogue domains and of open chat.
-Each is sampled once, with a seed of its own place, behind the house's system prompt and by the decoding that serves.
-Nothing is chosen among replies and nothing is edited.
+Each is sampled once, with a seed of its own place, behind the house's system prompt and by the decoding that
+serves. Nothing is chosen among replies and nothing is edited.
 """
 
 import argparse
@@ -128,16 +128,17 @@ def show(result: dict[str, Any]) -> str:
         for each in result["replies"]
     ]
     base, times = result["base"], result["reply_s"]
+    median = statistics.median(times)
     load, again, libraries = result["load_s"], result["load_again_s"], result["import_s"]
     return "\n".join(
         [
             markdown(["domain", "prompt", "reply", "end"], rows),
             f"Base {base['name']}, digest {base['digest']}. Sampled once each, temperature {TEMPERATURE}, "
-            f"top_p {TOP_P}, at most {MAX_TOKENS} tokens (`length`: cut there), seed {result['seed']} plus the row "
-            f"(from 0). System prompt: {SYSTEM_PROMPT}  ",
+            f"top_p {TOP_P}, at most {MAX_TOKENS} tokens (`length`: cut there), seed {result['seed']} plus the "
+            f"row, from 0. System prompt: {SYSTEM_PROMPT}  ",
             f"Loading took {load:.2f} s the first time (what transformers imports for it included), {again:.2f} s "
-            f"the second, after {libraries:.2f} s for torch and transformers. A reply of {TIMED_TOKENS} tokens took {statistics.median(times):.2f} s, median of {len(times)} "
-            f"({min(times):.2f} to {max(times):.2f}), on {result['threads']} threads.\n",
+            f"the second, after {libraries:.2f} s for torch and transformers. A reply of {TIMED_TOKENS} tokens "
+            f"took {median:.2f} s, median of {len(times)} ({min(times):.2f} to {max(times):.2f}), on {result['threads']} threads.\n",
         ]
     )
 

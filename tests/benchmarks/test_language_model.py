@@ -1,0 +1,134 @@
+"""Perplexities on generated text, and what is scored of it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.language_model import main, model_logs, perplexity_ratio, read_texts, windows
+from mongars.cli.output import stages
+
+
+@pytest.fixture
+def files(write_lines, conversations):
+    return (
+        write_lines("train.jsonl", conversations[:30]),
+        write_lines("texts.jsonl", [{"text": "hello there, how are you"}] * 5),
+        write_lines("heldout.jsonl", conversations[30:]),
+    )
+
+
+def test_every_model_is_measured_on_the_same_tokens_against_the_four_gram(measured, base_folder, files):
+    train, texts, heldout = files
+    result = measured(main, "--base", base_folder, "--train", train, "--train", texts, "--heldout", heldout)
+    rows = {row["model"]: row for row in result["rows"]}
+    gram = "4-gram Kneser-Ney, "
+    assert list(rows)[:4] == ["unigram", gram + "all", gram + "train.jsonl", gram + "texts.jsonl"]
+    assert len(rows) == 5
+    assert rows[gram + "all"]["ratio"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert rows["unigram"]["ratio"]["low"] > 1.5  # the replies follow a pattern
+    assert rows[gram + "texts.jsonl"]["perplexity"] > 2 * rows[gram + "train.jsonl"]["perplexity"]
+    for row in rows.values():
+        assert row["ratio"]["value"] == pytest.approx(row["perplexity"] / rows[gram + "all"]["perplexity"])
+        bits = math.log2(row["perplexity"]) * result["heldout"]["tokens"]
+        assert row["bits_per_byte"] == pytest.approx(bits / result["heldout"]["bytes"])
+
+
+def test_the_best_four_gram_is_the_peer_of_the_second_ratio(measured, base_folder, files):
+    train, texts, heldout = files
+    result = measured(main, "--base", base_folder, "--train", train, "--train", texts, "--heldout", heldout)
+    grams = [row for row in result["rows"] if row["model"].startswith("4-gram")]
+    best = min(grams, key=lambda row: row["perplexity"])
+    assert best["ratio_to_best"]["value"] == 1
+    assert all(row["ratio_to_best"]["value"] >= 1 for row in grams)
+
+
+def test_the_table_tells_what_it_was_measured_on(capsys, base_folder, base, files):
+    train, _, heldout = files
+    assert (
+        main(["--base", str(base_folder), "--train", str(train), "--heldout", str(heldout), "--limit", "4"]) == 0
+    )
+    output = capsys.readouterr().out
+    assert base.digest in output
+    assert "heldout.jsonl: 4 documents" in output
+    assert "train.jsonl: 30 documents" in output
+    assert output.count("Kneser-Ney") == 1  # of one file there is no second
+
+
+def test_what_is_said_and_its_end_are_scored_and_roles_are_not(base, write_lines):
+    line = {"id": "a", "messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "you"}]}
+    texts = read_texts(write_lines("one.jsonl", [line, {"text": "how are"}]), base.tokenizer)
+    said = [base.tokenizer.decode(ids[mask]) for ids, mask in zip(texts.ids, texts.scored, strict=True)]
+    assert said == ["hello<|end|>you<|end|>", "how are"]
+    assert texts.bytes.tolist() == [8, 7]
+
+
+def test_bad_lines_are_counted_and_the_rest_is_measured(base, write_lines):
+    texts = read_texts(write_lines("bad.jsonl", [{"id": "a"}, {"text": "hello"}]), base.tokenizer)
+    assert (len(texts.ids), texts.bad_lines) == (1, 1)
+
+
+@pytest.mark.parametrize("window", [4, 5, 8])
+@pytest.mark.parametrize("length", [2, 3, 4, 5, 9, 16, 17, 30])
+def test_windows_take_every_place_once_with_half_a_window_before_it(length, window):
+    taken = []
+    for start, first in windows(length, window):
+        places = range(start + first, min(start + window, length))
+        assert start == 0 or first >= window // 2
+        taken += places
+    assert taken == list(range(1, length))
+
+
+def test_the_logs_are_those_of_the_model_one_document_at_a_time(base, write_lines):
+    lines = [{"text": text} for text in ("hello there", "how", "are you today, how are you today?")]
+    texts = read_texts(write_lines("three.jsonl", lines), base.tokenizer)
+    with stages() as progress:
+        found = model_logs(base.model, texts, progress)
+    expected = []
+    for ids in texts.ids:
+        row = torch.tensor(ids, dtype=torch.long)[None]
+        with torch.inference_mode():
+            logs = base.model(input_ids=row).logits.log_softmax(dim=2)[0, :-1]
+        expected += logs.gather(1, row[0, 1:, None]).squeeze(1).tolist()
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_document_longer_than_the_window_is_scored_to_its_end(base, write_lines):
+    window = base.model.config.max_position_embeddings
+    texts = read_texts(write_lines("long.jsonl", [{"text": "hello there, " * 400}]), base.tokenizer)
+    assert len(texts.ids[0]) > 2 * window
+    with stages() as progress:
+        found = model_logs(base.model, texts, progress)
+    tail = torch.tensor(texts.ids[0][window - window // 2 : 2 * window - window // 2], dtype=torch.long)[None]
+    with torch.inference_mode():
+        logs = base.model(input_ids=tail).logits.log_softmax(dim=2)[0, :-1]
+    expected = logs.gather(1, tail[0, 1:, None]).squeeze(1)[window // 2 - 1 :].numpy()
+    assert found[window - 1 : window - 1 + len(expected)] == pytest.approx(expected, abs=1e-4)
+    assert (found < 0).all()
+
+
+def test_a_ratio_is_of_perplexities_and_its_interval_is_of_documents():
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(5, 50, 60)
+    peer = tokens * 2.0
+    model = peer + tokens * rng.normal(-0.5, 0.2, 60)
+    estimate = perplexity_ratio(model, peer, tokens, seed=0)
+    assert estimate.value == pytest.approx(math.exp(model.sum() / tokens.sum() - 2))
+    assert estimate.low < estimate.value < estimate.high < 0.7
+
+
+@pytest.mark.parametrize(("missing", "told"), [("--train", "nowhere"), ("--heldout", "nowhere")])
+def test_a_missing_file_is_told(failed, base_folder, files, missing, told):
+    arguments = {"--base": base_folder, "--train": files[0], "--heldout": files[2], missing: "nowhere.jsonl"}
+    code, said = failed(main, *(part for pair in arguments.items() for part in pair))
+    assert code == 2
+    assert told in said
+
+
+def test_two_training_files_of_one_name_are_refused(failed, base_folder, files):
+    code, told = failed(
+        main, "--base", base_folder, "--train", files[0], "--train", files[0], "--heldout", files[2]
+    )
+    assert code == 2
+    assert "one name" in told

@@ -1,0 +1,51 @@
+"""Twenty replies and their times, by a tiny base."""
+
+import shutil
+
+import pytest
+
+from benchmarks.replies import MAX_TOKENS, PROMPTS, TIMED_RUNS, main
+
+
+@pytest.fixture
+def flags(base_folder):
+    return ["--base", base_folder]
+
+
+def test_there_are_twenty_prompts_and_the_user_speaks_first_and_last():
+    assert len({turns for _, turns in PROMPTS}) == 20
+    assert all(len(turns) % 2 for _, turns in PROMPTS)
+    assert sum(len(turns) > 1 for _, turns in PROMPTS) >= 3
+
+
+def test_every_prompt_has_its_reply_and_the_times_are_measured(measured, flags):
+    result = measured(main, *flags)
+    assert [tuple(each["turns"]) for each in result["replies"]] == [turns for _, turns in PROMPTS]
+    assert all(each["reply"] and each["finish"] in ("stop", "length") for each in result["replies"])
+    assert len(result["reply_s"]) == TIMED_RUNS
+    assert min(*result["reply_s"], result["load_s"]) > 0
+
+
+def test_replies_repeat_with_their_seed_and_change_with_it(measured, flags):
+    first, same, other = (
+        [each["reply"] for each in measured(main, *flags, "--seed", seed)["replies"]] for seed in (0, 0, 1)
+    )
+    assert first == same
+    assert first != other
+
+
+def test_the_table_has_a_line_for_each_reply(capsys, base_folder, base):
+    assert main(["--base", str(base_folder)]) == 0
+    output = capsys.readouterr().out
+    rows = [line for line in output.splitlines() if line.startswith("| ")]
+    assert len(rows) == 2 + len(PROMPTS)
+    assert base.digest in output
+    assert f"at most {MAX_TOKENS} tokens" in output
+
+
+def test_a_base_without_a_chat_template_is_refused(failed, tmp_path, base_folder):
+    plain = shutil.copytree(base_folder, tmp_path / "plain")
+    (plain / "chat_template.jinja").unlink()
+    code, told = failed(main, "--base", plain)
+    assert code == 2
+    assert "no chat template" in told
