@@ -1,6 +1,7 @@
-# Every target makes .venv first when it is missing or older than the lock. PORT=, PYTHON= change the defaults.
+# Every target makes .venv first when it is missing or older than the lock. PORT=, PYTHON=, BASE= change the defaults.
 PYTHON ?= python3.11
 PORT ?= 8000
+BASE ?= models/base/mongars-nano
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -37,6 +38,10 @@ lint: install  ## Check style, types and floors
 format: install  ## Rewrite the code in the house's style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: install  ## Measure a base as an encoder (DATA=FOLDER, BASE=, ARGS='--adapter DIGEST'; see benchmarks/README.md)
+	@test -n "$(DATA)" || { echo "Give the folder of the data: make bench DATA=FOLDER (see benchmarks/README.md)." >&2; exit 2; }
+	$(BIN)/python benchmarks/encoder_quality.py --base "$(BASE)" --data "$(DATA)" $(ARGS)
 
 clean:  ## Remove what the demo and the tools made; .venv and models stay
 	rm -rf var .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -138,7 +138,8 @@ def show(result: dict[str, Any]) -> str:
             f"row, from 0. System prompt: {SYSTEM_PROMPT}  ",
             f"Loading took {load:.2f} s the first time (what transformers imports for it included), {again:.2f} s "
             f"the second, after {libraries:.2f} s for torch and transformers. A reply of {TIMED_TOKENS} tokens "
-            f"took {median:.2f} s, median of {len(times)} ({min(times):.2f} to {max(times):.2f}), on {result['threads']} threads.\n",
+            f"took {median:.2f} s, median of {len(times)} ({min(times):.2f} to {max(times):.2f}), "
+            f"on {result['threads']} threads.\n",
         ]
     )
 

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.kneser_ney import FALLBACK_DISCOUNTS, KneserNey, Unigram, discounts_of
@@ -59,6 +59,7 @@ class SlowKneserNey:
         return (count - discounts[min(count, 3)]) / total + rest * shorter
 
 
+@settings(deadline=None)  # no test asserts a time
 @given(corpora, st.integers(1, 4), st.lists(token, max_size=5))
 def test_the_probabilities_after_any_context_sum_to_one(documents, order, context):
     model = KneserNey.train(documents, VOCABULARY, order)
@@ -67,6 +68,7 @@ def test_the_probabilities_after_any_context_sum_to_one(documents, order, contex
     assert distribution.sum() == pytest.approx(1)
 
 
+@settings(deadline=None)  # no test asserts a time
 @given(corpora, st.integers(1, 4), st.data())
 def test_the_probabilities_after_a_context_of_the_corpus_sum_to_one(documents, order, data):
     document = data.draw(st.sampled_from(documents))
@@ -75,6 +77,7 @@ def test_the_probabilities_after_a_context_of_the_corpus_sum_to_one(documents, o
     assert model.distribution(document[:end]).sum() == pytest.approx(1)
 
 
+@settings(deadline=None)  # no test asserts a time
 @given(corpora, corpora, st.integers(1, 4))
 def test_every_token_has_the_probability_of_the_definition(documents, heldout, order):
     model = KneserNey.train(documents, VOCABULARY, order)
@@ -139,6 +142,7 @@ def test_documents_without_tokens_to_predict_or_of_another_vocabulary_are_refuse
         KneserNey.train(documents, VOCABULARY)
 
 
+@settings(deadline=None)  # no test asserts a time
 @given(st.lists(token, max_size=20))
 def test_the_unigram_probabilities_sum_to_one(tokens):
     logs = Unigram(np.array(tokens, dtype=np.int64), VOCABULARY).logs
