@@ -68,21 +68,23 @@ def sts_spearman(left: np.ndarray, right: np.ndarray, gold: np.ndarray) -> float
 
 
 def sts_spearman_estimate(left: np.ndarray, right: np.ndarray, gold: np.ndarray, seed: int = 0) -> Estimate:
-    """Return `sts_spearman` with its interval: pairs are resampled."""
+    """Return `sts_spearman` with its interval: pairs are resampled. Raises InputError for too few of them, too."""
     pairs = _checked_pairs(sts_similarities(left, right), gold)
     result = stats.bootstrap(
         pairs,
-        _spearman,
+        _rank_correlations,
         paired=True,
-        vectorized=False,
+        vectorized=True,
         n_resamples=RESAMPLES,
         batch=BATCH,
         confidence_level=CONFIDENCE,
         method="percentile",
         rng=np.random.default_rng(seed),
     )
-    interval = result.confidence_interval
-    return Estimate(_spearman(*pairs), float(interval.low), float(interval.high))
+    low, high = (float(bound) for bound in result.confidence_interval)
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise InputError(f"{len(gold)} pairs are too few for an interval: a resample has equal scores throughout.")
+    return Estimate(_spearman(*pairs), low, high)
 
 
 def right_ranks(scores: np.ndarray) -> np.ndarray:
@@ -127,6 +129,13 @@ def mean_estimate(values: np.ndarray, seed: int = 0) -> Estimate:
 
 def _spearman(first: np.ndarray, second: np.ndarray) -> float:
     return float(stats.spearmanr(first, second).statistic)
+
+
+def _rank_correlations(first: np.ndarray, second: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Return Spearman's correlations of many resamples at once: Pearson's of the ranks, as it is defined."""
+    ranks = (stats.rankdata(values, axis=axis) for values in (first, second))
+    correlations: np.ndarray = stats.pearsonr(*ranks, axis=axis).statistic
+    return correlations
 
 
 def _checked_pairs(similarities: np.ndarray, gold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -40,6 +40,7 @@ def test_scores_that_tell_nothing_apart_find_nothing():
     assert found.mrr == pytest.approx(1 / 50)
 
 
+@settings(deadline=None)  # no test asserts a time
 @given(arrays.arrays(np.float64, (5, 9), elements=st.integers(-3, 3).map(float)))
 def test_a_rank_is_one_more_than_the_other_documents_that_score_no_less(scores):
     expected = [
@@ -49,6 +50,7 @@ def test_a_rank_is_one_more_than_the_other_documents_that_score_no_less(scores):
     assert right_ranks(scores).tolist() == expected
 
 
+@settings(deadline=None)  # no test asserts a time
 @given(arrays.arrays(np.float64, (4, 15), elements=st.floats(-1, 1)))
 def test_the_metrics_bound_each_other(scores):
     found = retrieval(scores)
@@ -102,6 +104,26 @@ def test_an_interval_holds_its_figure_and_repeats_with_its_seed():
     assert first.value == pytest.approx(sts_spearman(*sample))
     assert first == sts_spearman_estimate(*sample, seed=5)
     assert first != sts_spearman_estimate(*sample, seed=6)
+
+
+def test_the_interval_of_a_correlation_is_that_of_resampled_pairs():
+    rng = np.random.default_rng(4)
+    angles = rng.uniform(0.1, 3, 80)
+    gold = np.round(-angles + rng.normal(0, 1, 80))  # with ties, as people score
+    left, right = unit_vectors(np.zeros(80)), unit_vectors(angles)
+    resampled = [
+        sts_spearman(left[drawn], right[drawn], gold[drawn])
+        for drawn in (rng.integers(0, 80, 80) for _ in range(400))
+    ]
+    estimate = sts_spearman_estimate(left, right, gold)
+    assert [estimate.low, estimate.high] == pytest.approx(np.quantile(resampled, [0.025, 0.975]), abs=0.04)
+
+
+@pytest.mark.filterwarnings("ignore:An input array is constant")
+def test_two_pairs_are_too_few_for_an_interval():
+    left, right = unit_vectors(np.zeros(2)), unit_vectors(np.array([0.5, 1]))
+    with pytest.raises(InputError, match="too few"):
+        sts_spearman_estimate(left, right, np.array([1.0, 0.0]))
 
 
 def test_the_interval_of_a_mean_is_about_four_standard_errors_wide():
