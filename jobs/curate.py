@@ -10,12 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import ray
-
 from mongars.curation.recipe import CurationRecipe, CurationReport
 from mongars.errors import MongarsError
 from mongars.evolution.wiring import curate_files
 from mongars.records import as_json
+from mongars.serving.cluster import job_session
 from mongars.settings import load_settings
 
 
@@ -51,14 +50,10 @@ def _curate(flags: argparse.Namespace) -> CurationReport:
     if flags.models_dir:
         settings = settings.model_copy(update={"models_dir": flags.models_dir})
     settings = settings.resolved()
-    # Under a job, Ray finds its cluster by itself; elsewhere this starts a local one.
-    ray.init(namespace=settings.ray_namespace, log_to_driver=False)
-    try:
+    with job_session(settings):
         return curate_files(
             settings, flags.inputs, name=flags.name, test_share=flags.test_share, on_progress=_show
         )
-    finally:
-        ray.shutdown()
 
 
 def _show(done: int, total: int | None, stage: str) -> None:

@@ -18,7 +18,7 @@ from mongars.records import as_json
 from mongars.registry.actor import BlockingRegistryClient
 from mongars.serving.cluster import connect_to_ray
 from mongars.settings import load_settings
-from mongars.training.config import config_from
+from mongars.training.config import MNTPConfig, config_from
 
 
 def main() -> int:
@@ -35,7 +35,7 @@ def main() -> int:
         plan = CyclePlan(
             dataset=flags.dataset,
             adapter=flags.adapter,
-            training=config_from(flags.set),
+            training=config_from(MNTPConfig, flags.set),
             gate=GateConfig(margin=flags.margin),
         )
         connect_to_ray(settings, flags.ray_address)

@@ -13,13 +13,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import ray
-
 from mongars.curation.catalog import DatasetCatalog
 from mongars.errors import MongarsError
 from mongars.records import as_json
+from mongars.serving.cluster import job_session
 from mongars.settings import load_settings
-from mongars.training.config import config_from
+from mongars.training.config import MNTPConfig, config_from
 from mongars.training.trainer import MNTPTrainer, TrainedAdapter
 
 
@@ -46,14 +45,12 @@ def _flags() -> argparse.ArgumentParser:
 
 def _train(flags: argparse.Namespace) -> TrainedAdapter:
     settings = load_settings().resolved()
-    config = config_from(flags.set)
+    config = config_from(MNTPConfig, flags.set)
     name, _, version = flags.dataset.partition("@")
     catalog = DatasetCatalog(settings.datasets_dir)
     dataset = catalog.get(name, version or "latest")
     catalog.require_ready(dataset)
-    # Under a job, Ray finds its cluster by itself; elsewhere this starts a local one.
-    ray.init(namespace=settings.ray_namespace, log_to_driver=False)
-    try:
+    with job_session(settings):
         return MNTPTrainer(
             config,
             parts=catalog.parts(dataset),
@@ -64,8 +61,6 @@ def _train(flags: argparse.Namespace) -> TrainedAdapter:
             on_progress=_show,
             use_gpu=flags.gpu,
         ).train()
-    finally:
-        ray.shutdown()
 
 
 def _show(step: int, steps: int, loss: float, tokens_per_second: float) -> None:

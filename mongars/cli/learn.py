@@ -45,11 +45,11 @@ def train(
     """Train an adapter from a dataset version; the same dataset and recipe are not trained twice."""
     from mongars.evolution.wiring import train_adapter
     from mongars.serving.cluster import ray_session
-    from mongars.training.config import config_from
+    from mongars.training.config import MNTPConfig, config_from
 
     name, _, version = dataset.partition("@")
     settings = load_settings().resolved()
-    config = config_from(knobs or ())
+    config = config_from(MNTPConfig, knobs or ())
     with ray_session(settings, ray), progress("Training") as bar:
         trained = train_adapter(
             settings,
@@ -78,14 +78,14 @@ def self_train(
     from mongars.evolution.wiring import CyclePlan, build_engine
     from mongars.registry.actor import BlockingRegistryClient
     from mongars.serving.cluster import ray_session
-    from mongars.training.config import config_from
+    from mongars.training.config import MNTPConfig, config_from
 
     settings = load_settings().resolved()
     with ray_session(settings, ray), stages() as show:
         plan = CyclePlan(
             dataset=dataset,
             adapter=dataset,
-            training=config_from(knobs or ()),
+            training=config_from(MNTPConfig, knobs or ()),
             gate=GateConfig(margin=margin),
             on_curate=show.update,
             on_train=lambda step, total, loss, rate: show.update(step, total, _pace(loss, rate)),

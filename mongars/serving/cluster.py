@@ -4,11 +4,12 @@ Owns the start of a local Ray and the checks before it. Must not know what is de
 """
 
 import logging
+import os
 import shutil
 import socket
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import psutil
@@ -112,6 +113,15 @@ def ray_session(settings: Settings, address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def job_session(settings: Settings) -> AbstractContextManager[None]:
+    """Hold the Ray that a job runs on, which Ray names in RAY_ADDRESS, else a local one.
+
+    Not by a bare `ray.init()`: without RAY_ADDRESS it looks for the last cluster that was started on this machine,
+    and tries for minutes when that one is gone.
+    """
+    return ray_session(settings, os.environ.get("RAY_ADDRESS"))
 
 
 def _quiet() -> None:

@@ -5,12 +5,14 @@ Owns the validation of a run's configuration and its digest. Must not know where
 
 import json
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mongars.digests import canonical_json_digest
 from mongars.errors import SettingsError
+
+Recipe = TypeVar("Recipe", bound=BaseModel)
 
 
 class MNTPConfig(BaseModel):
@@ -78,7 +80,7 @@ class MNTPConfig(BaseModel):
         return canonical_json_digest(self.model_dump(mode="json"))
 
 
-def config_from(knobs: Iterable[str]) -> MNTPConfig:
+def config_from(recipe: type[Recipe], knobs: Iterable[str]) -> Recipe:
     """Return the default recipe with knobs as the command line gives them: `steps=60`, `KNOB=JSON`.
 
     Raises SettingsError for a knob that is unknown, impossible or no JSON.
@@ -91,10 +93,10 @@ def config_from(knobs: Iterable[str]) -> MNTPConfig:
         except ValueError:
             raise SettingsError(f"{knob!r} is not KNOB=JSON.", remedy="For example: --set steps=60") from None
     try:
-        return MNTPConfig(**changes)
+        return recipe(**changes)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "recipe"
         raise SettingsError(
-            f"{name}: {first['msg']}.", remedy=f"The knobs are {', '.join(MNTPConfig.model_fields)}."
+            f"{name}: {first['msg']}.", remedy=f"The knobs are {', '.join(recipe.model_fields)}."
         ) from None

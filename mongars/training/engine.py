@@ -3,12 +3,10 @@
 Owns DeepSpeed's configuration and its averaging. Must not know Ray, rows or files.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import deepspeed
 import torch
-import torch.distributed as dist
 from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor
 
@@ -68,12 +66,3 @@ class DeepSpeedEngine:
                 full = safe_get_full_fp32_param(parameter)
                 weights[name] = (parameter if full is None else full).detach().clone()
         return weights
-
-
-def sum_over_workers(values: Sequence[float]) -> list[float]:
-    """Return the sums over all workers of the process group."""
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    tensor = torch.tensor(values, dtype=torch.float64, device=device)
-    dist.all_reduce(tensor)
-    total: list[float] = tensor.tolist()
-    return total

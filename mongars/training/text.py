@@ -91,7 +91,7 @@ def tokenise_batch(batch: pa.Table, *, base: str, max_tokens: int) -> pa.Table:
     A row of fewer than two tokens is left out: position 0 is never predicted. Runs in Ray Data's tasks, which is
     why this module imports neither torch nor transformers.
     """
-    tokenizer = _tokenizer(base)
+    tokenizer = load_tokenizer(base)
     rows = [
         {"id": row["id"], "tokens": token_ids(tokenizer, row["messages"], max_tokens)}
         for row in batch.to_pylist()
@@ -102,7 +102,8 @@ def tokenise_batch(batch: pa.Table, *, base: str, max_tokens: int) -> pa.Table:
 
 
 @lru_cache(maxsize=1)
-def _tokenizer(base: str) -> Any:
+def load_tokenizer(base: str) -> Any:
+    """Return the tokenizer in a folder, loaded once in this process."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(base, local_files_only=True)

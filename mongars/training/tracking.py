@@ -1,6 +1,6 @@
 """A training run in MLflow.
 
-Owns the names of parameters, metrics and tags. Must not see message text: it gets counts, losses and digests.
+Owns the talk with the tracking store. Must not see message text: it gets counts, losses and digests.
 MLflow is imported late, in the process that tracks: its import takes 2 s.
 """
 
@@ -12,15 +12,14 @@ from urllib.parse import urlparse
 
 from mongars.errors import UnavailableError
 from mongars.files import private_folder
-from mongars.training.run import StepReport
-
-EXPERIMENT = "mongars-mntp"
 
 
 class RunTracker:
     """One run in a tracking store, a SQLite URL or a server's."""
 
-    def __init__(self, uri: str, *, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+    def __init__(
+        self, uri: str, experiment: str, *, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> None:
         """Start the run. Raises UnavailableError when the store cannot be used."""
         for noisy in ("alembic", "mlflow.store.db.utils"):  # a line for each migration of a new SQLite file
             logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -31,7 +30,7 @@ class RunTracker:
         try:
             _make_parent(uri)
             self._client: Any = MlflowClient(tracking_uri=uri)
-            run = self._client.create_run(_experiment(self._client, uri), run_name=name)
+            run = self._client.create_run(_experiment(self._client, uri, experiment), run_name=name)
             self.run_id: str = run.info.run_id
             self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
             self.params(params)
@@ -47,24 +46,19 @@ class RunTracker:
 
         self._client.log_batch(self.run_id, params=[Param(key, str(value)) for key, value in values.items()])
 
-    def step(self, report: StepReport) -> None:
-        """Log a step's metrics."""
+    def metrics(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Log a step's metrics; None is one that was not measured."""
         from mlflow.entities import Metric
         from mlflow.utils.time import get_current_time_millis
 
-        values = {
-            "loss": report.loss,
-            "masked_accuracy": report.accuracy,
-            "tokens_per_second": report.tokens_per_second,
-            "padding_share": report.padding_share,
-        }
         at = get_current_time_millis()
-        metrics = [Metric(key, value, at, report.step) for key, value in values.items() if value is not None]
+        metrics = [Metric(key, value, at, step) for key, value in values.items() if value is not None]
         self._client.log_batch(self.run_id, metrics=metrics)
 
-    def finish(self, adapter: Path) -> None:
-        """Keep the adapter's folder as an artifact, and end the run as finished."""
-        self._client.log_artifacts(self.run_id, str(adapter), artifact_path="adapter")
+    def finish(self, artifacts: Mapping[str, Path]) -> None:
+        """Keep folders as artifacts, by name, and end the run as finished."""
+        for name, folder in artifacts.items():
+            self._client.log_artifacts(self.run_id, str(folder), artifact_path=name)
         self._client.set_terminated(self.run_id, status="FINISHED")
 
     def fail(self) -> None:
@@ -84,10 +78,10 @@ def _make_parent(uri: str) -> None:
         private_folder(file.parent)
 
 
-def _experiment(client: Any, uri: str) -> str:
-    found = client.get_experiment_by_name(EXPERIMENT)
+def _experiment(client: Any, uri: str, name: str) -> str:
+    found = client.get_experiment_by_name(name)
     if found:
         return str(found.experiment_id)
     file = _sqlite_file(uri)  # artifacts go beside it, not into the working directory; a server has its own place
     artifacts = (file.parent / "mlflow-artifacts").resolve().as_uri() if file else None
-    return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
+    return str(client.create_experiment(name, artifact_location=artifacts))

@@ -1,15 +1,12 @@
 """MNTPTrainer: a dataset version to an adapter, on Ray Data and Ray Train with DeepSpeed.
 
-Owns the one place of this room that knows Ray: tokenising, starting workers, progress, errors. Must not know
-the catalog: the version's Parquet parts are handed in, and where the adapter is published.
+Owns the order of a run on the driver: tokenise, track, train, keep. Must not know the catalog, whose Parquet parts
+are handed in, nor where the adapter is published.
 """
 
 import json
-import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,21 +14,21 @@ from typing import Any
 import ray
 import ray.data
 import ray.train
-from ray.train import RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Queue
 
 from mongars.digests import canonical_json
-from mongars.errors import DatasetRefusedError, MongarsError, TrainingError, UnavailableError
+from mongars.errors import DatasetRefusedError, TrainingError, UnavailableError
 from mongars.files import write_atomically
 from mongars.neurons.base import base_folder, base_model_digest, base_name
 from mongars.records import DatasetRef
 from mongars.settings import refuse_unsafe_ray_data
 from mongars.training.config import MNTPConfig
-from mongars.training.run import TrainingJob, adapter_key, is_complete
+from mongars.training.ray_train import Workers, fit, following
+from mongars.training.run import StepReport, TrainingJob, adapter_key, is_complete
 from mongars.training.text import COLUMNS, TokenTable, tokenise_batch
 from mongars.training.tracking import RunTracker
 
+EXPERIMENT = "mongars-mntp"
 TrainProgress = Callable[[int, int, float, float], None]  # step (from 1), steps, loss, tokens per second
 
 
@@ -99,9 +96,9 @@ class MNTPTrainer:
             tracker.params({"rows": len(rows), "tokens": int(rows.tokens.size)})
             # Beside the folder, whose digest must not depend on it, and before it: a finished folder has its run.
             write_atomically(_sidecar(folder), canonical_json({"run_id": tracker.run_id}))
-            with self._following(tracker) as queue:
+            with following(lambda report: self._told(tracker, report)) as queue:
                 self._fit(job, rows, queue)
-            tracker.finish(folder)
+            tracker.finish({"adapter": folder})
         except BaseException:
             tracker.fail()
             raise
@@ -117,57 +114,29 @@ class MNTPTrainer:
             "recipe_digest": self._config.recipe_digest(),
         }
         params = self._config.model_dump(mode="json")
-        return RunTracker(self._tracking_uri, name=job.folder.name, params=params, tags=tags)
+        return RunTracker(self._tracking_uri, EXPERIMENT, name=job.folder.name, params=params, tags=tags)
 
-    @contextmanager
-    def _following(self, tracker: RunTracker) -> Iterator[Queue]:
-        """Yield a queue for the reports of rank 0, which go to MLflow and `on_progress` as they come.
-
-        Not by ray.train.report: that is a barrier which waits for the controller's next poll (2 s).
-        """
-        queue = Queue(actor_options={"num_cpus": 0})
-        failures: list[BaseException] = []
-
-        def follow() -> None:
-            while (report := queue.get()) is not None:
-                if failures:
-                    continue  # keep the queue empty until the workers end
-                try:
-                    tracker.step(report)
-                    self._on_progress(report.step, report.steps, report.loss, report.tokens_per_second)
-                except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
-                    failures.append(error)
-
-        follower = threading.Thread(target=follow, name="training-progress", daemon=True)
-        follower.start()
-        try:
-            yield queue
-        finally:
-            queue.put(None)
-            follower.join()
-            queue.shutdown()
-        if failures:
-            raise failures[0]
+    def _told(self, tracker: RunTracker, report: StepReport) -> None:
+        tracker.metrics(
+            report.step,
+            {
+                "loss": report.loss,
+                "masked_accuracy": report.accuracy,
+                "tokens_per_second": report.tokens_per_second,
+                "padding_share": report.padding_share,
+            },
+        )
+        self._on_progress(report.step, report.steps, report.loss, report.tokens_per_second)
 
     def _fit(self, job: TrainingJob, rows: TokenTable, queue: Queue) -> None:
         self._output_dir.mkdir(parents=True, exist_ok=True)
-        # Ray Train keeps its own state there; a run that ended needs none of it.
-        with tempfile.TemporaryDirectory(dir=self._output_dir, prefix=".ray-train-") as storage:
-            trainer = TorchTrainer(
-                _worker,
-                train_loop_config={"job": job, "rows": ray.put(rows), "queue": queue},
-                torch_config=TorchConfig(backend="nccl" if self._use_gpu else "gloo"),
-                scaling_config=ScalingConfig(
-                    num_workers=self._config.workers,
-                    use_gpu=self._use_gpu,
-                    resources_per_worker={"CPU": self._cpus_per_worker},
-                ),
-                run_config=RunConfig(name=job.folder.name, storage_path=storage),
-            )
-            try:
-                trainer.fit()
-            except TrainingFailedError as error:
-                raise _typed(error) from error
+        fit(
+            _worker,
+            {"job": job, "rows": ray.put(rows), "queue": queue},
+            name=job.folder.name,
+            place=self._output_dir,
+            workers=Workers(self._config.workers, self._use_gpu, self._cpus_per_worker),
+        )
         if not is_complete(job.folder):
             raise TrainingError(
                 f"The workers finished, but {job.folder} is not there.",
@@ -204,20 +173,6 @@ def _worker(loop_config: dict[str, Any]) -> None:
         rank=ray.train.get_context().get_world_rank(),
         device=get_device(),
         report=loop_config["queue"].put,
-    )
-
-
-def _typed(error: TrainingFailedError) -> MongarsError:
-    """Return the worker's own typed error, or a TrainingError that names what happened without a traceback."""
-    failures = [
-        getattr(failure, "_base_exc", failure) for failure in getattr(error, "worker_failures", {}).values()
-    ]
-    typed = [failure for failure in failures if isinstance(failure, MongarsError)]
-    if typed:
-        return typed[0]
-    found = "; ".join(sorted({f"{type(failure).__name__}: {failure}" for failure in failures})) or str(error)
-    return TrainingError(
-        f"A training worker failed: {found}", remedy="The worker's log is in Ray's session folder."
     )
 
 

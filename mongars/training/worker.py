@@ -10,7 +10,8 @@ import torch
 from mongars.errors import TrainingError
 from mongars.neurons.base import load_base
 from mongars.training.adapter import adapter_card, mntp_model, write_adapter
-from mongars.training.engine import DeepSpeedEngine, sum_over_workers
+from mongars.training.collective import sum_over_workers
+from mongars.training.engine import DeepSpeedEngine
 from mongars.training.loop import train_steps
 from mongars.training.masking import Masker
 from mongars.training.run import StepReport, TrainingJob

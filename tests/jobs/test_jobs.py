@@ -38,6 +38,8 @@ def test_every_job_tells_its_flags(tmp_path: Path, name: str) -> None:
         (("jobs/train_mntp.py", "--dataset", "nothing", "--set", "step=3"), 2, "step"),
         (("jobs/self_train.py", "--set", "steps=none"), 2, "--set steps=60"),
         (("jobs/pretrain_base.py", "--input", "nowhere.jsonl", "--output", "base"), 2, "nowhere.jsonl"),
+        (("jobs/pretrain_base.py", "--input", "README.md", "--output", "docs"), 2, "not empty"),
+        (("jobs/pretrain_base.py", "--input", "README.md", "--output", "base", "--set", "heads=3"), 2, "heads 3"),
     ],
 )
 def test_a_mistake_ends_in_a_message_without_a_stack_trace(
@@ -48,14 +50,3 @@ def test_a_mistake_ends_in_a_message_without_a_stack_trace(
     assert told in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
-
-
-def test_an_unreadable_line_is_named_and_the_base_is_made_of_the_rest(tmp_path: Path) -> None:
-    chats = tmp_path / "chats.jsonl"
-    line = '{"id": "c%d", "messages": [{"role": "user", "content": "Will it rain in Lyon on Monday?"}]}'
-    chats.write_text("\n".join(["{broken", *(line % number for number in range(60))]))
-    output = tmp_path / "base"
-    result = job(tmp_path, "jobs/pretrain_base.py", "--input", str(chats), "--output", str(output), "--steps", "2")
-    assert result.returncode == 1, result.stderr
-    assert f"{chats}:1: " in result.stderr
-    assert (output / "model.safetensors").is_file()

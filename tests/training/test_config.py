@@ -37,11 +37,11 @@ def test_the_recipe_digest_changes_with_any_knob_and_with_nothing_else():
 
 
 def test_knobs_of_the_command_line_are_json_values_over_the_default_recipe() -> None:
-    config = config_from(["steps=7", "learning_rate=0.002"])
+    config = config_from(MNTPConfig, ["steps=7", "learning_rate=0.002"])
     assert (config.steps, config.learning_rate, config.lora_rank) == (7, 0.002, MNTPConfig().lora_rank)
 
 
 @pytest.mark.parametrize("knob", ["steps=0", "step=7", "steps", "steps=seven"])
 def test_an_impossible_knob_is_refused_by_name(knob: str) -> None:
     with pytest.raises(SettingsError, match="step"):
-        config_from([knob])
+        config_from(MNTPConfig, [knob])
