@@ -4,7 +4,7 @@ Owns loading and checking a version, the flip to it, and the bounded queues. A p
 wraps it. Must not know the registry or HTTP. The weights that a request runs on never change under it: a version
 is a module tree of its own over the base's tensors, and a request holds the one it was admitted to.
 
-Model work runs on threads: one that generates and one that embeds, because a tree has one caller at a time.
+Model work runs on threads, one that generates (`generation/`), one that embeds: a tree has one caller at a time.
 """
 
 import asyncio
@@ -29,12 +29,14 @@ from mongars.records import (
     AdapterKind,
     AdapterRef,
     Embeddings,
-    FinishReason,
     GenerationPiece,
     GenerationRequest,
-    Usage,
 )
-from mongars.serving.decoding import decode
+from mongars.serving.generation.answer import Answer
+from mongars.serving.generation.prompt import end_tokens, prompt_tokens, room_for_answer
+from mongars.serving.generation.proof import prove_batched
+from mongars.serving.generation.scheduler import Scheduler
+from mongars.serving.generation.texts import TextQueue
 from mongars.serving.slots import SLOTS, Pin, Slot, SlotTable
 
 T = TypeVar("T")
@@ -45,11 +47,14 @@ CANARY = "The quick brown fox."
 class EngineLimits:
     """Bounds of one replica. `chats` and `embeds` count requests that run or wait; one more is refused.
 
-    `drain_timeout_s` is how long a load waits for a slot to become free.
+    `rows` is how many answers of one version are generated at once, `prefill_tokens` how much of prompts is read
+    between two tokens of theirs. `drain_timeout_s` is how long a load waits for a slot to become free.
     """
 
     slots: int = SLOTS
-    chats: int = 16
+    chats: int = 64
+    rows: int = 32
+    prefill_tokens: int = 512
     embeds: int = 64
     drain_timeout_s: float = 60.0
 
@@ -67,7 +72,11 @@ class Engine:
             )
         self._slots = SlotTable({kind: self._bare(kind) for kind in ADAPTER_KINDS}, limit=self.limits.slots)
         self._loading = threading.Lock()
-        self._chat = _Lane("chat", self.limits.chats)
+        prove_batched(self.base.model)
+        self._ends = end_tokens(base.model, base.tokenizer)
+        self._scheduler = Scheduler(
+            limit=self.limits.chats, rows=self.limits.rows, prefill_tokens=self.limits.prefill_tokens
+        )
         self._embedding = _Lane("embedding", self.limits.embeds)
 
     @property
@@ -125,28 +134,19 @@ class Engine:
     ) -> AsyncGenerator[GenerationPiece, None]:
         """Yield an answer in pieces; the last one carries `finish_reason` and usage.
 
-        Pieces that are ready at the same time come as one. Closing the generator frees the thread within a
-        few tokens. `pin` is the caller's hold on a slot, which this takes over. Raises ModelNotFoundError,
-        OverloadedError, InputError.
+        Closing the generator ends the generation within a pass. `pin` is the caller's hold on a slot, which this
+        takes over. Raises ModelNotFoundError, OverloadedError, InputError.
         """
         pin = pin or self.pin("chat", request.adapter)
-        loop, texts, cancelled = asyncio.get_running_loop(), asyncio.Queue[str | None](), threading.Event()
-
-        def post(text: str | None) -> None:
-            loop.call_soon_threadsafe(texts.put_nowait, text)
-
-        work = partial(decode, pin.slot.model, self.base.tokenizer, request, post, cancelled)
-        future = self._chat.submit(work, pin)
-        future.add_done_callback(lambda _: post(None))
+        texts = TextQueue(asyncio.get_running_loop())
+        answer = await self._admitted(request, pin, texts)
         try:
-            while (text := await _ready(texts)) is not None:
-                if text:
-                    yield GenerationPiece(text=text, stamp=pin.stamp)
-            reason, usage = _result(future)
+            async for text in texts:
+                yield GenerationPiece(text=text, stamp=pin.stamp)
+            reason, usage = answer.result.result(timeout=0)  # the queue ends when it is set
             yield GenerationPiece(text="", stamp=pin.stamp, finish_reason=reason, usage=usage)
         finally:
-            cancelled.set()
-            future.cancel()
+            answer.cancelled.set()
 
     async def embed(
         self, texts: Sequence[str], *, dimensions: int | None = None, pin: Pin | None = None
@@ -167,6 +167,28 @@ class Engine:
             stamp=pin.stamp,
         )
 
+    async def _admitted(self, request: GenerationRequest, pin: Pin, texts: TextQueue) -> Answer:
+        """Return the answer to a request, on its way; the pin is released when it is over."""
+        with ExitStack() as on_error:
+            on_error.callback(pin.release)
+            self._scheduler.reserve()
+            on_error.callback(self._scheduler.release)
+            tokenizer = self.base.tokenizer
+            tokens = await asyncio.to_thread(prompt_tokens, tokenizer, request)
+            answer = Answer(
+                tokens,
+                request.sampling,
+                room=room_for_answer(len(tokens), self.context_tokens),
+                ends=self._ends,
+                tokenizer=tokenizer,
+                emit=texts.put,
+            )
+            over = on_error.pop_all()
+        over.callback(texts.end)
+        answer.result.add_done_callback(lambda _: over.close())
+        self._scheduler.submit(pin.slot.model, answer)
+        return answer
+
     def status(self) -> dict[str, Any]:
         """Return what is routed, loaded and under way, as JSON values."""
         slots = [
@@ -177,14 +199,14 @@ class Engine:
             "generation": self.generation,
             "current": self.current,
             "slots": slots,
-            "chats": self._chat.jobs,
+            "chats": self._scheduler.answers,
             "embeds": self._embedding.jobs,
             "context_tokens": self.context_tokens,
         }
 
     def close(self) -> None:
         """Stop the threads after what they are doing."""
-        self._chat.close()
+        self._scheduler.close()
         self._embedding.close()
 
     def _bare(self, kind: AdapterKind) -> Slot:
@@ -247,25 +269,6 @@ class _Lane:
         with self._lock:
             self.jobs -= 1
         pin.release()
-
-
-def _result(future: "Future[tuple[FinishReason, Usage]]") -> tuple[FinishReason, Usage]:
-    return future.result(timeout=0)  # its callback has run, so it is done
-
-
-async def _ready(texts: "asyncio.Queue[str | None]") -> str | None:
-    """Return all text that is ready, joined, waiting for the first; None at the end."""
-    first = await texts.get()
-    if first is None:
-        return None
-    joined = [first]
-    while not texts.empty():
-        text = texts.get_nowait()
-        if text is None:
-            texts.put_nowait(None)  # the end again, for the next call
-            break
-        joined.append(text)
-    return "".join(joined)
 
 
 def _canary(slot: Slot, tokenizer: Any) -> bool:

@@ -39,7 +39,13 @@ class LLMServeDeployment:
             )
         base = await asyncio.to_thread(load_base, settings.base_model)
         base.model.to(args.device)
-        limits = EngineLimits(slots=args.slots, chats=args.chats, embeds=args.embeds)
+        limits = EngineLimits(
+            slots=args.slots,
+            chats=args.chats,
+            embeds=args.embeds,
+            rows=args.rows,
+            prefill_tokens=args.prefill_tokens,
+        )
         self._engine = await asyncio.to_thread(Engine, base, limits)
         registry = await RegistryClient.connect_or_create(settings.ray_namespace, settings.encoders_dir)
         replica = serve.get_replica_context().replica_id.unique_id

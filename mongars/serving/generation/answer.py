@@ -1,0 +1,80 @@
+"""One answer under way: its tokens so far, its text as it is decided, and when it ends.
+
+Owns stop strings, end tokens, cancellation and the tokens that are left. Must not know models or other answers.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from threading import Event
+from typing import Any
+
+from tokenizers.decoders import DecodeStream
+
+from mongars.conversation.phrases import PhraseFilter
+from mongars.records import FinishReason, Sampling, Usage
+from mongars.serving.generation.sampling import TokenSampler
+
+
+class Answer:
+    """An answer to the prompt `tokens`. Its text goes to `emit` as it is decided, on the generating thread.
+
+    `result` is set when it is over: with why it ended and its usage, or with what went wrong. Set `cancelled` when
+    nobody waits any more.
+    """
+
+    def __init__(
+        self,
+        tokens: Sequence[int],
+        sampling: Sampling,
+        *,
+        room: int,
+        ends: frozenset[int],
+        tokenizer: Any,
+        emit: Callable[[str], None],
+    ) -> None:
+        self.tokens = list(tokens)
+        self.prompt_tokens = len(tokens)
+        self.sampler = TokenSampler(sampling)
+        self.cancelled = Event()
+        self.result: Future[tuple[FinishReason, Usage]] = Future()
+        self.stored = 0  # tokens whose keys and values are in the cache
+        self._left = min(sampling.max_tokens, room)
+        self._ends = ends
+        self._tokenizer = tokenizer.backend_tokenizer
+        self._text = DecodeStream(skip_special_tokens=True)
+        self._phrases = PhraseFilter(stops=sampling.stop)
+        self._emit = emit
+
+    @property
+    def to_store(self) -> int:
+        """Return how many tokens wait for a forward pass."""
+        return len(self.tokens) - self.stored
+
+    def take(self, token: int) -> bool:
+        """Take the next token; return whether the answer is over."""
+        self.tokens.append(token)
+        self._left -= 1
+        if token in self._ends:
+            self._end("stop")
+            return True
+        text = self._text.step(self._tokenizer, token)
+        if text and (passed := self._phrases.feed(text)):
+            self._emit(passed)
+        if self._phrases.stopped:
+            self._end("stop")
+            return True
+        if self._left <= 0:
+            self._end("length")
+            return True
+        return False
+
+    def fail(self, error: BaseException) -> None:
+        """End the answer with an error."""
+        if not self.result.done():
+            self.result.set_exception(error)
+
+    def _end(self, reason: FinishReason) -> None:
+        if rest := self._phrases.finish():
+            self._emit(rest)
+        usage = Usage(prompt_tokens=self.prompt_tokens, completion_tokens=len(self.tokens) - self.prompt_tokens)
+        self.result.set_result((reason, usage))

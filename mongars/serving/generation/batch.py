@@ -1,0 +1,156 @@
+"""The answers under way through one module tree: who gets a row, and one forward pass after the other.
+
+Owns admission, prefill and decoding. Must not know threads or adapters. One caller at a time. Prompts are read in
+passes of at most `prefill_tokens`, with a decoding pass between any two, so that a long prompt does not silence
+the answers beside it.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mongars.serving.generation.answer import Answer
+from mongars.serving.generation.masks import attention_mask
+from mongars.serving.generation.rows import RowCache
+from mongars.serving.generation.sampling import choose
+
+
+class Batch:
+    """Generates for up to `rows` answers at once; the others wait their turn."""
+
+    def __init__(self, model: nn.Module, *, rows: int, prefill_tokens: int) -> None:
+        self._model = model
+        self._config: Any = model.config
+        self._device = next(model.parameters()).device
+        self._cache = RowCache(rows)
+        self._prefill_tokens = prefill_tokens
+        self._waiting: deque[Answer] = deque()
+        self._reading: list[Answer] = []  # have rows after those that decode; their prompt is not read yet
+        self._decoding: list[Answer] = []  # answer i has row i
+
+    def add(self, answer: Answer) -> None:
+        """Put an answer at the end of the queue."""
+        self._waiting.append(answer)
+
+    @property
+    def busy(self) -> bool:
+        """Return whether there is anything to do."""
+        return bool(self._waiting or self._reading or self._decoding)
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """Read some of the prompts that wait, then give every answer that is read its next token."""
+        self._leave([answer for answer in self._decoding if answer.cancelled.is_set()])
+        self._read()
+        if self._decoding:
+            self._decode()
+        if not self.busy:
+            self._cache.clear()
+
+    def fail(self, error: BaseException) -> None:
+        """End every answer with an error; the batch can go on with new ones."""
+        for answer in (*self._decoding, *self._reading, *self._waiting):
+            answer.fail(error)
+        self._waiting.clear()
+        self._reading, self._decoding = [], []
+        self._cache.clear()
+
+    def _read(self) -> None:
+        """Read the next part of the prompt that is being read, or begin with those that fit into one pass."""
+        self._drop_cancelled()
+        if not self._reading:
+            self._reading = self._admitted()
+        if not self._reading:
+            return
+        first = len(self._decoding)
+        start = self._reading[0].stored
+        length = min(max(answer.to_store for answer in self._reading), self._prefill_tokens)
+        ids = torch.zeros(len(self._reading), length, dtype=torch.long)
+        for row, answer in enumerate(self._reading):
+            part = answer.tokens[start : start + length]
+            ids[row, : len(part)] = torch.tensor(part)
+        positions = torch.arange(start, start + length).expand(len(self._reading), -1)
+        self._cache.place_span(first, len(self._reading), start, start + length)
+        ends = [min(answer.to_store, length) - 1 for answer in self._reading]
+        logits = self._forward(ids, positions, start + length, keep=ends)
+        for answer in self._reading:
+            answer.stored = min(start + length, answer.prompt_tokens)
+        if self._reading[0].to_store:
+            return  # a long prompt, alone in its pass: goes on next time
+        read, self._reading = self._reading, []
+        self._decoding += read
+        self._take(read, logits)
+
+    def _admitted(self) -> list[Answer]:
+        """Return the next answers in the queue that have rows and fit into one pass, padded to the longest."""
+        admitted: list[Answer] = []
+        longest = 0
+        while self._waiting and len(self._decoding) + len(admitted) < self._cache.rows:
+            longest = max(longest, self._waiting[0].prompt_tokens)
+            if admitted and longest * (len(admitted) + 1) > self._prefill_tokens:
+                break
+            admitted.append(self._waiting.popleft())
+        return admitted
+
+    def _decode(self) -> None:
+        answers = self._decoding
+        positions = torch.tensor([answer.stored for answer in answers])
+        ids = torch.tensor([[answer.tokens[-1]] for answer in answers])
+        self._cache.place_next(positions.to(self._device))
+        logits = self._forward(ids, positions[:, None], int(positions.max()) + 1, keep=[0] * len(answers))
+        for answer in answers:
+            answer.stored += 1
+        self._take(list(answers), logits)
+
+    def _forward(self, ids: Tensor, positions: Tensor, length: int, *, keep: Sequence[int]) -> Tensor:
+        """Run the model; return the logits [rows, vocabulary] after the token that `keep` names in each row."""
+        places = sorted(set(keep))
+        positions = positions.to(self._device)
+        output = self._model(
+            input_ids=ids.to(self._device),
+            position_ids=positions,
+            attention_mask=attention_mask(self._config, positions, length),
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=torch.tensor(places, device=self._device),
+        )
+        logits: Tensor = output.logits
+        return logits[torch.arange(len(keep)), [places.index(place) for place in keep]]
+
+    def _take(self, answers: Sequence[Answer], logits: Tensor) -> None:
+        tokens = choose(logits, [answer.sampler for answer in answers])
+        self._leave([answer for answer, token in zip(answers, tokens, strict=True) if _over(answer, token)])
+
+    def _leave(self, answers: Sequence[Answer]) -> None:
+        """Give the rows of some answers to the last ones, so that the rows in use stay the first."""
+        before = len(self._decoding)
+        for answer in answers:
+            row = self._decoding.index(answer)
+            last = self._decoding.pop()
+            if last is not answer:
+                self._cache.move(len(self._decoding), row, last.stored)
+                self._decoding[row] = last
+            answer.result.cancel()  # does nothing to one that is over
+        if answers:
+            for place, answer in enumerate(self._reading):
+                self._cache.move(before + place, len(self._decoding) + place, answer.stored)
+
+    def _drop_cancelled(self) -> None:
+        for answer in [answer for answer in (*self._waiting, *self._reading) if answer.cancelled.is_set()]:
+            answer.result.cancel()
+        self._waiting = deque(answer for answer in self._waiting if not answer.cancelled.is_set())
+        if any(answer.cancelled.is_set() for answer in self._reading):
+            # Between passes only one long prompt is in reading: it has the row after those that decode.
+            self._reading = []
+
+
+def _over(answer: Answer, token: int) -> bool:
+    """Give an answer its token; return whether it is over. What goes wrong in one answer ends no other."""
+    try:
+        return answer.take(token)
+    except Exception as error:  # noqa: BLE001 (raised again where the answer is awaited)
+        answer.fail(error)
+        return True

@@ -1,0 +1,84 @@
+"""Keys and values of several sequences under way, a row each, in tensors that grow.
+
+Owns the memory of attention. Must not know tokens, requests or models: a model's layers call `update`, as they
+would call a transformers `Cache`. Rows in use are the first ones, so that a forward pass reads a view.
+"""
+
+import torch
+from torch import Tensor
+
+GROW_TOKENS = 128  # a row is made longer by multiples of this
+
+
+class RowCache:
+    """Keys and values [rows, heads, tokens, head size] for each layer. Tell `place` before every forward pass."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self._keys: list[Tensor] = []
+        self._values: list[Tensor] = []
+        self._capacity = 0
+        self._first = self._count = self._length = 0
+        self._positions: Tensor | int = 0
+
+    def place_span(self, first: int, count: int, start: int, length: int) -> None:
+        """Put what the next pass computes at [start, start + its tokens) of `count` rows from `first`.
+
+        The pass attends to the first `length` tokens of these rows.
+        """
+        self._reserve(length)
+        self._first, self._count, self._length, self._positions = first, count, length, start
+
+    def place_next(self, positions: Tensor) -> None:
+        """Put the one token that the next pass computes for each row, from the first on, at its position.
+
+        `positions` is int64 [rows in use].
+        """
+        longest = int(positions.max()) + 1
+        self._reserve(longest)
+        self._first, self._count, self._length, self._positions = 0, len(positions), longest, positions
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        """Store a layer's new keys and values; return all to attend to: [rows, heads, tokens, head size]."""
+        while len(self._keys) <= layer:
+            shape = (self.rows, keys.shape[1], self._capacity)
+            self._keys.append(keys.new_zeros(*shape, keys.shape[-1]))
+            self._values.append(values.new_zeros(*shape, values.shape[-1]))
+        return self._stored(self._keys[layer], keys), self._stored(self._values[layer], values)
+
+    def get_seq_length(self, layer: int = 0) -> int:
+        """Return the tokens attended to, as transformers asks; positions and masks are given with each pass."""
+        return self._length
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` tokens of a row to another."""
+        for tensor in (*self._keys, *self._values):
+            tensor[target, :, :length] = tensor[source, :, :length]
+
+    def clear(self) -> None:
+        """Give the memory back."""
+        self._keys, self._values, self._capacity = [], [], 0
+
+    @property
+    def bytes(self) -> int:
+        """Return the memory that is held."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in (*self._keys, *self._values))
+
+    def _stored(self, kept: Tensor, new: Tensor) -> Tensor:
+        rows = kept[self._first : self._first + self._count]
+        if isinstance(self._positions, int):
+            rows[:, :, self._positions : self._positions + new.shape[2]] = new
+        else:
+            rows[torch.arange(self._count, device=new.device), :, self._positions] = new[:, :, 0]
+        return rows[:, :, : self._length]
+
+    def _reserve(self, length: int) -> None:
+        if length <= self._capacity:
+            return
+        capacity = -(-length // GROW_TOKENS) * GROW_TOKENS
+        for tensors in (self._keys, self._values):
+            for layer, old in enumerate(tensors):
+                new = old.new_zeros(old.shape[0], old.shape[1], capacity, old.shape[3])
+                new[:, :, : self._capacity] = old
+                tensors[layer] = new
+        self._capacity = capacity

@@ -1,0 +1,95 @@
+"""The thread that generates: one forward pass after the other, over all versions that have answers under way.
+
+Owns the thread and the bound on answers. Must not know adapters, prompts or asyncio. A module tree has its own
+`Batch`, because answers of two versions never share keys and values; the batches take turns, a pass each.
+"""
+
+import threading
+
+from torch import nn
+
+from mongars.errors import OverloadedError, UnavailableError
+from mongars.serving.generation.answer import Answer
+from mongars.serving.generation.batch import Batch
+
+
+class Scheduler:
+    """Generates at most `rows` answers of a version at once; at most `limit` answers run or wait in all."""
+
+    def __init__(self, *, limit: int, rows: int, prefill_tokens: int) -> None:
+        self._limit = limit
+        self._rows = rows
+        self._prefill_tokens = prefill_tokens
+        self._batches: dict[int, Batch] = {}
+        self._arrived: list[tuple[nn.Module, Answer]] = []
+        self._changed = threading.Condition()
+        self._closed = False
+        self.answers = 0
+        self._thread = threading.Thread(target=self._run, name="mongars-generation", daemon=True)
+        self._thread.start()
+
+    def reserve(self) -> None:
+        """Count one answer more. Raises OverloadedError at the limit, UnavailableError after `close`."""
+        with self._changed:
+            if self._closed:
+                raise _closing()
+            if self.answers >= self._limit:
+                raise OverloadedError(f"{self._limit} chat requests are under way.", remedy="Try again soon.")
+            self.answers += 1
+
+    def release(self) -> None:
+        """Count one answer less."""
+        with self._changed:
+            self.answers -= 1
+
+    def submit(self, model: nn.Module, answer: Answer) -> None:
+        """Generate an answer with a module tree; `answer.result` is set when it is over."""
+        with self._changed:
+            if self._closed:
+                answer.fail(_closing())
+                return
+            self._arrived.append((model, answer))
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Stop after the pass that runs; answers under way end with an error."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while self._admit():
+            for tree, batch in list(self._batches.items()):
+                try:
+                    batch.step()
+                except Exception as error:  # noqa: BLE001 (raised again where each answer is awaited)
+                    batch.fail(error)
+                if not batch.busy:
+                    del self._batches[tree]  # its version may be gone; the next answer makes a new one
+        for batch in self._batches.values():
+            batch.fail(_closing())
+        for _, answer in self._arrived:
+            answer.fail(_closing())
+
+    def _admit(self) -> bool:
+        """Take in what has arrived, waiting while there is nothing to do; return False once closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._arrived or self._batches or self._closed)
+            arrived, self._arrived = self._arrived, []
+            if self._closed:
+                self._arrived = arrived
+                return False
+        for model, answer in arrived:
+            self._batch(model).add(answer)
+        return True
+
+    def _batch(self, model: nn.Module) -> Batch:
+        """Return the batch of a module tree. Its answers hold the tree, so its id is not another's meanwhile."""
+        if id(model) not in self._batches:
+            self._batches[id(model)] = Batch(model, rows=self._rows, prefill_tokens=self._prefill_tokens)
+        return self._batches[id(model)]
+
+
+def _closing() -> UnavailableError:
+    return UnavailableError("This replica is closing.", remedy="Try again.")

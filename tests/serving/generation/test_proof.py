@@ -1,0 +1,71 @@
+"""Every architecture that serves answers in a batch as alone; what does not is refused by name."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from mongars.errors import SettingsError
+from mongars.serving.generation.masks import FULL, SLIDING, attention_mask
+from mongars.serving.generation.proof import prove_batched
+
+SHAPE = {
+    "vocab_size": 120,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+
+def tiny(kind: str, **more):
+    torch.manual_seed(0)
+    config = CONFIG_MAPPING[kind](**SHAPE, **more)
+    return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("llama", {}),
+        ("qwen2", {}),
+        ("qwen3", {"head_dim": 8}),
+        ("mistral", {"sliding_window": 4}),
+        ("gemma", {"head_dim": 8}),
+        ("gemma3_text", {"head_dim": 8, "sliding_window": 4, "layer_types": [SLIDING, FULL]}),
+        ("phi3", {"sliding_window": 4}),
+        ("smollm3", {}),
+        ("granite", {"logits_scaling": 4.0}),
+        ("olmo2", {}),
+    ],
+)
+def test_these_architectures_pass(kind, more):
+    prove_batched(tiny(kind, **more))
+
+
+def test_a_window_that_the_mask_forgot_is_noticed(monkeypatch):
+    model = tiny("mistral", sliding_window=4)
+    whole = type("Config", (), {"model_type": "mistral"})()
+    monkeypatch.setattr(
+        "mongars.serving.generation.proof.attention_mask",
+        lambda _config, positions, length: attention_mask(whole, positions, length),
+    )
+    with pytest.raises(SettingsError, match="mistral gives other logits in a batch"):
+        prove_batched(model)
+
+
+def test_a_kind_of_attention_that_is_not_known_is_refused_by_name():
+    config = type("Config", (), {"model_type": "hybrid", "layer_types": ["linear_attention", FULL]})()
+    with pytest.raises(SettingsError, match="hybrid has layers of linear_attention"):
+        attention_mask(config, torch.tensor([[3]]), 4)
+
+
+def test_a_window_sees_its_last_tokens_and_no_later_one():
+    config = type("Config", (), {"model_type": "mistral", "sliding_window": 2})()
+    mask = attention_mask(config, torch.tensor([[0, 1, 2, 3]]), 5)
+    assert mask[0, 0].int().tolist() == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 1, 1, 0]]

@@ -1,0 +1,85 @@
+import threading
+
+import pytest
+import torch
+
+from mongars.errors import OverloadedError, UnavailableError
+from mongars.neurons.bidirectional import share_tensors_copy
+from mongars.records import Sampling
+from mongars.serving.generation.answer import Answer
+from mongars.serving.generation.scheduler import Scheduler
+
+PROMPT = [20, 30, 40]
+
+
+def ask(base, emit=lambda _: None, *, most=6) -> Answer:
+    sampling = Sampling(max_tokens=most)
+    return Answer(PROMPT, sampling, room=500, ends=frozenset(), tokenizer=base.tokenizer, emit=emit)
+
+
+@pytest.fixture
+def scheduler():
+    scheduler = Scheduler(limit=3, rows=2, prefill_tokens=32)
+    yield scheduler
+    scheduler.close()
+
+
+def test_answers_of_several_versions_run_side_by_side_and_stay_their_own(scheduler, base, make_adapter):
+    from mongars.neurons.bidirectional import attach_adapter
+
+    poet = attach_adapter(share_tensors_copy(base.model), make_adapter(3, "chat").folder)
+    answers = [ask(base) for _ in range(6)]
+    for number, answer in enumerate(answers):
+        scheduler.submit(poet if number % 2 else base.model, answer)
+    for answer in answers:
+        answer.result.result(timeout=60)
+    assert {tuple(answer.tokens) for answer in answers[::2]} != {tuple(answer.tokens) for answer in answers[1::2]}
+    for model, group in ((base.model, answers[::2]), (poet, answers[1::2])):
+        tokens = list(PROMPT)
+        with torch.no_grad():
+            for _ in range(6):
+                tokens.append(int(model(input_ids=torch.tensor([tokens])).logits[0, -1].argmax()))
+        assert all(answer.tokens == tokens for answer in group)
+
+
+def test_one_more_than_the_limit_is_refused_until_one_is_over(scheduler):
+    for _ in range(3):
+        scheduler.reserve()
+    with pytest.raises(OverloadedError) as caught:
+        scheduler.reserve()
+    assert caught.value.retry_after_s >= 1
+    scheduler.release()
+    scheduler.reserve()
+
+
+def test_a_model_that_fails_ends_its_answers_and_no_others(scheduler, base):
+    class Broken(torch.nn.Linear):
+        config = base.model.config
+
+        def forward(self, **_: object) -> None:
+            raise RuntimeError("out of memory")
+
+    good, bad = ask(base, most=30), ask(base)
+    scheduler.submit(base.model, good)
+    scheduler.submit(Broken(2, 2), bad)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        bad.result.result(timeout=60)
+    assert good.result.result(timeout=60)[1].completion_tokens == 30
+
+
+def test_closing_ends_what_is_under_way_with_an_error(base):
+    scheduler, speaking = Scheduler(limit=3, rows=1, prefill_tokens=32), threading.Event()
+    answers = [ask(base, lambda _: speaking.set(), most=400), ask(base)]
+    for answer in answers:
+        scheduler.submit(base.model, answer)
+    assert speaking.wait(60)
+    scheduler.close()
+    for answer in answers:
+        with pytest.raises(UnavailableError):
+            answer.result.result(timeout=0)
+    with pytest.raises(UnavailableError):
+        scheduler.reserve()
+    late = ask(base)
+    scheduler.submit(base.model, late)
+    with pytest.raises(UnavailableError):
+        late.result.result(timeout=0)
