@@ -12,7 +12,6 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from threading import Event
 from typing import Any
 
 from benchmarks.common import markdown, run
@@ -146,32 +145,23 @@ def show(result: dict[str, Any]) -> str:
 
 def reply(base: Any, texts: Sequence[str], seed: int) -> dict[str, str]:
     """Return what the base says after the turns, and why it ended: `stop` or `length`."""
-    from mongars.serving.decoding import decode
+    from mongars.serving.generation.alone import answer_alone
 
     pieces: list[str] = []
     request = GenerationRequest("reply", _turns(texts), Sampling(MAX_TOKENS, TEMPERATURE, TOP_P, seed=seed))
-    finish, _ = decode(base.model, base.tokenizer, request, pieces.append, Event())
+    finish, _ = answer_alone(base.model, base.tokenizer, request, pieces.append)
     return {"reply": "".join(pieces), "finish": finish}
 
 
 def reply_times(base: Any) -> list[float]:
     """Return the seconds that replies of exactly 64 tokens take, each from its prompt on, after one to warm up."""
-    import torch
+    from mongars.serving.generation.alone import answer_alone
 
-    from mongars.serving.decoding import prompt_tokens
-
-    prompt = prompt_tokens(base.tokenizer, GenerationRequest("timed", _turns(PROMPTS[0][1]))).to(base.model.device)
+    request = GenerationRequest("timed", _turns(PROMPTS[0][1]), Sampling(max_tokens=TIMED_TOKENS))
     times = []
     for _ in range(TIMED_RUNS + 1):
         started = time.perf_counter()
-        with torch.inference_mode():
-            base.model.generate(
-                input_ids=prompt,
-                attention_mask=torch.ones_like(prompt),
-                min_new_tokens=TIMED_TOKENS,
-                max_new_tokens=TIMED_TOKENS,
-                do_sample=False,
-            )
+        answer_alone(base.model, base.tokenizer, request, lambda _: None, ends=False)
         times.append(time.perf_counter() - started)
     return times[1:]
 

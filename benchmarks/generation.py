@@ -1,0 +1,214 @@
+"""How fast many answers come: our batching against transformers' ways and vLLM, all of them in one run.
+
+    python benchmarks/generation.py --base models/base/mongars-nano [--streams 16 --streams 32] [--vllm PYTHON]
+
+Prompts and answers are of mixed lengths, the same for every way: random tokens, because only the lengths count,
+and answers that do not end before their length. A way's figure is answer tokens a second over all streams, from
+the first prompt to the last token. Ways take turns, `--repeats` times; the table gives the ratio of ours to each,
+with the least and the greatest of the repeats. vLLM runs in an environment of its own, whose Python is named by
+`--vllm` (benchmarks/README.md says how to make it).
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import markdown, run
+from mongars.cli.output import Stages
+from mongars.errors import UnavailableError
+
+PROMPT_TOKENS = (16, 160)
+ANSWER_TOKENS = (16, 128)
+STREAMS = (16, 32)
+VLLM_SCRIPT = Path(__file__).with_name("peers") / "vllm_generation.py"
+
+Work = list[tuple[list[int], int]]  # (prompt, length of the answer) of each stream
+Way = Callable[[Any, Work], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the table, and return the exit code."""
+    flags = _flags().parse_args(arguments)
+    return run(lambda progress: measure(flags, progress), None if flags.json else show)
+
+
+def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
+    """Return the rates of every way, in answer tokens a second."""
+    progress.stage("load")
+    import torch
+
+    from mongars.neurons.base import base_name, load_base
+
+    torch.set_num_threads(flags.threads)
+    base = load_base(flags.base)
+    results = []
+    for streams in flags.streams or STREAMS:
+        work = make_work(streams, len(base.tokenizer), seed=flags.seed)
+        tokens = sum(length for _, length in work)
+        rates: dict[str, list[float]] = {way: [] for way in WAYS}
+        for repeat in range(flags.repeats + 1):  # the first one warms up
+            progress.stage(f"{streams} streams, repeat {repeat} of {flags.repeats}")
+            for name, way in WAYS.items():
+                started = time.perf_counter()
+                way(base, work)
+                if repeat:
+                    rates[name].append(tokens / (time.perf_counter() - started))
+        if flags.vllm:
+            progress.stage(f"{streams} streams, vLLM")
+            rates["vLLM"] = vllm_rates(flags, work)
+        results.append({"streams": streams, "tokens": tokens, "rates": rates})
+    return {
+        "base": {"name": base_name(flags.base), "digest": base.digest},
+        "threads": flags.threads,
+        "seed": flags.seed,
+        "results": results,
+    }
+
+
+def show(result: dict[str, Any]) -> str:
+    """Return a table with a row for each way."""
+    rows = []
+    for each in result["results"]:
+        ours = each["rates"]["ours"]
+        for name, rates in each["rates"].items():
+            ratios = sorted(our / their for our, their in zip(ours, rates, strict=False))
+            ratio = f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]"
+            rows.append(
+                [each["streams"], name, f"{statistics.median(rates):.0f}", "" if name == "ours" else ratio]
+            )
+    base = result["base"]
+    return (
+        markdown(["streams", "way", "tokens/s", "ours is so many times that"], rows)
+        + f"\nBase {base['name']}, digest {base['digest'][:12]}; {result['threads']} threads; prompts of "
+        f"{PROMPT_TOKENS[0]} to {PROMPT_TOKENS[1]} tokens, answers of {ANSWER_TOKENS[0]} to {ANSWER_TOKENS[1]}.\n"
+    )
+
+
+def make_work(streams: int, vocabulary: int, *, seed: int) -> Work:
+    """Return prompts of random ordinary tokens and lengths of answers."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    sizes = rng.integers(*PROMPT_TOKENS, size=streams, endpoint=True)
+    lengths = rng.integers(*ANSWER_TOKENS, size=streams, endpoint=True)
+    return [
+        (rng.integers(8, vocabulary, size=size).tolist(), int(length))
+        for size, length in zip(sizes, lengths, strict=True)
+    ]
+
+
+def ours(base: Any, work: Work) -> None:
+    """All at once, by the scheduler that serves."""
+    from mongars.records import Sampling
+    from mongars.serving.generation.answer import Answer
+    from mongars.serving.generation.scheduler import Scheduler
+
+    scheduler = Scheduler(limit=len(work), rows=32, prefill_tokens=512)
+    answers = [
+        Answer(
+            prompt,
+            Sampling(max_tokens=length),
+            room=length,
+            ends=frozenset(),
+            tokenizer=base.tokenizer,
+            emit=lambda _: None,
+        )
+        for prompt, length in work
+    ]
+    for answer in answers:
+        scheduler.submit(base.model, answer)
+    for answer, (_, length) in zip(answers, work, strict=True):
+        assert answer.result.result()[1].completion_tokens == length
+    scheduler.close()
+
+
+def one_by_one(base: Any, work: Work) -> None:
+    """`generate()`, one stream after the other."""
+    for prompt, length in work:
+        _generate(base, [prompt], length)
+
+
+def static_batch(base: Any, work: Work) -> None:
+    """One `generate()` of all prompts, padded on the left, to the longest answer."""
+    _generate(base, [prompt for prompt, _ in work], max(length for _, length in work))
+
+
+def continuous(base: Any, work: Work) -> None:
+    """transformers' continuous batching, with bounds that suit a CPU."""
+    from transformers import ContinuousBatchingConfig, GenerationConfig
+
+    config = GenerationConfig(do_sample=False, eos_token_id=-1, max_new_tokens=max(length for _, length in work))
+    bounds = ContinuousBatchingConfig(
+        page_size=32, num_blocks=512, max_batch_tokens=512, max_requests_per_batch=32
+    )
+    manager = base.model.init_continuous_batching(generation_config=config, continuous_batching_config=bounds)
+    manager.start()
+    try:
+        for index, (prompt, length) in enumerate(work):
+            manager.add_request(prompt, request_id=str(index), max_new_tokens=length)
+        over = 0
+        while over < len(work):
+            result = manager.get_result(timeout=60)
+            if result is None:
+                raise UnavailableError("Continuous batching gave nothing for a minute.")
+            over += result.is_finished()
+    finally:
+        manager.stop(block=True)
+
+
+WAYS: dict[str, Way] = {
+    "ours": ours,
+    "one by one": one_by_one,
+    "static batch": static_batch,
+    "transformers' continuous batching": continuous,
+}
+
+
+def vllm_rates(flags: argparse.Namespace, work: Work) -> list[float]:
+    """Return the rates of vLLM, which reads the same work in a process of its own."""
+    task = {"base": str(Path(flags.base).resolve()), "work": work, "repeats": flags.repeats}
+    done = subprocess.run(
+        [flags.vllm, str(VLLM_SCRIPT)], input=json.dumps(task), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise UnavailableError(f"vLLM failed: {done.stderr[-500:]}", remedy="See benchmarks/README.md.")
+    rates: list[float] = json.loads(done.stdout.splitlines()[-1])
+    return rates
+
+
+def _generate(base: Any, prompts: list[list[int]], length: int) -> None:
+    import torch
+
+    longest = max(map(len, prompts))
+    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
+        mask[row, longest - len(prompt) :] = 1
+    with torch.inference_mode():
+        made = base.model.generate(
+            input_ids=ids, attention_mask=mask, do_sample=False, min_new_tokens=length, max_new_tokens=length
+        )
+    assert made.shape[1] == longest + length
+
+
+def _flags() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="How fast many answers come, against other ways in the same run.")
+    parser.add_argument("--base", required=True, help="folder of the base model")
+    parser.add_argument("--streams", type=int, action="append", help="answers at once; repeat it (16 and 32)")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--vllm", help="the Python of an environment with vLLM")
+    parser.add_argument("--json", action="store_true")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""vLLM's side of benchmarks/generation.py; runs in an environment of its own and imports nothing of ours.
+
+Reads {"base", "work", "repeats"} as JSON from stdin; the last line of stdout is the list of rates.
+"""
+
+import json
+import sys
+import time
+
+from vllm import LLM, SamplingParams
+
+
+def main() -> None:
+    """Measure the rates, in answer tokens a second."""
+    task = json.load(sys.stdin)
+    engine = LLM(model=task["base"], dtype="float32", max_model_len=512, enable_prefix_caching=False)
+    prompts = [{"prompt_token_ids": prompt} for prompt, _ in task["work"]]
+    settings = [
+        SamplingParams(temperature=0.0, max_tokens=length, min_tokens=length, ignore_eos=True, detokenize=True)
+        for _, length in task["work"]
+    ]
+    rates = []
+    for repeat in range(task["repeats"] + 1):
+        started = time.perf_counter()
+        outputs = engine.generate(prompts, settings, use_tqdm=False)
+        seconds = time.perf_counter() - started
+        tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
+        if repeat:
+            rates.append(tokens / seconds)
+    print(json.dumps(rates), flush=True)
+
+
+if __name__ == "__main__":
+    main()
