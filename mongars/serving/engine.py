@@ -81,13 +81,13 @@ class Engine:
 
     @property
     def generation(self) -> int:
-        """Return the generation that new requests are routed to."""
-        return self._slots.route.generation
+        """Return the generation that new requests of every kind have reached."""
+        return min(route.generation for route in self._slots.routes.values())
 
     @property
     def current(self) -> dict[AdapterKind, str | None]:
         """Return the digest that is routed for each kind; None is the base."""
-        return {kind: slot.digest for kind, slot in self._slots.route.slots.items()}
+        return {kind: route.slot.digest for kind, route in self._slots.routes.items()}
 
     @property
     def context_tokens(self) -> int:
@@ -102,20 +102,17 @@ class Engine:
         *,
         revoked: frozenset[str] = frozenset(),
     ) -> bool:
-        """Load what `current` names, then route new requests to it; return False if a newer one is routed.
+        """Load what `current` names and route new requests to it, kind by kind; return False if a newer one is.
 
-        On an error the old route goes on serving. Requests under way keep the version they began with, and a
-        version that nobody holds is dropped. Raises AdapterRefusedError, or OverloadedError when no slot drains
-        in time.
+        On an error the kinds that are not loaded go on with their old version. Requests under way keep the version
+        they began with, and a version that nobody holds is dropped. Raises AdapterRefusedError, or OverloadedError
+        when no slot drains in time.
         """
-        with ExitStack() as holds:
-            for target in current.values():
-                if target is not None:
-                    holds.callback(self.open(*target).release)
-            digests = {kind: target[0].digest if target else None for kind, target in current.items()}
-            flipped = self._slots.flip(generation, digests)
+        # What needs no slot first: it may give one back to what does.
+        order = sorted(ADAPTER_KINDS, key=lambda kind: current.get(kind) is not None)
+        flipped = [self._route(generation, kind, current.get(kind)) for kind in order]
         self._slots.revoke(revoked)
-        return flipped
+        return all(flipped)
 
     def open(self, ref: AdapterRef, folder: Path) -> Pin:
         """Hold the slot of an adapter, loading it first if need be. Raises as `adopt`."""
@@ -208,6 +205,15 @@ class Engine:
         """Stop the threads after what they are doing."""
         self._scheduler.close()
         self._embedding.close()
+
+    def _route(self, generation: int, kind: AdapterKind, target: tuple[AdapterRef, Path] | None) -> bool:
+        if target is None:
+            return self._slots.flip(generation, kind, None)
+        pin = self.open(*target)
+        try:
+            return self._slots.flip(generation, kind, target[0].digest)
+        finally:
+            pin.release()
 
     def _bare(self, kind: AdapterKind) -> Slot:
         if kind == "chat":

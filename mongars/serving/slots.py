@@ -1,17 +1,20 @@
 """Slots: the adapter versions that one replica holds, and which of them new requests go to.
 
-Owns the route (one pointer), the reference counts and the bound on slots. Must not know how a model is loaded or
-run. Every method may be called from any thread.
+Owns the routes (one pointer for each kind of adapter), the reference counts and the bound on slots. Must not know
+how a model is loaded or run. Every method may be called from any thread.
+
+Each kind has a route of its own: a replica that must take in a new encoder and a new chat adapter flips one after
+the other, so that the old one of the first drains before the second is loaded, and three slots are enough. What a
+request claims is the generation of its own kind's route.
 """
 
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from mongars.errors import ModelNotFoundError, OverloadedError
-from mongars.records import ADAPTER_KINDS, AdapterKind, AdapterRef, AdapterStamp
+from mongars.records import AdapterKind, AdapterRef, AdapterStamp
 
 SLOTS = 3
 """Current encoder, current chat adapter, and one that is loading or draining."""
@@ -38,10 +41,10 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where requests without a named adapter go. Replaced whole, never changed."""
+    """Where requests of one kind go that name no adapter. Replaced whole, never changed."""
 
     generation: int
-    slots: Mapping[AdapterKind, Slot]
+    slot: Slot
 
 
 class Pin:
@@ -67,13 +70,14 @@ class SlotTable:
         self._base = dict(base_slots)
         self._limit = limit
         self._adapters: dict[str, Slot] = {}
-        self._route = Route(0, MappingProxyType(dict(base_slots)))
+        self._routes = {kind: Route(0, slot) for kind, slot in base_slots.items()}
         self._changed = threading.Condition()
 
     @property
-    def route(self) -> Route:
-        """Return where requests go now."""
-        return self._route
+    def routes(self) -> dict[AdapterKind, Route]:
+        """Return where requests go now, by kind."""
+        with self._changed:
+            return dict(self._routes)
 
     def pin(self, kind: AdapterKind, digest: str | None = None) -> Pin:
         """Hold the current slot of `kind`, or the loaded slot of a named adapter.
@@ -81,7 +85,7 @@ class SlotTable:
         Raises ModelNotFoundError when the named adapter is not loaded here, is revoked, or is of another kind.
         """
         with self._changed:
-            slot = self._route.slots[kind] if digest is None else self._adapters.get(digest)
+            slot = self._routes[kind].slot if digest is None else self._adapters.get(digest)
             if slot is None or slot.revoked or slot.kind != kind:
                 raise ModelNotFoundError(
                     f"The {kind} adapter {(digest or '')[:12]} is not served.",
@@ -111,19 +115,16 @@ class SlotTable:
             known = self._adapters.setdefault(slot.digest, slot)
             return self._hold(known)
 
-    def flip(self, generation: int, current: Mapping[AdapterKind, str | None]) -> bool:
-        """Send new requests to `current`; return False when a newer generation is routed already.
+    def flip(self, generation: int, kind: AdapterKind, digest: str | None) -> bool:
+        """Send new requests of `kind` to an adapter that the caller holds, or to the base.
 
-        Every digest of `current` must be held by the caller. Slots that lose the route drain and drop.
+        Returns False when a newer generation is routed already. The slot that loses its route drains and drops.
         """
         with self._changed:
-            if generation < self._route.generation:
+            if generation < self._routes[kind].generation:
                 return False
-            slots = {
-                kind: self._base[kind] if (digest := current.get(kind)) is None else self._adapters[digest]
-                for kind in ADAPTER_KINDS
-            }
-            self._route = Route(generation, MappingProxyType(slots))
+            slot = self._base[kind] if digest is None else self._adapters[digest]
+            self._routes[kind] = Route(generation, slot)
             self._drop_idle()
             return True
 
@@ -146,10 +147,10 @@ class SlotTable:
 
     def _hold(self, slot: Slot) -> Pin:
         slot.in_flight += 1
-        return Pin(self, slot, self._route.generation)
+        return Pin(self, slot, self._routes[slot.kind].generation)
 
     def _drop_idle(self) -> None:
-        routed = set(map(id, self._route.slots.values()))
+        routed = {id(route.slot) for route in self._routes.values()}
         for digest, slot in list(self._adapters.items()):
             if slot.in_flight == 0 and id(slot) not in routed:
                 del self._adapters[digest]

@@ -243,3 +243,40 @@ async def test_dimensions_shorten_and_normalise_and_impossible_ones_are_refused(
     np.testing.assert_allclose(np.linalg.norm(short, axis=1), 1, atol=1e-5)
     with pytest.raises(InputError):
         await engine.embed(TEXTS, dimensions=33)
+
+
+async def test_three_slots_are_enough_for_a_new_encoder_and_a_new_chat_adapter_at_once(base, make_adapter):
+    engine = Engine(base, EngineLimits(slots=3, drain_timeout_s=30.0))
+    encoders, chats = (
+        [make_adapter(seed, kind) for seed in seeds] for kind, seeds in (("encoder", (31, 32)), ("chat", (33, 34)))
+    )
+    engine.adopt(1, {"encoder": target(encoders[0]), "chat": target(chats[0])})
+    pins = [engine.pin("encoder"), engine.pin("chat")]  # a request of each is under way
+    adopting = asyncio.create_task(
+        asyncio.to_thread(engine.adopt, 3, {"encoder": target(encoders[1]), "chat": target(chats[1])})
+    )
+    while engine.current["encoder"] == encoders[0].ref.digest:  # noqa: ASYNC110 (a thread loads it)
+        await asyncio.sleep(0)
+    assert engine.generation == 1  # the chat adapter waits for a slot, and the replica does not claim more
+    assert len(engine.status()["slots"]) == 3
+    for pin in pins:
+        pin.release()
+    assert await adopting
+    assert engine.generation == 3
+    assert engine.current == {"encoder": encoders[1].ref.digest, "chat": chats[1].ref.digest}
+    engine.close()
+
+
+async def test_a_kind_that_cannot_be_loaded_keeps_its_version_and_the_generation_says_so(
+    engine, first, second, make_adapter
+):
+    engine.adopt(1, {**NONE, "encoder": target(first)})
+    damaged = make_adapter(35, "chat")
+    (damaged.folder / "card.json").write_text("{}")
+    with pytest.raises(AdapterRefusedError):
+        engine.adopt(2, {"encoder": target(second), "chat": target(damaged)})
+    assert engine.generation == 1
+    assert engine.current["chat"] is None
+    assert engine.pin("chat").stamp.generation == 1
+    assert engine.adopt(3, {"encoder": target(second), "chat": None})
+    assert engine.generation == 3
