@@ -109,7 +109,7 @@ def ours(base: Any, work: Work) -> None:
     from mongars.serving.generation.answer import Answer
     from mongars.serving.generation.scheduler import Scheduler
 
-    scheduler = Scheduler(limit=len(work), rows=32, prefill_tokens=512)
+    scheduler = Scheduler(rows=32, prefill_tokens=512)
     answers = [
         Answer(
             prompt,

@@ -4,6 +4,7 @@ Owns batching and the order of results. Must not know adapters, versions or HTTP
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,18 +18,34 @@ from mongars.neurons.pooling import masked_mean, normalise
 TOKEN_BUDGET = 2048
 
 
+@dataclass(frozen=True)
+class Reading:
+    """Texts as windows of tokens, each with the place of its text. A text that fits the model is one window."""
+
+    texts: int
+    windows: list[tuple[int, list[int]]]
+
+    @property
+    def tokens(self) -> int:
+        """Return the tokens of all windows."""
+        return sum(len(ids) for _, ids in self.windows)
+
+
 class Neurons:
-    """An encoder with its tokenizer. Not safe for two callers at once: the caller keeps them apart."""
+    """An encoder with its tokenizer. Not safe for two callers at once: the caller keeps them apart.
+
+    `encode` is all of it; `read`, `means` and `vectors` are its parts, for who batches several calls together. Of
+    these only `means` runs the model.
+    """
 
     def __init__(self, encoder: nn.Module, tokenizer: Any, *, token_budget: int = TOKEN_BUDGET) -> None:
         self._encoder = encoder.eval()
         self._tokenizer = tokenizer
-        self._budget = token_budget
+        self.token_budget = token_budget
         config: Any = encoder.config
         self._window = int(config.max_position_embeddings)
         self.dimensions = int(config.hidden_size)
 
-    @torch.inference_mode()
     def encode(self, texts: Sequence[str], *, dimensions: int | None = None) -> tuple[np.ndarray, int]:
         """Return float32 vectors [texts, dimensions] of length 1, in input order, and the count of tokens read.
 
@@ -36,22 +53,50 @@ class Neurons:
         and normalises again. A text longer than the model's window is read in windows, and the mean runs over
         all of its tokens. Raises InputError for a text without tokens or for impossible `dimensions`.
         """
+        self.check_dimensions(dimensions)
+        reading = self.read(texts)
+        sums = self.zeros(reading.texts)
+        for batch in _batches(reading.windows, self.token_budget):
+            for (index, ids), mean in zip(batch, self.means([ids for _, ids in batch]), strict=True):
+                sums[index] += mean * len(ids)
+        return self.vectors(sums, dimensions), reading.tokens
+
+    def check_dimensions(self, dimensions: int | None) -> None:
+        """Raise InputError for more dimensions than there are, or none."""
         if dimensions is not None and not 1 <= dimensions <= self.dimensions:
             raise InputError(f"dimensions must be 1 to {self.dimensions}, not {dimensions}.", param="dimensions")
-        if not texts:
-            return np.zeros((0, dimensions or self.dimensions), dtype=np.float32), 0
+
+    def read(self, texts: Sequence[str]) -> Reading:
+        """Return the windows of some texts. Raises InputError for a text without tokens."""
         windows = [
             (index, ids[start : start + self._window])
-            for index, ids in enumerate(self._tokens(texts))
+            for index, ids in enumerate(self._tokens(texts) if texts else ())
             for start in range(0, len(ids), self._window)
         ]
-        sums = torch.zeros(len(texts), self.dimensions)
-        for batch in _batches(windows, self._budget):
-            means = self._means([ids for _, ids in batch])
-            for (index, ids), mean in zip(batch, means, strict=True):
-                sums[index] += mean * len(ids)
-        vectors = normalise(sums[:, :dimensions])  # the length of a sum is divided out here
-        return vectors.numpy(), sum(len(ids) for _, ids in windows)
+        return Reading(len(texts), windows)
+
+    def zeros(self, texts: int) -> Tensor:
+        """Return where the sums of some texts' tokens are gathered: float32 [texts, hidden]."""
+        return torch.zeros(texts, self.dimensions)
+
+    @torch.inference_mode()
+    def means(self, windows: Sequence[Sequence[int]]) -> Tensor:
+        """Return the mean state of each window's tokens: float32 [windows, hidden]."""
+        device = next(self._encoder.parameters()).device
+        input_ids = torch.zeros(len(windows), max(map(len, windows)), dtype=torch.long)
+        attention_mask = torch.zeros_like(input_ids)
+        for row, ids in enumerate(windows):
+            input_ids[row, : len(ids)] = torch.tensor(ids)
+            attention_mask[row, : len(ids)] = 1
+        attention_mask = attention_mask.to(device)
+        states = self._encoder(input_ids=input_ids.to(device), attention_mask=attention_mask, use_cache=False)
+        return masked_mean(states.last_hidden_state, attention_mask).cpu()
+
+    @staticmethod
+    def vectors(sums: Tensor, dimensions: int | None) -> np.ndarray:
+        """Return the vectors of texts from the sums of their tokens' states: float32 [texts, dimensions]."""
+        vectors: np.ndarray = normalise(sums[:, :dimensions]).numpy()  # the length of a sum is divided out here
+        return vectors
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         rows: list[list[int]] = self._tokenizer(list(texts), verbose=False)["input_ids"]
@@ -59,17 +104,6 @@ class Neurons:
             if not ids:
                 raise InputError(f"Text {index} is empty.", param="input")
         return rows
-
-    def _means(self, rows: list[list[int]]) -> Tensor:
-        device = next(self._encoder.parameters()).device
-        input_ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-        attention_mask = torch.zeros_like(input_ids)
-        for row, ids in enumerate(rows):
-            input_ids[row, : len(ids)] = torch.tensor(ids)
-            attention_mask[row, : len(ids)] = 1
-        attention_mask = attention_mask.to(device)
-        states = self._encoder(input_ids=input_ids.to(device), attention_mask=attention_mask, use_cache=False)
-        return masked_mean(states.last_hidden_state, attention_mask).cpu()
 
 
 def _batches(windows: list[tuple[int, list[int]]], budget: int) -> Iterator[list[tuple[int, list[int]]]]:
@@ -80,4 +114,5 @@ def _batches(windows: list[tuple[int, list[int]]], budget: int) -> Iterator[list
             yield batch
             batch = []
         batch.append(window)
-    yield batch
+    if batch:
+        yield batch

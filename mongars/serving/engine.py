@@ -9,18 +9,16 @@ Model work runs on threads, one that generates (`generation/`), one that embeds:
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from mongars.digests import folder_digest
-from mongars.errors import AdapterRefusedError, OverloadedError, SettingsError
+from mongars.errors import AdapterRefusedError, SettingsError
 from mongars.neurons.base import Base
 from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder, share_tensors_copy
 from mongars.neurons.neurons import Neurons
@@ -32,6 +30,8 @@ from mongars.records import (
     GenerationPiece,
     GenerationRequest,
 )
+from mongars.serving.bound import Bound
+from mongars.serving.embedding import EmbeddingScheduler
 from mongars.serving.generation.answer import Answer
 from mongars.serving.generation.prompt import end_tokens, prompt_tokens, room_for_answer
 from mongars.serving.generation.proof import prove_batched
@@ -39,7 +39,6 @@ from mongars.serving.generation.scheduler import Scheduler
 from mongars.serving.generation.texts import TextQueue
 from mongars.serving.slots import SLOTS, Pin, Slot, SlotTable
 
-T = TypeVar("T")
 CANARY = "The quick brown fox."
 
 
@@ -74,10 +73,9 @@ class Engine:
         self._loading = threading.Lock()
         prove_batched(self.base.model)
         self._ends = end_tokens(base.model, base.tokenizer)
-        self._scheduler = Scheduler(
-            limit=self.limits.chats, rows=self.limits.rows, prefill_tokens=self.limits.prefill_tokens
-        )
-        self._embedding = _Lane("embedding", self.limits.embeds)
+        self._chats, self._embeds = Bound("chat", self.limits.chats), Bound("embedding", self.limits.embeds)
+        self._generating = Scheduler(rows=self.limits.rows, prefill_tokens=self.limits.prefill_tokens)
+        self._embedding = EmbeddingScheduler()
 
     @property
     def generation(self) -> int:
@@ -154,7 +152,12 @@ class Engine:
         """
         pin = pin or self.pin("encoder")
         neurons: Neurons = pin.slot.model
-        future = self._embedding.submit(partial(neurons.encode, list(texts), dimensions=dimensions), pin)
+        with self._admission(self._embeds, pin) as held:
+            neurons.check_dimensions(dimensions)
+            reading = await asyncio.to_thread(neurons.read, texts)
+            over = held.pop_all()
+        future = self._embedding.submit(neurons, reading, dimensions)
+        future.add_done_callback(lambda _: over.close())
         vectors, tokens = await asyncio.wrap_future(future)
         return Embeddings(
             vectors=vectors.astype("<f4").tobytes(),
@@ -166,10 +169,7 @@ class Engine:
 
     async def _admitted(self, request: GenerationRequest, pin: Pin, texts: TextQueue) -> Answer:
         """Return the answer to a request, on its way; the pin is released when it is over."""
-        with ExitStack() as on_error:
-            on_error.callback(pin.release)
-            self._scheduler.reserve()
-            on_error.callback(self._scheduler.release)
+        with self._admission(self._chats, pin) as held:
             tokenizer = self.base.tokenizer
             tokens = await asyncio.to_thread(prompt_tokens, tokenizer, request)
             answer = Answer(
@@ -180,10 +180,10 @@ class Engine:
                 tokenizer=tokenizer,
                 emit=texts.put,
             )
-            over = on_error.pop_all()
+            over = held.pop_all()
         over.callback(texts.end)
         answer.result.add_done_callback(lambda _: over.close())
-        self._scheduler.submit(pin.slot.model, answer)
+        self._generating.submit(pin.slot.model, answer)
         return answer
 
     def status(self) -> dict[str, Any]:
@@ -196,15 +196,24 @@ class Engine:
             "generation": self.generation,
             "current": self.current,
             "slots": slots,
-            "chats": self._scheduler.answers,
-            "embeds": self._embedding.jobs,
+            "chats": self._chats.count,
+            "embeds": self._embeds.count,
             "context_tokens": self.context_tokens,
         }
 
     def close(self) -> None:
         """Stop the threads after what they are doing."""
-        self._scheduler.close()
+        self._generating.close()
         self._embedding.close()
+
+    @contextmanager
+    def _admission(self, bound: Bound, pin: Pin) -> Iterator[ExitStack]:
+        """Count a request, and yield what ends it: it ends with the block, unless the block takes that over."""
+        with ExitStack() as held:
+            held.callback(pin.release)
+            bound.take()
+            held.callback(bound.give)
+            yield held
 
     def _route(self, generation: int, kind: AdapterKind, target: tuple[AdapterRef, Path] | None) -> bool:
         if target is None:
@@ -242,39 +251,6 @@ class Engine:
         if not _canary(slot, self.base.tokenizer):
             raise AdapterRefusedError(f"Adapter {ref.name}@{ref.digest[:12]} gives values that are not finite.")
         return slot
-
-
-class _Lane:
-    """One thread with a bounded queue before it."""
-
-    def __init__(self, name: str, limit: int) -> None:
-        self._name = name
-        self._limit = limit
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"mongars-{name}")
-        self._lock = threading.Lock()
-        self.jobs = 0
-
-    def submit(self, work: Callable[[], T], pin: Pin) -> "Future[T]":
-        """Queue `work`; the pin is released when it is over, whatever becomes of it. Raises OverloadedError."""
-        with self._lock:
-            if self.jobs >= self._limit:
-                pin.release()
-                raise OverloadedError(
-                    f"{self._limit} {self._name} requests are under way.", remedy="Try again soon."
-                )
-            self.jobs += 1
-        future = self._executor.submit(work)
-        future.add_done_callback(lambda _: self._over(pin))
-        return future
-
-    def close(self) -> None:
-        """Let the running job end; drop the others."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
-
-    def _over(self, pin: Pin) -> None:
-        with self._lock:
-            self.jobs -= 1
-        pin.release()
 
 
 def _canary(slot: Slot, tokenizer: Any) -> bool:

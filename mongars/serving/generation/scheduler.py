@@ -1,6 +1,6 @@
 """The thread that generates: one forward pass after the other, over all versions that have answers under way.
 
-Owns the thread and the bound on answers. Must not know adapters, prompts or asyncio. A module tree has its own
+Owns the thread. Must not know adapters, prompts or asyncio. A module tree has its own
 `Batch`, because answers of two versions never share keys and values; the batches take turns, a pass each.
 """
 
@@ -8,39 +8,23 @@ import threading
 
 from torch import nn
 
-from mongars.errors import OverloadedError, UnavailableError
+from mongars.errors import UnavailableError
 from mongars.serving.generation.answer import Answer
 from mongars.serving.generation.batch import Batch
 
 
 class Scheduler:
-    """Generates at most `rows` answers of a version at once; at most `limit` answers run or wait in all."""
+    """Generates at most `rows` answers of a version at once; see `Batch`."""
 
-    def __init__(self, *, limit: int, rows: int, prefill_tokens: int) -> None:
-        self._limit = limit
+    def __init__(self, *, rows: int, prefill_tokens: int) -> None:
         self._rows = rows
         self._prefill_tokens = prefill_tokens
         self._batches: dict[int, Batch] = {}
         self._arrived: list[tuple[nn.Module, Answer]] = []
         self._changed = threading.Condition()
         self._closed = False
-        self.answers = 0
         self._thread = threading.Thread(target=self._run, name="mongars-generation", daemon=True)
         self._thread.start()
-
-    def reserve(self) -> None:
-        """Count one answer more. Raises OverloadedError at the limit, UnavailableError after `close`."""
-        with self._changed:
-            if self._closed:
-                raise _closing()
-            if self.answers >= self._limit:
-                raise OverloadedError(f"{self._limit} chat requests are under way.", remedy="Try again soon.")
-            self.answers += 1
-
-    def release(self) -> None:
-        """Count one answer less."""
-        with self._changed:
-            self.answers -= 1
 
     def submit(self, model: nn.Module, answer: Answer) -> None:
         """Generate an answer with a module tree; `answer.result` is set when it is over."""

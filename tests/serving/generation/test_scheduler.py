@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from mongars.errors import OverloadedError, UnavailableError
+from mongars.errors import UnavailableError
 from mongars.neurons.bidirectional import share_tensors_copy
 from mongars.records import Sampling
 from mongars.serving.generation.answer import Answer
@@ -19,7 +19,7 @@ def ask(base, emit=lambda _: None, *, most=6) -> Answer:
 
 @pytest.fixture
 def scheduler():
-    scheduler = Scheduler(limit=3, rows=2, prefill_tokens=32)
+    scheduler = Scheduler(rows=2, prefill_tokens=32)
     yield scheduler
     scheduler.close()
 
@@ -42,16 +42,6 @@ def test_answers_of_several_versions_run_side_by_side_and_stay_their_own(schedul
         assert all(answer.tokens == tokens for answer in group)
 
 
-def test_one_more_than_the_limit_is_refused_until_one_is_over(scheduler):
-    for _ in range(3):
-        scheduler.reserve()
-    with pytest.raises(OverloadedError) as caught:
-        scheduler.reserve()
-    assert caught.value.retry_after_s >= 1
-    scheduler.release()
-    scheduler.reserve()
-
-
 def test_a_model_that_fails_ends_its_answers_and_no_others(scheduler, base):
     class Broken(torch.nn.Linear):
         config = base.model.config
@@ -68,7 +58,7 @@ def test_a_model_that_fails_ends_its_answers_and_no_others(scheduler, base):
 
 
 def test_closing_ends_what_is_under_way_with_an_error(base):
-    scheduler, speaking = Scheduler(limit=3, rows=1, prefill_tokens=32), threading.Event()
+    scheduler, speaking = Scheduler(rows=1, prefill_tokens=32), threading.Event()
     answers = [ask(base, lambda _: speaking.set(), most=400), ask(base)]
     for answer in answers:
         scheduler.submit(base.model, answer)
@@ -77,8 +67,6 @@ def test_closing_ends_what_is_under_way_with_an_error(base):
     for answer in answers:
         with pytest.raises(UnavailableError):
             answer.result.result(timeout=0)
-    with pytest.raises(UnavailableError):
-        scheduler.reserve()
     late = ask(base)
     scheduler.submit(base.model, late)
     with pytest.raises(UnavailableError):
