@@ -15,6 +15,7 @@ from mongars.errors import MongarsError
 from mongars.evolution.rollout import Rollout
 from mongars.neurons.base import base_folder, base_model_digest
 from mongars.records import ADAPTER_KINDS, as_json
+from mongars.registry import read_shapes
 from mongars.registry.actor import BlockingRegistryClient
 from mongars.serving.cluster import connect_to_ray
 from mongars.settings import load_settings
@@ -33,8 +34,9 @@ def main() -> int:
         settings = load_settings().resolved()
         connect_to_ray(settings, flags.ray_address)
         client = BlockingRegistryClient.connect(settings.ray_namespace)
-        base_digest = base_model_digest(base_folder(settings.base_model))
-        done = client.publish(flags.folder, flags.name, flags.kind, base_digest=base_digest)
+        base = base_folder(settings.base_model)
+        digest, shapes = base_model_digest(base), read_shapes(base)
+        done = client.publish(flags.folder, flags.name, flags.kind, base_digest=digest, base_shapes=shapes)
         replicas = [one.replica for one in client.status().replicas]
         Rollout(client).to_all(done.generation, replicas, flags.timeout_s)
     except MongarsError as error:

@@ -75,13 +75,15 @@ def publish(
 ) -> None:
     """Validate an adapter folder, store it and make it current; repeating it changes nothing."""
     from mongars.neurons.base import base_folder, base_model_digest
+    from mongars.registry.base_fit import read_shapes
 
     kinds: dict[str, AdapterKind] = {"encoder": "encoder", "chat": "chat"}
     if kind not in kinds:
         raise typer.BadParameter(f"{kind!r} is neither `encoder` nor `chat`.", param_hint="--kind")
     settings = load_settings()
+    base = base_folder(settings.base_model)
     done = _registry().publish(
-        folder, name, kinds[kind], base_digest=base_model_digest(base_folder(settings.base_model))
+        folder, name, kinds[kind], base_digest=base_model_digest(base), base_shapes=read_shapes(base)
     )
     _report(done, json)
 

@@ -8,7 +8,7 @@ a cycle on unchanged data reuses dataset and adapter and changes no generation.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mongars.curation.recipe import CurationReport
 from mongars.digests import folder_digest
@@ -17,7 +17,7 @@ from mongars.evolution.gate import Gate, Verdict
 from mongars.evolution.harvest import ConsentedConversations, Harvest, harvest
 from mongars.evolution.rollout import Rollout
 from mongars.records import AdapterKind, AdapterRef, DatasetRef, RegistryStatus
-from mongars.registry import AdapterManifest, Publication
+from mongars.registry import AdapterManifest, Publication, Shapes
 
 if TYPE_CHECKING:  # their modules import torch and ray
     from mongars.training.evaluation import Evaluation
@@ -39,13 +39,25 @@ class Registry(Protocol):
         ...
 
     def publish(
-        self, folder: Path, name: str, *, base_digest: str, metrics: Mapping[str, float] | None = None
+        self,
+        folder: Path,
+        name: str,
+        *,
+        base_digest: str,
+        base_shapes: Shapes | None,
+        metrics: Mapping[str, float] | None = None,
     ) -> Publication:
         """Serve an adapter."""
         ...
 
     def register(
-        self, folder: Path, name: str, *, base_digest: str, metrics: Mapping[str, float] | None = None
+        self,
+        folder: Path,
+        name: str,
+        *,
+        base_digest: str,
+        base_shapes: Shapes | None,
+        metrics: Mapping[str, float] | None = None,
     ) -> Publication:
         """Keep an adapter as a candidate."""
         ...
@@ -106,7 +118,10 @@ class CycleReport:
 
 
 class SelfTrainingEngine:
-    """Runs cycles for one adapter name over one base model. Blocking: a coroutine puts it on a thread."""
+    """Runs cycles for one adapter name over one base model. Blocking: a coroutine puts it on a thread.
+
+    `base_digest` and `base_shapes` are the base's (read_shapes); shapes are None only where no base is at hand.
+    """
 
     def __init__(
         self,
@@ -115,12 +130,13 @@ class SelfTrainingEngine:
         staging: Path,
         name: str,
         base_digest: str,
+        base_shapes: Shapes | None,
         rollout_timeout_s: float = ROLLOUT_TIMEOUT_S,
     ) -> None:
         self._parts = parts
         self._staging = staging
         self._name = name
-        self._base_digest = base_digest
+        self._base: dict[str, Any] = {"base_digest": base_digest, "base_shapes": base_shapes}
         self._rollout_timeout_s = rollout_timeout_s
 
     def run_cycle(self, on_stage: OnStage | None = None) -> CycleReport:
@@ -195,14 +211,14 @@ class SelfTrainingEngine:
             "gate_high": verdict.high,
         }
         if not verdict.promote:
-            registry.register(folder, self._name, base_digest=self._base_digest)
+            registry.register(folder, self._name, **self._base)
             return registry.reject(report.digest, metrics=metrics).generation
         served = registry.snapshot().served(KIND)
         if (served and served.digest) != (champion and champion.digest):
             raise StaleGenerationError(
                 "Another adapter was published while this one was judged.", remedy="Run the cycle again."
             )
-        return registry.publish(folder, self._name, base_digest=self._base_digest, metrics=metrics).generation
+        return registry.publish(folder, self._name, **self._base, metrics=metrics).generation
 
     def _roll_out(self, generation: int, begin: OnStage) -> tuple[str, ...]:
         begin("rollout")

@@ -20,7 +20,7 @@ from mongars.evolution.rollout import Rollout
 from mongars.evolution.self_training import Collaborators, SelfTrainingEngine
 from mongars.memory.persistence import PersistenceRepository
 from mongars.records import DatasetRef
-from mongars.registry import AdapterStore
+from mongars.registry import AdapterStore, read_shapes
 from mongars.settings import Settings
 from mongars.training.config import MNTPConfig
 
@@ -75,8 +75,14 @@ def build_engine(
         adapter_folder=AdapterStore(settings.encoders_dir).path,
         rollout=Rollout(client),
     )
-    base_digest = base_model_digest(base_folder(settings.base_model))
-    return SelfTrainingEngine(parts, staging=_staging(settings), name=plan.adapter, base_digest=base_digest)
+    base = base_folder(settings.base_model)
+    return SelfTrainingEngine(
+        parts,
+        staging=_staging(settings),
+        name=plan.adapter,
+        base_digest=base_model_digest(base),
+        base_shapes=read_shapes(base),
+    )
 
 
 def harvest_to_file(settings: Settings) -> Path:

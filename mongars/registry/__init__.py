@@ -1,5 +1,6 @@
 """Adapters as content-addressed folders, their manifest, and the named actor that tells every replica."""
 
+from mongars.registry.base_fit import Shapes, read_shapes
 from mongars.registry.card import AdapterCard
 from mongars.registry.manifest import AdapterManifest, HistoryEntry
 from mongars.registry.registry import AdapterRegistry, Publication
@@ -12,4 +13,6 @@ __all__ = [
     "AdapterStore",
     "HistoryEntry",
     "Publication",
+    "Shapes",
+    "read_shapes",
 ]

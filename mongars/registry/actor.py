@@ -15,6 +15,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from mongars.errors import MongarsError, SettingsError, UnavailableError
 from mongars.records import AdapterKind, AdapterRef, RegistryStatus
+from mongars.registry.base_fit import Shapes
 from mongars.registry.manifest import AdapterManifest
 from mongars.registry.registry import Publication
 from mongars.registry.service import RegistryService
@@ -91,12 +92,13 @@ class BlockingRegistryClient:
         kind: AdapterKind = "encoder",
         *,
         base_digest: str,
+        base_shapes: Shapes | None,
         activate: bool = True,
         metrics: Mapping[str, float] | None = None,
     ) -> Publication:
         """As AdapterRegistry.publish; the actor's machine must be able to read `folder`."""
         place = str(folder.resolve())
-        return self._call(Publication, "publish", place, name, kind, base_digest, activate, metrics)
+        return self._call(Publication, "publish", place, name, kind, base_digest, base_shapes, activate, metrics)
 
     def register(
         self,
@@ -105,10 +107,12 @@ class BlockingRegistryClient:
         kind: AdapterKind = "encoder",
         *,
         base_digest: str,
+        base_shapes: Shapes | None,
         metrics: Mapping[str, float] | None = None,
     ) -> Publication:
         """As AdapterRegistry.register."""
-        return self.publish(folder, name, kind, base_digest=base_digest, activate=False, metrics=metrics)
+        base: dict[str, Any] = {"base_digest": base_digest, "base_shapes": base_shapes}
+        return self.publish(folder, name, kind, **base, activate=False, metrics=metrics)
 
     def canary(self, digest: str) -> Publication:
         """As AdapterRegistry.canary."""
@@ -195,12 +199,15 @@ class RegistryClient:
         kind: AdapterKind = "encoder",
         *,
         base_digest: str,
+        base_shapes: Shapes | None,
         activate: bool = True,
         metrics: Mapping[str, float] | None = None,
     ) -> Publication:
         """As BlockingRegistryClient.publish."""
         place = await asyncio.to_thread(lambda: str(folder.resolve()))
-        return await self._call(Publication, "publish", place, name, kind, base_digest, activate, metrics)
+        return await self._call(
+            Publication, "publish", place, name, kind, base_digest, base_shapes, activate, metrics
+        )
 
     async def promote(self, digest: str, *, seen: int | None = None) -> Publication:
         """As BlockingRegistryClient.promote."""

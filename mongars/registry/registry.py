@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from mongars import telemetry
 from mongars.errors import InputError, StaleGenerationError
 from mongars.files import write_atomically
 from mongars.records import ADAPTER_KINDS, AdapterKind, AdapterRef, now
 from mongars.registry import manifest as rules
+from mongars.registry.base_fit import Shapes
 from mongars.registry.locking import held
 from mongars.registry.manifest import AdapterManifest
 from mongars.registry.manifest_json import parse, serialise
@@ -61,16 +63,18 @@ class AdapterRegistry:
         kind: AdapterKind = "encoder",
         *,
         base_digest: str,
+        base_shapes: Shapes | None,
         activate: bool = True,
         metrics: Mapping[str, float] | None = None,
     ) -> Publication:
         """Accept a folder and serve it in one new generation; only register it without `activate`.
 
+        `base_shapes` are those of the base model (read_shapes), None only where no base is at hand.
         Raises AdapterRefusedError for a folder that fails validation; RefusedError for a digest that was rejected
         or revoked.
         """
         started = time.monotonic()
-        ref = self.store.add(folder, name, kind, base_digest=base_digest, metrics=metrics)
+        ref = self.store.add(folder, name, kind, base_digest=base_digest, base_shapes=base_shapes, metrics=metrics)
         rule = rules.publish if activate else rules.register
         publication = self._publication(ref.digest, lambda manifest, at: rule(manifest, ref, at))
         _publish_duration.record(time.monotonic() - started, {"kind": kind, "changed": publication.changed})
@@ -83,10 +87,12 @@ class AdapterRegistry:
         kind: AdapterKind = "encoder",
         *,
         base_digest: str,
+        base_shapes: Shapes | None,
         metrics: Mapping[str, float] | None = None,
     ) -> Publication:
         """Accept a folder as a candidate that is not served. Raises as `publish`."""
-        return self.publish(folder, name, kind, base_digest=base_digest, activate=False, metrics=metrics)
+        base: dict[str, Any] = {"base_digest": base_digest, "base_shapes": base_shapes}
+        return self.publish(folder, name, kind, **base, activate=False, metrics=metrics)
 
     def canary(self, digest: str) -> Publication:
         """Mark a candidate as canary. Raises ModelNotFoundError, RefusedError."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mongars.records import AdapterKind, RegistryStatus, ReplicaStatus, now
+from mongars.registry.base_fit import Shapes
 from mongars.registry.manifest import AdapterManifest
 from mongars.registry.registry import AdapterRegistry, Publication
 
@@ -59,11 +60,13 @@ class RegistryService:
         name: str,
         kind: AdapterKind,
         base_digest: str,
+        base_shapes: Shapes | None,
         activate: bool,
         metrics: Mapping[str, float] | None,
     ) -> Publication:
         """As AdapterRegistry.publish; `folder` is a path that this service's machine can read."""
-        options = {"base_digest": base_digest, "activate": activate, "metrics": metrics}
+        base: dict[str, Any] = {"base_digest": base_digest, "base_shapes": base_shapes}
+        options = {**base, "activate": activate, "metrics": metrics}
         return await self._change(self._registry.publish, Path(folder), name, kind, **options)
 
     async def canary(self, digest: str) -> Publication:

@@ -12,6 +12,7 @@ from mongars.digests import folder_digest
 from mongars.errors import AdapterRefusedError
 from mongars.files import new_folder
 from mongars.records import ADAPTER_KINDS, AdapterKind, AdapterRef, now
+from mongars.registry.base_fit import Shapes
 from mongars.registry.card import AdapterCard, read_card
 from mongars.registry.locking import held
 from mongars.registry.validation import ADAPTER_FILES, check_files, validate_folder
@@ -35,17 +36,19 @@ class AdapterStore:
         kind: AdapterKind = "encoder",
         *,
         base_digest: str,
+        base_shapes: Shapes | None,
         metrics: Mapping[str, float] | None = None,
     ) -> AdapterRef:
         """Validate a copy of `folder` and keep it; a folder that is there already is verified and kept.
 
+        `base_shapes` are those of the base model (read_shapes), None only where no base is at hand.
         `metrics` are added to those of the card. The state of the returned ref is `candidate`.
         Raises AdapterRefusedError, which says what was found; UnavailableError when the store stays locked.
         """
         check_name(name, kind)
         check_files(folder)
         digest = folder_digest(folder)  # taken before the checks and again of the copy: all three see one content
-        card = validate_folder(folder, base_digest, kind)
+        card = validate_folder(folder, base_digest, kind, base_shapes=base_shapes)
         ref = AdapterRef(
             name=name,
             digest=digest,

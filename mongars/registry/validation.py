@@ -16,6 +16,7 @@ from safetensors import SafetensorError, deserialize
 
 from mongars.errors import AdapterRefusedError
 from mongars.records import AdapterKind
+from mongars.registry.base_fit import MATRIX, Shape, Shapes, check_fit, modules_of
 from mongars.registry.card import CARD_FILE, AdapterCard, read_card
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -26,16 +27,19 @@ ADAPTER_FILES = (WEIGHTS_FILE, CONFIG_FILE, CARD_FILE)
 LORA_KEY = re.compile(r"(?P<module>[\w.]+)\.lora_(?P<side>A|B)\.weight")
 # safetensors' names of the floating types that LoRA is trained and saved in, little-endian by its format.
 FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-MATRIX = 2
 BF16_EXPONENT = 0x7F80  # all exponent bits set: infinity or NaN (bfloat16 is the upper half of a float32)
 
 
-def validate_folder(folder: Path, base_digest: str, kind: AdapterKind = "encoder") -> AdapterCard:
+def validate_folder(
+    folder: Path, base_digest: str, kind: AdapterKind = "encoder", *, base_shapes: Shapes | None
+) -> AdapterCard:
     """Check a folder against the contract and return its card.
 
+    `base_shapes` are those of the base with `base_digest` (read_shapes); a caller that has no base at hand says
+    None, and whether the weights fit is then found out when they are loaded.
     Raises AdapterRefusedError: other files than the three, a card or configuration that is incomplete, another
     kind or another base model than `base_digest`, damaged weights, tensors that are not LoRA's, values that are
-    not finite.
+    not finite, modules or shapes that the base does not have.
     """
     check_files(folder)
     card = read_card(folder)
@@ -46,7 +50,10 @@ def validate_folder(folder: Path, base_digest: str, kind: AdapterKind = "encoder
             f"{folder} was trained on the base {card.base_digest[:12]}, but {base_digest[:12]} is served.",
             remedy="Train it again on the served base, or serve its base (MONGARS_BASE_MODEL).",
         )
-    _check_weights(folder / WEIGHTS_FILE, rank=_read_rank(folder / CONFIG_FILE))
+    config = read_config(folder / CONFIG_FILE)
+    pairs = read_pairs(folder / WEIGHTS_FILE, rank=_rank(folder / CONFIG_FILE, config))
+    if base_shapes is not None:
+        check_fit(folder / WEIGHTS_FILE, pairs, config, modules_of(base_shapes, kind))
     return card
 
 
@@ -64,14 +71,18 @@ def check_files(folder: Path) -> None:
             raise AdapterRefusedError(f"{folder} has no {name}.")
 
 
-def _read_rank(path: Path) -> int:
-    """Return the LoRA rank of an adapter configuration."""
+def read_config(path: Path) -> dict[str, Any]:
+    """Return an adapter configuration as peft wrote it. Raises AdapterRefusedError when it is not LoRA's."""
     try:
         config = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AdapterRefusedError(f"{path} is not JSON: {error}.") from None
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise AdapterRefusedError(f"{path}: peft_type is not LORA.")
+    return config
+
+
+def _rank(path: Path, config: Mapping[str, Any]) -> int:
     if config.get("rank_pattern"):
         raise AdapterRefusedError(f"{path}: rank_pattern is set; one rank for all modules is supported.")
     rank = config.get("r")
@@ -80,29 +91,42 @@ def _read_rank(path: Path) -> int:
     return rank
 
 
-def _check_weights(path: Path, rank: int) -> None:
-    data = path.read_bytes()
+def read_pairs(path: Path, rank: int) -> dict[str, tuple[Shape, Shape]]:
+    """Return the shapes of (A, B) by module, in peft's names, of weights that are a whole LoRA of `rank`.
+
+    A is [r, in features], B is [out features, r] (LoRA, arXiv 2106.09685). Raises AdapterRefusedError else.
+    """
+    sides: dict[str, dict[str, Shape]] = {}
+    for name, tensor in read_tensors(path):
+        key = LORA_KEY.fullmatch(name)
+        if key is None:
+            raise AdapterRefusedError(f"{path}: {name} is not a LoRA tensor.")
+        shape = tuple(tensor["shape"])
+        if len(shape) != MATRIX or shape[0 if key["side"] == "A" else 1] != rank:
+            raise AdapterRefusedError(f"{path}: {name} has the shape {list(shape)}, not that of rank {rank}.")
+        if not _all_finite(path, name, tensor):
+            raise AdapterRefusedError(f"{path}: {name} holds a value that is not finite.")
+        sides.setdefault(key["module"], {})[key["side"]] = shape
+    half = next((module for module, found in sides.items() if len(found) != len("AB")), None)
+    if half is not None:
+        raise AdapterRefusedError(f"{path}: {half} has only one of lora_A and lora_B.")
+    return {module: (found["A"], found["B"]) for module, found in sides.items()}
+
+
+def read_tensors(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return (name, {dtype, shape, data}) of every tensor of a safetensors file, its values as raw bytes.
+
+    safetensors refuses a header that is too long or no JSON, and offsets that overlap, leave a gap, do not fit
+    their shape or do not end where the file does. Each becomes an AdapterRefusedError, and so does a file without
+    tensors.
+    """
     try:
-        tensors: list[tuple[str, Mapping[str, Any]]] = deserialize(data)  # type: ignore[no-untyped-call]  # no stubs
+        tensors: list[tuple[str, Mapping[str, Any]]] = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]  # no stubs
     except SafetensorError as error:
         raise AdapterRefusedError(f"{path} is not a whole safetensors file: {error}.") from None
     if not tensors:
         raise AdapterRefusedError(f"{path} holds no tensor.")
-    sides: dict[str, set[str]] = {}
-    for name, tensor in tensors:
-        key = LORA_KEY.fullmatch(name)
-        if key is None:
-            raise AdapterRefusedError(f"{path}: {name} is not a LoRA tensor.")
-        sides.setdefault(key["module"], set()).add(key["side"])
-        # A is [r, in features], B is [out features, r] (LoRA, arXiv 2106.09685).
-        shape = list(tensor["shape"])
-        if len(shape) != MATRIX or shape[0 if key["side"] == "A" else 1] != rank:
-            raise AdapterRefusedError(f"{path}: {name} has the shape {shape}, not that of rank {rank}.")
-        if not _all_finite(path, name, tensor):
-            raise AdapterRefusedError(f"{path}: {name} holds a value that is not finite.")
-    half = next((module for module, found in sides.items() if found != {"A", "B"}), None)
-    if half is not None:
-        raise AdapterRefusedError(f"{path}: {half} has only one of lora_A and lora_B.")
+    return tensors
 
 
 def _all_finite(path: Path, name: str, tensor: Mapping[str, Any]) -> bool:

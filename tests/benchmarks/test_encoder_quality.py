@@ -8,6 +8,7 @@ import pytest
 from benchmarks.encoder_quality import bm25_scores, find_adapter, main, turn_pairs
 from mongars.errors import InputError
 from mongars.records import Conversation, Turn
+from mongars.registry import read_shapes
 from mongars.registry.registry import AdapterRegistry
 
 
@@ -27,7 +28,9 @@ def store(tmp_path, base, make_adapter):
     """A store with one published adapter; its digest."""
     adapter = make_adapter(3)
     root = tmp_path / "encoders"
-    published = AdapterRegistry(root).publish(adapter.folder, "tiny", base_digest=base.digest)
+    published = AdapterRegistry(root).publish(
+        adapter.folder, "tiny", base_digest=base.digest, base_shapes=read_shapes(base.path)
+    )
     return root, published.adapter.digest
 
 

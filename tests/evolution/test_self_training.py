@@ -99,7 +99,9 @@ class World:
             rollout=Rollout(self.registry),
         )
         self.stages = []
-        engine = SelfTrainingEngine(parts, staging=self.root / "staging", name="conversations", base_digest=BASE)
+        engine = SelfTrainingEngine(
+            parts, staging=self.root / "staging", name="conversations", base_digest=BASE, base_shapes=None
+        )
         return engine.run_cycle(self.stages.append)
 
     @staticmethod
@@ -152,7 +154,7 @@ def test_a_refused_candidate_is_kept_as_rejected_with_its_numbers(world: World) 
 
 def test_a_candidate_left_by_a_crash_is_judged(world: World) -> None:
     trained = world.train(DatasetRef("conversations", "v1", "0" * 64, "ready", 1))
-    world.registry.register(trained.folder, "conversations", base_digest=BASE)
+    world.registry.register(trained.folder, "conversations", base_digest=BASE, base_shapes=None)
     report = world.run()
     assert (report.outcome, report.generation) == ("promoted", 2)
     assert world.registry.current().metrics["held_out_loss"] == 2.5
@@ -171,7 +173,7 @@ def test_an_adapter_published_meanwhile_stops_the_cycle(world: World, tmp_path: 
     def publish_another() -> None:
         if not (tmp_path / "other").exists():
             world.write_adapter(tmp_path / "other", 99)
-            world.registry.publish(tmp_path / "other", "other", base_digest=BASE)
+            world.registry.publish(tmp_path / "other", "other", base_digest=BASE, base_shapes=None)
 
     world.on_evaluate = publish_another
     with pytest.raises(StaleGenerationError):

@@ -41,9 +41,9 @@ async def test_a_publish_answers_the_polls_and_a_repeat_keeps_the_generation(
     client = await RegistryClient.connect_or_create(namespace, root)
     polls = [asyncio.create_task(client.wait_for(1, LONG_S)) for _ in range(2)]
     folder = write_adapter(tmp_path / "one", 1)
-    first = await client.publish(folder, "a", base_digest=BASE)
+    first = await client.publish(folder, "a", base_digest=BASE, base_shapes=None)
     assert [manifest.generation for manifest in await asyncio.gather(*polls)] == [1, 1]
-    second = await client.publish(folder, "a", base_digest=BASE)
+    second = await client.publish(folder, "a", base_digest=BASE, base_shapes=None)
     assert (first.generation, first.changed, second.generation, second.changed) == (1, True, 1, False)
 
 
@@ -51,11 +51,11 @@ async def test_a_killed_actor_rebuilds_itself_from_storage(
     namespace: str, root: Path, tmp_path: Path, write_adapter: WriteAdapter
 ) -> None:
     client = await RegistryClient.connect_or_create(namespace, root)
-    published = await client.publish(write_adapter(tmp_path / "one", 1), "a", base_digest=BASE)
+    published = await client.publish(write_adapter(tmp_path / "one", 1), "a", base_digest=BASE, base_shapes=None)
     ray.kill(ray.get_actor(ACTOR_NAME, namespace=namespace), no_restart=False)
     assert (await client.snapshot()).current["encoder"] == published.adapter.digest
     poll = asyncio.create_task(client.wait_for(2, LONG_S))
-    await client.publish(write_adapter(tmp_path / "two", 2), "a", base_digest=BASE)
+    await client.publish(write_adapter(tmp_path / "two", 2), "a", base_digest=BASE, base_shapes=None)
     assert (await poll).generation == 2
 
 
@@ -72,7 +72,9 @@ async def test_errors_arrive_as_their_own_class(namespace: str, root: Path, tmp_
     assert type(caught.value) is ModelNotFoundError
     assert caught.value.remedy is not None
     with pytest.raises(AdapterRefusedError, match="is not a folder"):
-        await asyncio.to_thread(client.blocking.publish, tmp_path / "none", "a", base_digest=BASE)
+        await asyncio.to_thread(
+            client.blocking.publish, tmp_path / "none", "a", base_digest=BASE, base_shapes=None
+        )
 
 
 async def test_a_change_in_storage_by_another_process_answers_the_poll(
@@ -81,7 +83,7 @@ async def test_a_change_in_storage_by_another_process_answers_the_poll(
     client = await RegistryClient.connect_or_create(namespace, root)
     poll = asyncio.create_task(client.wait_for(1, LONG_S))
     await asyncio.to_thread(
-        AdapterRegistry(root).publish, write_adapter(tmp_path / "one", 1), "a", base_digest=BASE
+        AdapterRegistry(root).publish, write_adapter(tmp_path / "one", 1), "a", base_digest=BASE, base_shapes=None
     )
     assert (await poll).generation == 1
 

@@ -15,6 +15,7 @@ import pytest
 from ray import serve
 
 from mongars.errors import PortInUseError
+from mongars.registry import read_shapes
 from mongars.registry.actor import BlockingRegistryClient
 from mongars.serving.app import APP_NAME, AppArgs, deploy_ray_service
 from mongars.serving.auth import create_key
@@ -54,7 +55,9 @@ def app(local_ray, base_folder, tmp_path_factory):
 
 def publish(app, base, adapter):
     ref = adapter.ref
-    return app.registry.publish(adapter.folder, ref.name, ref.kind, base_digest=base.digest)
+    return app.registry.publish(
+        adapter.folder, ref.name, ref.kind, base_digest=base.digest, base_shapes=read_shapes(base.path)
+    )
 
 
 def settle(app, generation):
@@ -234,7 +237,9 @@ def test_a_named_adapter_answers_although_it_is_not_current_and_a_rollback_is_a_
 def test_an_adapter_that_was_damaged_leaves_the_old_one_serving_and_shows_in_the_status(app, base, make_adapter):
     good, bad = make_adapter(61), make_adapter(62)
     settle(app, publish(app, base, good).generation)
-    registered = app.registry.register(bad.folder, bad.ref.name, base_digest=base.digest)
+    registered = app.registry.register(
+        bad.folder, bad.ref.name, base_digest=base.digest, base_shapes=read_shapes(base.path)
+    )
     folder = app.settings.encoders_dir / bad.ref.name / bad.ref.digest[:12]
     (folder / "card.json").write_text("{}")
     app.registry.promote(registered.adapter.digest)

@@ -23,7 +23,7 @@ def registry(tmp_path: Path) -> AdapterRegistry:
 
 def test_publishing_twice_gives_the_same_generation(registry: AdapterRegistry, make_folder: MakeFolder) -> None:
     folder = make_folder()
-    first, second = (registry.publish(folder, "a", base_digest=BASE) for _ in range(2))
+    first, second = (registry.publish(folder, "a", base_digest=BASE, base_shapes=None) for _ in range(2))
     assert (first.generation, first.changed) == (1, True)
     assert (second.generation, second.changed) == (1, False)
     assert registry.current() == first.adapter
@@ -32,7 +32,7 @@ def test_publishing_twice_gives_the_same_generation(registry: AdapterRegistry, m
 def test_a_candidate_is_served_only_when_it_is_promoted(
     registry: AdapterRegistry, make_folder: MakeFolder
 ) -> None:
-    candidate = registry.register(make_folder(), "a", base_digest=BASE)
+    candidate = registry.register(make_folder(), "a", base_digest=BASE, base_shapes=None)
     assert registry.current() is None
     assert registry.canary(candidate.adapter.digest).adapter.state == "canary"
     assert registry.promote(candidate.adapter.digest[:12]).adapter == registry.current()
@@ -41,12 +41,12 @@ def test_a_candidate_is_served_only_when_it_is_promoted(
 def test_a_repeated_rollback_changes_nothing_and_a_late_one_is_stale(
     registry: AdapterRegistry, make_folder: MakeFolder
 ) -> None:
-    older = registry.publish(make_folder(0), "a", base_digest=BASE).adapter
-    registry.publish(make_folder(1), "a", base_digest=BASE)
+    older = registry.publish(make_folder(0), "a", base_digest=BASE, base_shapes=None).adapter
+    registry.publish(make_folder(1), "a", base_digest=BASE, base_shapes=None)
     assert registry.rollback(seen=2).adapter.digest == older.digest
     again = registry.rollback(seen=2)
     assert (again.generation, again.changed, again.adapter.digest) == (3, False, older.digest)
-    registry.publish(make_folder(2), "a", base_digest=BASE)
+    registry.publish(make_folder(2), "a", base_digest=BASE, base_shapes=None)
     with pytest.raises(StaleGenerationError, match="generation 4, not 2"):
         registry.rollback(seen=2)
     with pytest.raises(StaleGenerationError):
@@ -55,11 +55,11 @@ def test_a_repeated_rollback_changes_nothing_and_a_late_one_is_stale(
 
 def test_what_was_revoked_is_refused_for_good(registry: AdapterRegistry, make_folder: MakeFolder) -> None:
     folder = make_folder()
-    digest = registry.publish(folder, "a", base_digest=BASE).adapter.digest
+    digest = registry.publish(folder, "a", base_digest=BASE, base_shapes=None).adapter.digest
     assert registry.revoke(digest).adapter.state == "revoked"
     assert registry.current() is None
     with pytest.raises(RefusedError, match="revoked"):
-        registry.publish(folder, "a", base_digest=BASE)
+        registry.publish(folder, "a", base_digest=BASE, base_shapes=None)
     with pytest.raises(ModelNotFoundError):
         registry.reject("f" * 64)
 
@@ -83,7 +83,7 @@ registry = AdapterRegistry(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
 for folder in sys.argv[2:]:
-    registry.publish(Path(folder), "a", base_digest="b" * 64)
+    registry.publish(Path(folder), "a", base_digest="b" * 64, base_shapes=None)
 """
 
 
@@ -116,7 +116,7 @@ def hooked(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*args, **kwargs)
 setattr(os, function, hooked)
-AdapterRegistry(root).publish(folder, "a", base_digest="b" * 64)
+AdapterRegistry(root).publish(folder, "a", base_digest="b" * 64, base_shapes=None)
 print("done", calls, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -126,7 +126,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_a_kill_at_any_step_leaves_the_manifest_old_or_new_and_whole(
     registry: AdapterRegistry, make_folder: MakeFolder, function: str
 ) -> None:
-    registry.publish(make_folder(0), "a", base_digest=BASE)
+    registry.publish(make_folder(0), "a", base_digest=BASE, base_shapes=None)
     generation = 1
     for nth in range(1, 20):
         folder = make_folder(nth)
@@ -137,7 +137,7 @@ def test_a_kill_at_any_step_leaves_the_manifest_old_or_new_and_whole(
         assert manifest.generation in (generation, generation + 1)
         registry.store.verify(manifest.served("encoder"))
         # The call is repeated, as Ray or a person would: it is finished, once.
-        assert registry.publish(folder, "a", base_digest=BASE).generation == generation + 1
+        assert registry.publish(folder, "a", base_digest=BASE, base_shapes=None).generation == generation + 1
         generation += 1
         if output.startswith("done"):
             break

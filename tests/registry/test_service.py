@@ -35,7 +35,7 @@ def service(tmp_path: Path, clock: Clock) -> RegistryService:
 async def test_one_publish_answers_every_open_poll(service: RegistryService, make_folder: MakeFolder) -> None:
     polls = [asyncio.create_task(service.wait_for(1, LONG_S)) for _ in range(3)]
     await asyncio.sleep(0)
-    done = await service.publish(str(make_folder()), "a", "encoder", BASE, True, None)
+    done = await service.publish(str(make_folder()), "a", "encoder", BASE, None, True, None)
     manifests = await asyncio.wait_for(asyncio.gather(*polls), 10)
     assert [manifest.current["encoder"] for manifest in manifests] == [done.adapter.digest] * 3
 
@@ -46,7 +46,7 @@ async def test_a_change_by_another_process_answers_the_poll(
     assert (await service.wait_for(0, LONG_S)).generation == 0
     poll = asyncio.create_task(service.wait_for(1, LONG_S))
     other = AdapterRegistry(tmp_path / "encoders")
-    await asyncio.to_thread(other.publish, make_folder(), "a", base_digest=BASE)
+    await asyncio.to_thread(other.publish, make_folder(), "a", base_digest=BASE, base_shapes=None)
     assert (await asyncio.wait_for(poll, 10)).generation == 1
 
 
@@ -57,7 +57,7 @@ async def test_a_poll_that_ran_out_of_time_returns_what_there_is(service: Regist
 async def test_the_skew_is_that_of_the_replicas_still_heard_of(
     service: RegistryService, clock: Clock, make_folder: MakeFolder
 ) -> None:
-    await service.publish(str(make_folder(0)), "a", "encoder", BASE, True, None)
+    await service.publish(str(make_folder(0)), "a", "encoder", BASE, None, True, None)
     await service.acknowledge("silent", 0, {"encoder": None})
     clock.now = DROPPED_AFTER_S - 1
     await service.acknowledge("alive", 1, {"encoder": "x"})

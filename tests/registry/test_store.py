@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> AdapterStore:
 
 def test_an_adapter_lies_under_its_name_and_digest(store: AdapterStore, make_folder: MakeFolder) -> None:
     folder = make_folder()
-    ref = store.add(folder, "dialogues", base_digest=BASE, metrics={"gain": 0.1})
+    ref = store.add(folder, "dialogues", base_digest=BASE, base_shapes=None, metrics={"gain": 0.1})
     assert ref.digest == folder_digest(folder)
     assert store.path(ref) == store.root / "dialogues" / ref.digest[:12]
     assert (ref.state, ref.dataset, ref.metrics) == ("candidate", "dialogues@v1", {"loss": 1.5, "gain": 0.1})
@@ -41,7 +41,7 @@ def test_an_adapter_lies_under_its_name_and_digest(store: AdapterStore, make_fol
 
 def test_adding_twice_keeps_one_folder(store: AdapterStore, make_folder: MakeFolder) -> None:
     folder = make_folder()
-    first, second = (store.add(folder, "dialogues", base_digest=BASE) for _ in range(2))
+    first, second = (store.add(folder, "dialogues", base_digest=BASE, base_shapes=None) for _ in range(2))
     assert first.digest == second.digest
     assert len(list((store.root / "dialogues").iterdir())) == 1
 
@@ -50,12 +50,12 @@ def test_a_changed_file_is_found_by_verify_and_by_the_next_add(
     store: AdapterStore, make_folder: MakeFolder
 ) -> None:
     folder = make_folder()
-    ref = store.add(folder, "dialogues", base_digest=BASE)
+    ref = store.add(folder, "dialogues", base_digest=BASE, base_shapes=None)
     (store.path(ref) / "note.txt").write_text("added later")
     with pytest.raises(AdapterRefusedError, match="files were changed"):
         store.verify(ref)
     with pytest.raises(AdapterRefusedError, match="files were changed"):
-        store.add(folder, "dialogues", base_digest=BASE)
+        store.add(folder, "dialogues", base_digest=BASE, base_shapes=None)
 
 
 def test_what_a_crash_left_half_copied_is_removed_by_the_next_add(
@@ -64,14 +64,14 @@ def test_what_a_crash_left_half_copied_is_removed_by_the_next_add(
     leftover = store.root / "dialogues" / ".0123456789ab.x.tmp"
     leftover.mkdir(parents=True)
     (leftover / WEIGHTS).write_bytes(b"half")
-    ref = store.add(make_folder(), "dialogues", base_digest=BASE)
+    ref = store.add(make_folder(), "dialogues", base_digest=BASE, base_shapes=None)
     assert [path.name for path in (store.root / "dialogues").iterdir()] == [ref.digest[:12]]
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "a/b", "..", "a b", "x" * 65])
 def test_a_name_that_is_no_plain_word_is_refused(store: AdapterStore, make_folder: MakeFolder, name: str) -> None:
     with pytest.raises(AdapterRefusedError, match="not a name"):
-        store.add(make_folder(), name, base_digest=BASE)
+        store.add(make_folder(), name, base_digest=BASE, base_shapes=None)
     assert not store.root.exists()
 
 
@@ -80,7 +80,7 @@ def test_any_file_but_the_three_is_refused(make_folder: MakeFolder, extra: str) 
     folder = make_folder()
     (folder / extra).write_bytes(b"x")
     with pytest.raises(AdapterRefusedError, match=extra):
-        validate_folder(folder, BASE)
+        validate_folder(folder, BASE, base_shapes=None)
 
 
 def test_a_link_is_refused(make_folder: MakeFolder, tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_link_is_refused(make_folder: MakeFolder, tmp_path: Path) -> None:
     outside = (folder / WEIGHTS).rename(tmp_path / "outside")
     (folder / WEIGHTS).symlink_to(outside)
     with pytest.raises(AdapterRefusedError, match="not a regular file"):
-        validate_folder(folder, BASE)
+        validate_folder(folder, BASE, base_shapes=None)
 
 
 @pytest.mark.parametrize("missing", [WEIGHTS, "adapter_config.json", "card.json"])
@@ -96,12 +96,12 @@ def test_a_missing_file_is_named(make_folder: MakeFolder, missing: str) -> None:
     folder = make_folder()
     (folder / missing).unlink()
     with pytest.raises(AdapterRefusedError, match=missing):
-        validate_folder(folder, BASE)
+        validate_folder(folder, BASE, base_shapes=None)
 
 
 def test_an_adapter_of_another_base_is_refused(make_folder: MakeFolder) -> None:
     with pytest.raises(AdapterRefusedError, match="trained on the base cccccccccccc"):
-        validate_folder(make_folder(base_digest="c" * 64), BASE)
+        validate_folder(make_folder(base_digest="c" * 64), BASE, base_shapes=None)
 
 
 @pytest.mark.parametrize("change", [{"seed": None}, {"extra": 1}, {"kind": "chat"}])
@@ -110,7 +110,7 @@ def test_an_incomplete_or_unknown_card_is_refused(make_folder: MakeFolder, chang
     card = json.loads((folder / "card.json").read_bytes()) | change
     (folder / "card.json").write_text(json.dumps(card))
     with pytest.raises(AdapterRefusedError, match=next(iter(change))):
-        validate_folder(folder, BASE)
+        validate_folder(folder, BASE, base_shapes=None)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_configuration_that_is_not_lora_s_is_refused(make_folder: MakeFolder, 
     folder = make_folder()
     (folder / "adapter_config.json").write_text(config)
     with pytest.raises(AdapterRefusedError, match=message):
-        validate_folder(folder, BASE)
+        validate_folder(folder, BASE, base_shapes=None)
 
 
 def matrix(*shape: int, value: float = 1.0, dtype: type = np.float32) -> np.ndarray:
@@ -153,7 +153,7 @@ def test_weights_that_are_not_a_whole_finite_lora_are_refused(
     folder = make_folder()
     save_file(tensors, folder / WEIGHTS)
     with pytest.raises(AdapterRefusedError, match=message):
-        validate_folder(folder, BASE)
+        validate_folder(folder, BASE, base_shapes=None)
 
 
 def bfloat16_file(bits: int) -> bytes:
@@ -171,10 +171,10 @@ def test_bfloat16_weights_are_checked_too(make_folder: MakeFolder, bits: int, ac
     folder = make_folder()
     (folder / WEIGHTS).write_bytes(bfloat16_file(bits))
     if accepted:
-        validate_folder(folder, BASE)
+        validate_folder(folder, BASE, base_shapes=None)
     else:
         with pytest.raises(AdapterRefusedError, match="not finite"):
-            validate_folder(folder, BASE)
+            validate_folder(folder, BASE, base_shapes=None)
 
 
 @settings(max_examples=60, deadline=None)
@@ -189,7 +189,7 @@ def test_damaged_weights_raise_nothing_but_a_refusal(
     folder = write_adapter(tmp_path_factory.mktemp("damaged") / "adapter", 0)
     (folder / WEIGHTS).write_bytes(cut)
     with pytest.raises(AdapterRefusedError):
-        validate_folder(folder, BASE)
+        validate_folder(folder, BASE, base_shapes=None)
     (folder / WEIGHTS).write_bytes(spoilt)
     with contextlib.suppress(AdapterRefusedError):
-        validate_folder(folder, BASE)
+        validate_folder(folder, BASE, base_shapes=None)
