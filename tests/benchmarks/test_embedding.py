@@ -1,0 +1,35 @@
+"""Every way gives the same vectors, on a tiny base."""
+
+import pytest
+
+from benchmarks import embedding
+from benchmarks.embedding import WAYS, main
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    monkeypatch.setattr(embedding, "TOKENS", (3, 20))
+
+
+def test_every_way_has_rates_and_the_vectors_agree(measured, base_folder, monkeypatch):
+    monkeypatch.setattr(
+        embedding, "make_texts", lambda _tokenizer, count, seed: ["hello there " * n for n in range(1, count)]
+    )
+    result = measured(main, "--base", base_folder, "--texts", 20, "--repeats", 2, "--threads", 1)
+    assert set(result["rates"]) == set(WAYS)
+    assert all(len(rates) == 2 and min(rates) > 0 for rates in result["rates"].values())
+    assert max(result["farthest"].values()) < 1e-5
+
+
+def test_texts_have_the_lengths_that_were_asked_for(base):
+    texts = embedding.make_texts(base.tokenizer, 10, seed=0)
+    assert texts == embedding.make_texts(base.tokenizer, 10, seed=0)
+    assert len(set(texts)) == 10
+
+
+def test_an_infinity_that_is_not_there_is_told(failed, base_folder):
+    code, told = failed(
+        main, "--base", base_folder, "--texts", 4, "--repeats", 1, "--threads", 1, "--infinity", "false"
+    )
+    assert code == 4
+    assert "infinity-emb failed" in told
