@@ -12,9 +12,8 @@ def short(monkeypatch):
 
 
 def test_every_way_has_rates_and_the_vectors_agree(measured, base_folder, monkeypatch):
-    monkeypatch.setattr(
-        embedding, "make_texts", lambda _tokenizer, count, seed: ["hello there " * n for n in range(1, count)]
-    )
+    texts = ["hello there " * (1 + place % 7) for place in range(20)]
+    monkeypatch.setattr(embedding, "make_texts", lambda _tokenizer, count, seed: texts[:count])
     result = measured(main, "--base", base_folder, "--texts", 20, "--repeats", 2, "--threads", 1)
     assert set(result["rates"]) == set(WAYS)
     assert all(len(rates) == 2 and min(rates) > 0 for rates in result["rates"].values())
