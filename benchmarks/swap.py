@@ -3,9 +3,9 @@
     python benchmarks/swap.py --base models/base/mongars-nano [--replicas 4] [--publishes 20]
 
 A server on a Ray of its own answers clients that embed and chat. Quiet stretches and stretches of publications
-take turns; a publication is timed from the call until every replica has acknowledged it. The table gives the median
-and the greatest of these times, and the latencies of requests in either kind of stretch with their ratio. Adapters
-are LoRA of random small weights.
+take turns; a publication is timed from the call until every replica has acknowledged it. The table gives the
+median and the greatest of these times, and the latencies of requests in either kind of stretch with their ratio.
+Adapters are LoRA of random small weights.
 """
 
 import argparse

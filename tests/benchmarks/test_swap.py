@@ -1,0 +1,29 @@
+"""The parts that need no server; the whole is a run of minutes."""
+
+from benchmarks.swap import make_adapters, show
+from mongars.digests import folder_digest
+from mongars.registry import AdapterStore, read_shapes
+
+
+def test_every_adapter_is_another_and_the_store_takes_it(base_folder, base, tmp_path):
+    folders = make_adapters(base_folder, tmp_path / "made", 3)
+    assert len({folder_digest(folder) for folder in folders}) == 3
+    store = AdapterStore(tmp_path / "store")
+    for folder in folders:
+        store.add(folder, "swap", base_digest=base.digest, base_shapes=read_shapes(base_folder))
+
+
+def test_the_table_gives_the_ratio_of_latencies_and_the_publications():
+    text = show(
+        {
+            "base": {"name": "tiny", "digest": "a" * 64},
+            "replicas": 4,
+            "clients": 2,
+            "publications": [0.5, 0.7, 0.9],
+            "latencies": {"embed, quiet": [0.01] * 9, "embed, publishing": [0.012] * 9, "chat, quiet": [1.0]},
+            "failures": [],
+        }
+    )
+    assert "median 0.70 s, greatest 0.90 s, of 3. Failed requests: 0." in text
+    assert "| embed | 9 | 9 | 10 ms, 12 ms: 1.20 | 10 ms, 12 ms: 1.20 |" in text
+    assert "| chat |" not in text
