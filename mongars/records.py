@@ -16,7 +16,7 @@ ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 FinishReason = Literal["stop", "length"]
 AdapterKind = Literal["encoder", "chat"]
 ADAPTER_KINDS: tuple[AdapterKind, ...] = ("encoder", "chat")
-AdapterState = Literal["candidate", "canary", "active", "retired", "rejected", "revoked"]
+AdapterState = Literal["candidate", "canary", "active", "retired", "rejected", "revoked", "pruned"]
 DatasetState = Literal["draft", "ready", "quarantined", "erased"]
 
 

@@ -16,7 +16,9 @@ from mongars.settings import load_settings
 if TYPE_CHECKING:
     from mongars.registry.registry import AdapterRegistry, Publication
 
-app = typer.Typer(help="List, publish, promote, roll back and revoke adapter versions.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, publish, promote, roll back, revoke and prune adapter versions.", no_args_is_help=True
+)
 
 Json = Annotated[bool, JSON_OPTION]
 Digest = Annotated[str, typer.Argument(help="Digest of the adapter, or its first 12 digits or more.")]
@@ -26,6 +28,13 @@ def _registry() -> "AdapterRegistry":
     from mongars.registry.registry import AdapterRegistry
 
     return AdapterRegistry(load_settings().encoders_dir)
+
+
+def _kind(text: str) -> AdapterKind:
+    kinds: dict[str, AdapterKind] = {"encoder": "encoder", "chat": "chat"}
+    if text not in kinds:
+        raise typer.BadParameter(f"{text!r} is neither `encoder` nor `chat`.", param_hint="--kind")
+    return kinds[text]
 
 
 def _report(done: "Publication", as_json_document: bool) -> None:
@@ -77,13 +86,10 @@ def publish(
     from mongars.neurons.base import base_folder, base_model_digest
     from mongars.registry.base_fit import read_shapes
 
-    kinds: dict[str, AdapterKind] = {"encoder": "encoder", "chat": "chat"}
-    if kind not in kinds:
-        raise typer.BadParameter(f"{kind!r} is neither `encoder` nor `chat`.", param_hint="--kind")
     settings = load_settings()
     base = base_folder(settings.base_model)
     done = _registry().publish(
-        folder, name, kinds[kind], base_digest=base_model_digest(base), base_shapes=read_shapes(base)
+        folder, name, _kind(kind), base_digest=base_model_digest(base), base_shapes=read_shapes(base)
     )
     _report(done, json)
 
@@ -99,13 +105,30 @@ def rollback(
     kind: Annotated[str, typer.Option(help="`encoder` or `chat`.")] = "encoder", json: Json = False
 ) -> None:
     """Go back to the version before the current one, as a new generation."""
-    kinds: dict[str, AdapterKind] = {"encoder": "encoder", "chat": "chat"}
-    if kind not in kinds:
-        raise typer.BadParameter(f"{kind!r} is neither `encoder` nor `chat`.", param_hint="--kind")
-    _report(_registry().rollback(kinds[kind]), json)
+    _report(_registry().rollback(_kind(kind)), json)
 
 
 @app.command()
 def revoke(digest: Digest, json: Json = False) -> None:
     """Take a version out of service for good; it is never served again."""
     _report(_registry().revoke(digest), json)
+
+
+@app.command()
+def prune(
+    keep: Annotated[
+        int, typer.Option(min=0, help="How many of the newest, and of rollbacks, to keep of each kind.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it they are only shown.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove the files of older versions; what is current and what is new stay."""
+    registry = _registry()
+    adapters = registry.prune(keep) if yes else registry.prunable(keep)
+    if json:
+        emit({"removed": yes, "adapters": [as_json(adapter) for adapter in adapters]})
+        return
+    rows = [(adapter.name, adapter.digest[:12], adapter.kind, adapter.state) for adapter in adapters]
+    table("Removed" if yes else "Would be removed", ("name", "digest", "kind", "state"), rows)
+    if adapters and not yes:
+        say("Nothing was removed. To remove them, add --yes.")

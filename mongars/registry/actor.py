@@ -134,6 +134,10 @@ class BlockingRegistryClient:
         """As AdapterRegistry.revoke."""
         return self._call(Publication, "revoke", digest)
 
+    def prune(self, keep: int) -> tuple[AdapterRef, ...]:
+        """As AdapterRegistry.prune."""
+        return self._call(tuple, "prune", keep)
+
     def snapshot(self) -> AdapterManifest:
         """As AdapterRegistry.snapshot."""
         return self._call(AdapterManifest, "snapshot")

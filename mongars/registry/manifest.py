@@ -4,6 +4,7 @@ Owns the records and the rules of change, as pure functions from one manifest to
 locks or Ray: `manifest_json.py` gives the file's form, `registry.py` reads and writes it.
 
 States: candidate -> canary -> active -> retired; `rejected` failed the gate; `revoked` is never served again.
+`pruned` has no folder any more and cannot be served until the same bytes are published again.
 A retired adapter becomes active again by a rollback or a promotion. Every change raises the generation by one;
 a call that would change nothing returns the very manifest that it was given.
 """
@@ -16,7 +17,7 @@ from typing import Literal
 from mongars.errors import ModelNotFoundError, RefusedError
 from mongars.records import ADAPTER_KINDS, AdapterKind, AdapterRef
 
-Action = Literal["register", "publish", "canary", "promote", "rollback", "reject", "revoke"]
+Action = Literal["register", "publish", "canary", "promote", "rollback", "reject", "revoke", "prune"]
 Served = Mapping[AdapterKind, str | None]
 MIN_PREFIX = 8
 """Shortest digest prefix that names an adapter: 32 bits, so that a typing error does not hit another one."""
@@ -72,12 +73,12 @@ class AdapterManifest:
 
 
 def register(manifest: AdapterManifest, ref: AdapterRef, at: datetime) -> AdapterManifest:
-    """Add `ref` as a candidate; a digest that is known already changes nothing.
+    """Add `ref` as a candidate; a digest that is known already changes nothing, unless it was pruned.
 
     Raises RefusedError when the digest is known as another kind, or is revoked.
     """
     known = _known(manifest, ref)
-    if known is not None:
+    if known is not None and known.state != "pruned":
         return manifest
     return _record(_with(manifest, replace(ref, state="candidate")), "register", ref, at)
 
@@ -85,8 +86,9 @@ def register(manifest: AdapterManifest, ref: AdapterRef, at: datetime) -> Adapte
 def publish(manifest: AdapterManifest, ref: AdapterRef, at: datetime) -> AdapterManifest:
     """Add `ref` and serve it, in one generation. Idempotent by digest.
 
-    A candidate or canary becomes active. An active or retired adapter was published before: nothing changes, so
-    that a call that arrives twice does not undo what came between (`promote` serves a retired one again).
+    A candidate or canary becomes active, and so does a pruned one, whose bytes are there again. An active or
+    retired adapter was published before: nothing changes, so that a call that arrives twice does not undo what
+    came between (`promote` serves a retired one again).
     Raises RefusedError when the digest is known as another kind, or is rejected or revoked.
     """
     known = _known(manifest, ref)
@@ -94,7 +96,11 @@ def publish(manifest: AdapterManifest, ref: AdapterRef, at: datetime) -> Adapter
         return manifest
     if known is not None and known.state == "rejected":
         raise _forbidden(known, "published")
-    served = ref if known is None else replace(known, metrics={**known.metrics, **ref.metrics})
+    served = (
+        ref
+        if known is None or known.state == "pruned"
+        else replace(known, metrics={**known.metrics, **ref.metrics})
+    )
     return _activate(manifest, served, "publish", at)
 
 
@@ -111,12 +117,12 @@ def canary(manifest: AdapterManifest, digest: str, at: datetime) -> AdapterManif
 def promote(manifest: AdapterManifest, digest: str, at: datetime) -> AdapterManifest:
     """Serve a candidate, canary or retired adapter.
 
-    Raises ModelNotFoundError; RefusedError when it is rejected or revoked.
+    Raises ModelNotFoundError; RefusedError when it is rejected, revoked or pruned.
     """
     ref = manifest.adapter(digest)
     if ref.state == "active":
         return manifest
-    if ref.state in ("rejected", "revoked"):
+    if ref.state in ("rejected", "revoked", "pruned"):
         raise _forbidden(ref, "promoted")
     return _activate(manifest, ref, "promote", at)
 
@@ -140,7 +146,7 @@ def reject(
 ) -> AdapterManifest:
     """Mark a candidate or canary as refused by the gate, with the numbers that refused it.
 
-    Raises ModelNotFoundError; RefusedError for an adapter that was served or is revoked.
+    Raises ModelNotFoundError; RefusedError for an adapter that was served, is revoked or pruned.
     """
     ref = manifest.adapter(digest)
     if ref.state == "rejected":
@@ -168,10 +174,23 @@ def revoke(manifest: AdapterManifest, digest: str, at: datetime) -> AdapterManif
     return _record(changed, "revoke", ref, at)
 
 
+def prune(manifest: AdapterManifest, digest: str, at: datetime) -> AdapterManifest:
+    """Note that the folder of a candidate, canary or retired adapter is removed.
+
+    Raises ModelNotFoundError; RefusedError for one that is active, rejected or revoked.
+    """
+    ref = manifest.adapter(digest)
+    if ref.state == "pruned":
+        return manifest
+    if ref.state not in ("candidate", "canary", "retired"):
+        raise _forbidden(ref, "pruned")
+    return _record(_with(manifest, replace(ref, state="pruned")), "prune", ref, at)
+
+
 def serving_order(manifest: AdapterManifest, kind: AdapterKind) -> list[str]:
     """Return the digests that rollbacks walk through, oldest first; the last one is current.
 
-    Replays the history: publish and promote push, rollback pops, revoke removes.
+    Replays the history: publish and promote push, rollback pops, revoke and prune remove.
     """
     order: list[str] = []
     for entry in manifest.history:
@@ -182,7 +201,7 @@ def serving_order(manifest: AdapterManifest, kind: AdapterKind) -> list[str]:
         elif entry.action == "rollback":
             while order[-1] != entry.digest:
                 order.pop()
-        elif entry.action == "revoke":
+        elif entry.action in ("revoke", "prune"):
             order = _without(order, entry.digest)
     return order
 
@@ -213,9 +232,11 @@ def _known(manifest: AdapterManifest, ref: AdapterRef) -> AdapterRef | None:
 
 
 def _forbidden(ref: AdapterRef, wanted: str) -> RefusedError:
+    remedy = "See its history with: mongars adapters list"
+    if ref.state == "pruned":
+        remedy = "Its files were removed: train it again, or publish its folder again."
     return RefusedError(
-        f"Adapter {ref.name}@{ref.digest[:12]} is {ref.state} and cannot be {wanted}.",
-        remedy="See its history with: mongars adapters list",
+        f"Adapter {ref.name}@{ref.digest[:12]} is {ref.state} and cannot be {wanted}.", remedy=remedy
     )
 
 

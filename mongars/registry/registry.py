@@ -21,6 +21,7 @@ from mongars.registry.base_fit import Shapes
 from mongars.registry.locking import held
 from mongars.registry.manifest import AdapterManifest
 from mongars.registry.manifest_json import parse, serialise
+from mongars.registry.pruning import WITHOUT_FOLDER_TOO, prunable
 from mongars.registry.store import AdapterStore
 
 MANIFEST_FILE = "adapter_manifest.json"
@@ -74,9 +75,10 @@ class AdapterRegistry:
         or revoked.
         """
         started = time.monotonic()
-        ref = self.store.add(folder, name, kind, base_digest=base_digest, base_shapes=base_shapes, metrics=metrics)
         rule = rules.publish if activate else rules.register
-        publication = self._publication(ref.digest, lambda manifest, at: rule(manifest, ref, at))
+        base: dict[str, Any] = {"base_digest": base_digest, "base_shapes": base_shapes}
+        with self.store.adding(folder, name, kind, **base, metrics=metrics) as ref:
+            publication = self._publication(ref.digest, lambda manifest, at: rule(manifest, ref, at))
         _publish_duration.record(time.monotonic() - started, {"kind": kind, "changed": publication.changed})
         return publication
 
@@ -131,6 +133,34 @@ class AdapterRegistry:
         Raises ModelNotFoundError.
         """
         return self._publication(digest, lambda manifest, at: rules.revoke(manifest, digest, at))
+
+    def prunable(self, keep: int) -> tuple[AdapterRef, ...]:
+        """Return what `prune` would remove now: adapters that it would mark, and what is left of others."""
+        return self._with_folder(prunable(self.snapshot(), keep, now()))
+
+    def prune(self, keep: int) -> tuple[AdapterRef, ...]:
+        """Remove the folders of older adapters (`pruning.prunable` is the rule) and return those adapters.
+
+        Marked first, all in one swap, then removed: after a crash between, the next prune removes what is left. A
+        replica that serves one has it in memory. Idempotent. Raises InputError, UnavailableError.
+        """
+
+        def rule(manifest: AdapterManifest, at: datetime) -> AdapterManifest:
+            for ref in prunable(manifest, keep, at):
+                if ref.state not in WITHOUT_FOLDER_TOO:
+                    manifest = rules.prune(manifest, ref.digest, at)
+            return manifest
+
+        with self.store.exclusive():  # a publish of the same bytes comes before the mark or after the removal
+            _, manifest = self._change(rule)
+            gone = self._with_folder(prunable(manifest, keep, now()))
+            gone = tuple(ref for ref in gone if ref.state in ("pruned", *WITHOUT_FOLDER_TOO))  # time went on
+            for ref in gone:
+                self.store.remove(ref)
+        return gone
+
+    def _with_folder(self, refs: tuple[AdapterRef, ...]) -> tuple[AdapterRef, ...]:
+        return tuple(ref for ref in refs if self.store.path(ref).exists())
 
     def snapshot(self) -> AdapterManifest:
         """Read the manifest; generation 0 where none was written. Raises InputError for a file that is damaged."""

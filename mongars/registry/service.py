@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mongars.records import AdapterKind, RegistryStatus, ReplicaStatus, now
+from mongars.records import AdapterKind, AdapterRef, RegistryStatus, ReplicaStatus, now
 from mongars.registry.base_fit import Shapes
 from mongars.registry.manifest import AdapterManifest
 from mongars.registry.registry import AdapterRegistry, Publication
@@ -88,6 +88,13 @@ class RegistryService:
     async def revoke(self, digest: str) -> Publication:
         """As AdapterRegistry.revoke."""
         return await self._change(self._registry.revoke, digest)
+
+    async def prune(self, keep: int) -> tuple[AdapterRef, ...]:
+        """As AdapterRegistry.prune."""
+        gone = await asyncio.to_thread(self._registry.prune, keep)
+        self._seen = None
+        self._wake()
+        return gone
 
     async def snapshot(self) -> AdapterManifest:
         """Return the manifest as it is in storage now."""

@@ -5,8 +5,10 @@ Owns their places, their acceptance and their integrity. Must not know generatio
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mongars.digests import folder_digest
 from mongars.errors import AdapterRefusedError
@@ -41,6 +43,25 @@ class AdapterStore:
     ) -> AdapterRef:
         """Validate a copy of `folder` and keep it; a folder that is there already is verified and kept.
 
+        As `adding`, for a caller that has nothing more to do before a pruning may come.
+        """
+        base: dict[str, Any] = {"base_digest": base_digest, "base_shapes": base_shapes}
+        with self.adding(folder, name, kind, **base, metrics=metrics) as ref:
+            return ref
+
+    @contextmanager
+    def adding(
+        self,
+        folder: Path,
+        name: str,
+        kind: AdapterKind = "encoder",
+        *,
+        base_digest: str,
+        base_shapes: Shapes | None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> Iterator[AdapterRef]:
+        """Keep a folder, and keep pruning out until the block ends: what it adds to the manifest has its files.
+
         `base_shapes` are those of the base model (read_shapes), None only where no base is at hand.
         `metrics` are added to those of the card. The state of the returned ref is `candidate`.
         Raises AdapterRefusedError, which says what was found; UnavailableError when the store stays locked.
@@ -59,13 +80,33 @@ class AdapterStore:
             created_at=now(),
             metrics={**card.metrics, **(metrics or {})},
         )
-        with held(self.root / ".store.lock", LOCK_TIMEOUT_S):
+        with self.exclusive():
             self._sweep(name)
             if self.path(ref).exists():
                 self.verify(ref)
             else:
                 self._copy(folder, ref)
-        return ref
+            yield ref
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the store's lock: nothing is added or removed meanwhile. Raises UnavailableError."""
+        with held(self.root / ".store.lock", LOCK_TIMEOUT_S):
+            yield
+
+    def remove(self, ref: AdapterRef) -> bool:
+        """Remove the folder of an adapter, and what a crash left of one; return whether it was there.
+
+        The caller holds `exclusive`. The folder is hidden first, so that half of one is never taken for a whole.
+        """
+        self._sweep(ref.name)
+        folder = self.path(ref)
+        if not folder.is_dir():
+            return False
+        hidden = folder.with_name(f".{folder.name}.pruned.tmp")
+        folder.rename(hidden)
+        shutil.rmtree(hidden)
+        return True
 
     def path(self, ref: AdapterRef) -> Path:
         """Return the folder of an adapter; whether it is there is not checked."""
@@ -95,7 +136,10 @@ class AdapterStore:
                 raise AdapterRefusedError(f"{source} was changed while it was read.", remedy="Publish it again.")
 
     def _sweep(self, name: str) -> None:
-        """Remove what a crash left half-copied. The lock is held, so nothing hidden belongs to a living writer."""
+        """Remove what a crash left half copied or half removed.
+
+        The lock is held, so nothing hidden belongs to a living writer.
+        """
         for leftover in (self.root / name).glob(".*.tmp"):
             shutil.rmtree(leftover)
 

@@ -71,3 +71,11 @@ def test_curating_what_is_kept_here_leaves_no_harvested_text_behind(mongars: Run
     report = json.loads(result.stdout)
     assert report["rows_read"] == report["rows_kept"] + sum(report["dropped"].values())
     assert list((tmp_path / "var" / "staging").iterdir()) == []
+
+
+def test_pruning_shows_before_it_removes_and_says_so(mongars: Run) -> None:
+    assert mongars("adapters", "prune").returncode == 2
+    shown = json.loads(mongars("adapters", "prune", "--keep", "2", "--json").stdout)
+    assert shown == {"removed": False, "adapters": []}
+    done = json.loads(mongars("adapters", "prune", "--keep", "2", "--yes", "--json").stdout)
+    assert done == {"removed": True, "adapters": []}

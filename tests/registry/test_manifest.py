@@ -53,7 +53,10 @@ class AnyChanges(RuleBasedStateMachine):
         assert apply(once, added, AT) is once
 
     @precondition(lambda self: self.manifest.adapters)
-    @rule(data=st.data(), change=st.sampled_from([rules.canary, rules.promote, rules.reject, rules.revoke]))
+    @rule(
+        data=st.data(),
+        change=st.sampled_from([rules.canary, rules.promote, rules.reject, rules.revoke, rules.prune]),
+    )
     def change_one(self, data: st.DataObject, change: object) -> None:
         chosen = data.draw(st.sampled_from(self.manifest.adapters))
         try:
