@@ -4,6 +4,7 @@ Owns the commands only. Works with and without a running server: storage is the 
 of a running one notices the change and tells every replica.
 """
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from mongars.registry.registry import AdapterRegistry, Publication
 
 app = typer.Typer(
-    help="List, publish, promote, roll back, revoke and prune adapter versions.", no_args_is_help=True
+    help="List, publish, import, promote, roll back, revoke and prune adapter versions.", no_args_is_help=True
 )
 
 Json = Annotated[bool, JSON_OPTION]
@@ -92,6 +93,32 @@ def publish(
         folder, name, _kind(kind), base_digest=base_model_digest(base), base_shapes=read_shapes(base)
     )
     _report(done, json)
+
+
+@app.command("import")
+def import_lora(
+    folder: Annotated[Path, typer.Argument(help="Folder with adapter_model.safetensors and adapter_config.json.")],
+    name: Annotated[str, typer.Option(help="Name of the adapter: small letters, digits and dashes.")],
+    kind: Annotated[str, typer.Option(help="`encoder` or `chat`.")] = "encoder",
+    base: Annotated[
+        str | None, typer.Option(help="The base it is for; by default the one that is served.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Bring in a LoRA that others made with peft, as a candidate; `promote` serves it."""
+    from mongars.neurons.base import base_folder, base_model_digest, base_name
+    from mongars.registry.base_fit import read_shapes
+    from mongars.registry.importing import import_adapter
+
+    wanted = base or load_settings().base_model
+    path = base_folder(wanted)
+    digest, shapes = base_model_digest(path), read_shapes(path)
+    with tempfile.TemporaryDirectory() as scratch:
+        ours = Path(scratch) / "adapter"
+        import_adapter(
+            folder, ours, _kind(kind), base_name=base_name(wanted), base_digest=digest, base_shapes=shapes
+        )
+        _report(_registry().register(ours, name, _kind(kind), base_digest=digest, base_shapes=shapes), json)
 
 
 @app.command()

@@ -29,7 +29,8 @@ class CardDataset(BaseModel):
 class AdapterCard(BaseModel):
     """The provenance of an adapter: base, dataset, every knob of the recipe, seed and final metrics.
 
-    `dataset` is None for an adapter that was trained elsewhere. `run_id` is MLflow's, where the trainer names one.
+    `dataset` and `seed` are None for an adapter that was trained elsewhere. `run_id` is MLflow's, where the
+    trainer names one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -42,7 +43,7 @@ class AdapterCard(BaseModel):
     dataset: CardDataset | None
     recipe: dict[str, Any]
     recipe_digest: str
-    seed: int
+    seed: int | None
     metrics: dict[str, float]
     run_id: str | None = None
 

@@ -5,6 +5,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -79,3 +80,13 @@ def test_pruning_shows_before_it_removes_and_says_so(mongars: Run) -> None:
     assert shown == {"removed": False, "adapters": []}
     done = json.loads(mongars("adapters", "prune", "--keep", "2", "--yes", "--json").stdout)
     assert done == {"removed": True, "adapters": []}
+
+
+def test_a_lora_made_elsewhere_is_imported_as_a_candidate_once(
+    mongars: Run, base_folder: Path, make_adapter: Callable[..., SimpleNamespace]
+) -> None:
+    arguments = ("--name", "theirs", "--kind", "chat", "--base", str(base_folder), "--json")
+    folder = make_adapter(8, "encoder").folder  # the layout of the inner model
+    first, second = (json.loads(mongars("adapters", "import", str(folder), *arguments).stdout) for _ in range(2))
+    assert (first["adapter"]["state"], first["adapter"]["kind"], first["changed"]) == ("candidate", "chat", True)
+    assert (second["adapter"]["digest"], second["changed"]) == (first["adapter"]["digest"], False)
