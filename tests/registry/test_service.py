@@ -82,3 +82,15 @@ async def test_the_last_acknowledgement_ends_the_wait_for_all(service: RegistryS
     await service.acknowledge("two", 2, {})
     status = await asyncio.wait_for(wait, 10)
     assert [one.generation for one in status.replicas] == [1, 2]
+
+
+async def test_pruning_is_a_change_that_every_open_poll_hears_of(
+    service: RegistryService, make_folder: MakeFolder
+) -> None:
+    for seed in range(2):
+        await service.publish(str(make_folder(seed)), "a", "encoder", BASE, None, True, None)
+    poll = asyncio.create_task(service.wait_for(3, LONG_S))
+    (gone,) = await service.prune(0)
+    manifest = await poll
+    assert (gone.state, manifest.find(gone.digest).state) == ("pruned", "pruned")
+    assert await service.prune(0) == ()
