@@ -88,10 +88,10 @@ class Reconciler:
     async def pin(self, kind: AdapterKind, digest: str) -> Pin:
         """Hold the slot of a named adapter, loading it if need be.
 
-        Raises ModelNotFoundError when it is unknown, of another kind, revoked or rejected.
+        Raises ModelNotFoundError when it is unknown, of another kind, revoked, rejected or pruned.
         """
         ref = await self._known(digest)
-        if ref.kind != kind or ref.state in NEVER_SERVED:
+        if ref.kind != kind or ref.state in (*NEVER_SERVED, "pruned"):
             raise ModelNotFoundError(
                 f"Adapter {digest[:12]} is not a {kind} adapter that may be served ({ref.kind}, {ref.state}).",
                 remedy="GET /v1/models lists what is.",

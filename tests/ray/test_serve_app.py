@@ -164,10 +164,12 @@ def test_a_client_that_leaves_a_stream_frees_the_replicas(app):
 def test_publishing_under_load_fails_nothing_and_each_answer_is_what_its_version_gives(
     app, base, make_adapter, offline_vectors
 ):
-    adapters = [make_adapter(seed) for seed in (41, 42, 43)]
+    # Twenty versions, every fifth of them for chat, and eight clients.
+    adapters = [make_adapter(seed, "encoder" if seed % 5 else "chat") for seed in range(101, 121)]
     truth = {None: offline_vectors(None, TEXTS)}
-    truth |= {adapter.ref.digest: offline_vectors(adapter.folder, TEXTS) for adapter in adapters}
-    answers, failures, over = [], [], threading.Event()
+    encoders = [adapter for adapter in adapters if adapter.ref.kind == "encoder"]
+    truth |= {adapter.ref.digest: offline_vectors(adapter.folder, TEXTS) for adapter in encoders}
+    answers, chats, failures, over = [], [], [], threading.Event()
 
     def embed():
         while not over.is_set():
@@ -179,25 +181,21 @@ def test_publishing_under_load_fails_nothing_and_each_answer_is_what_its_version
     def chat():
         while not over.is_set():
             try:
-                list(
-                    app.sdk.chat.completions.create(
-                        model="mongars",
-                        messages=[{"role": "user", "content": "hello"}],
-                        max_tokens=8,
-                        stream=True,
-                    )
+                stream = app.sdk.chat.completions.create(
+                    model="mongars", messages=[{"role": "user", "content": "hello"}], max_tokens=8, stream=True
                 )
+                chats.append({chunk.mongars["digest"] for chunk in stream})
             except openai.OpenAIError as error:
                 failures.append(error)
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        workers = [pool.submit(work) for work in (embed, embed, chat)]
+        workers = [pool.submit(work) for work in (embed, chat) * 4]
         try:
             for adapter in adapters:
                 publication = publish(app, base, adapter)
                 settle(app, publication.generation)
                 count = len(answers)
-                while len(answers) < count + 4 and not failures:
+                while len(answers) < count + 8 and not failures:
                     over.wait(0.01)
         finally:
             over.set()
@@ -210,7 +208,11 @@ def test_publishing_under_load_fails_nothing_and_each_answer_is_what_its_version
         if not np.allclose([one.embedding for one in answer.data], truth[answer.mongars["digest"]], atol=1e-5)
     ]
     assert wrong == []
-    assert {answer.mongars["digest"] for answer in answers} >= {adapter.ref.digest for adapter in adapters}
+    assert {answer.mongars["digest"] for answer in answers} >= {adapter.ref.digest for adapter in encoders}
+    assert all(
+        len(claims) == 1 for claims in chats
+    )  # from its first piece to its last, a stream is of one version
+    assert set.union(*chats) & {adapter.ref.digest for adapter in adapters if adapter.ref.kind == "chat"}
 
 
 def test_a_named_adapter_answers_although_it_is_not_current_and_a_rollback_is_a_new_generation(

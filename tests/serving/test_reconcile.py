@@ -145,6 +145,16 @@ async def test_an_adapter_that_is_unknown_revoked_or_of_another_kind_is_not_foun
             await reconciler.pin(kind, digest)
 
 
+async def test_an_adapter_whose_files_were_pruned_is_not_found_before_anything_is_loaded(parts):
+    engine, registry, reconciler = parts
+    publish(registry, ref("1"))
+    publish(registry, ref("2"))
+    registry.manifest = rules.prune(registry.manifest, "1" * 64, now())
+    with pytest.raises(ModelNotFoundError, match="pruned"):
+        await reconciler.pin("encoder", "1" * 64)
+    assert engine.opened == []
+
+
 async def test_a_registry_that_does_not_answer_does_not_end_the_loop(parts, monkeypatch):
     engine, registry, reconciler = parts
     answers = iter([UnavailableError("Gone."), dataclasses.replace(AdapterManifest(), generation=5)])
