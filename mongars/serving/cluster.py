@@ -121,7 +121,8 @@ def job_session(settings: Settings) -> AbstractContextManager[None]:
     Not by a bare `ray.init()`: without RAY_ADDRESS it looks for the last cluster that was started on this machine,
     and tries for minutes when that one is gone.
     """
-    return ray_session(settings, os.environ.get("RAY_ADDRESS"))
+    address = os.environ.get("RAY_ADDRESS", "local")
+    return ray_session(settings, None if address == "local" else address)
 
 
 def _quiet() -> None:
