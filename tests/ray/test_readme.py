@@ -29,6 +29,9 @@ RUN_ELSEWHERE = {
     "make demo": "tests/ray/test_demo.py",
     'make demo ARGS="--input chats.jsonl"': ".ci/run",
     "MONGARS_BASE_MODEL=Qwen/Qwen3-0.6B make serve": "needs a hub; the same path with a local folder is run here",
+    "python jobs/pretrain_base.py --input chats.jsonl --output models/base/mine --set steps=2000": (
+        "tests/ray/test_pretrain_on_ray.py, which takes fewer steps"
+    ),
     "source .venv/bin/activate": "the tests' PATH",
 }
 
