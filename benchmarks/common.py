@@ -1,15 +1,20 @@
-"""What the benchmarks share: one way to end, to miss a file and to print a table.
+"""What the benchmarks share: one way to end, to take turns with peers, to miss a file and to print a table.
 
 Results go to stdout, progress and errors to stderr. Must not know what is measured.
 """
 
+import argparse
+import json
+import statistics
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mongars.cli.output import Stages, emit, stages, write
-from mongars.errors import InputError, MongarsError
+from mongars.errors import InputError, MongarsError, UnavailableError
 
 
 def run(measure: Callable[[Stages], dict[str, Any]], show: Callable[[dict[str, Any]], str] | None) -> int:
@@ -31,6 +36,50 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return a Markdown table; a cell's line breaks and bars are written so that they stay in it."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
+
+
+def take_turns(
+    ways: Mapping[str, Callable[[], object]], amount: int, repeats: int, progress: Stages, label: str
+) -> dict[str, list[float]]:
+    """Return each way's rates, `amount` over seconds, of `repeats` rounds after one to warm up."""
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(repeats + 1):
+        progress.stage(f"{label}, repeat {repeat} of {repeats}")
+        for name, way in ways.items():
+            started = time.perf_counter()
+            way()
+            if repeat:
+                rates[name].append(amount / (time.perf_counter() - started))
+    return rates
+
+
+def peer_rates(python: str, script: Path, task: Mapping[str, Any], name: str) -> list[float]:
+    """Return the rates that a script in another environment measures of `task`. Raises UnavailableError."""
+    done = subprocess.run(
+        [python, str(script)], input=json.dumps(task), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise UnavailableError(f"{name} failed: {done.stderr[-500:]}", remedy="See benchmarks/README.md.")
+    rates: list[float] = json.loads(done.stdout.splitlines()[-1])
+    return rates
+
+
+def rate_and_ratio(rates: Mapping[str, Sequence[float]], name: str, ours: str = "ours") -> tuple[str, str]:
+    """Return a way's median rate, and the median ratio of ours to it with the least and the greatest."""
+    ratios = sorted(our / their for our, their in zip(rates[ours], rates[name], strict=True))
+    ratio = f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]"
+    return f"{statistics.median(rates[name]):.1f}", "" if name == ours else ratio
+
+
+def rate_flags(description: str) -> argparse.ArgumentParser:
+    """Return the flags of a script that measures rates."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--base", required=True, help="folder of the base model")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    return parser
 
 
 def existing(path: Path) -> Path:

@@ -9,20 +9,16 @@ the least and the greatest of the repeats. infinity-emb runs in an environment o
 """
 
 import argparse
-import json
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import markdown, run
+from benchmarks.common import markdown, peer_rates, rate_and_ratio, rate_flags, run, take_turns
 from mongars.cli.output import Stages
-from mongars.errors import UnavailableError
 
 TOKENS = (5, 250)
 TEXTS_OF_A_REQUEST = 8
@@ -52,18 +48,13 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     base = load_base(flags.base)
     neurons = Neurons(bidirectional_encoder(base), base.tokenizer)
     texts = make_texts(base.tokenizer, flags.texts, seed=flags.seed)
-    rates: dict[str, list[float]] = {way: [] for way in WAYS}
-    vectors: dict[str, np.ndarray] = {}
-    for repeat in range(flags.repeats + 1):  # the first one warms up
-        progress.stage(f"repeat {repeat} of {flags.repeats}")
-        for name, way in WAYS.items():
-            started = time.perf_counter()
-            vectors[name] = way(neurons, texts)
-            if repeat:
-                rates[name].append(len(texts) / (time.perf_counter() - started))
+    vectors = {name: way(neurons, texts) for name, way in WAYS.items()}
+    ways = {name: partial(way, neurons, texts) for name, way in WAYS.items()}
+    rates = take_turns(ways, len(texts), flags.repeats, progress, "texts")
     if flags.infinity:
         progress.stage("infinity-emb")
-        rates["infinity-emb"] = infinity_rates(flags, texts)
+        task = {"base": str(Path(flags.base).resolve()), "texts": texts, "repeats": flags.repeats}
+        rates["infinity-emb"] = peer_rates(flags.infinity, INFINITY_SCRIPT, task, "infinity-emb")
     return {
         "base": {"name": base_name(flags.base), "digest": base.digest},
         "texts": len(texts),
@@ -77,19 +68,11 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> str:
     """Return a table with a row for each way."""
-    rows = []
-    for name, rates in result["rates"].items():
-        ratios = sorted(our / their for our, their in zip(result["rates"]["ours"], rates, strict=False))
-        ratio = f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]"
-        farthest = result["farthest"].get(name)
-        rows.append(
-            [
-                name,
-                f"{statistics.median(rates):.1f}",
-                "" if name == "ours" else ratio,
-                "" if farthest is None or name == "ours" else f"{farthest:.1e}",
-            ]
-        )
+    rows = [
+        [name, *rate_and_ratio(result["rates"], name), "" if far is None or name == "ours" else f"{far:.1e}"]
+        for name in result["rates"]
+        for far in [result["farthest"].get(name)]
+    ]
     base = result["base"]
     return (
         markdown(["way", "texts/s", "ours is so many times that", "farthest from our vectors"], rows)
@@ -146,32 +129,15 @@ WAYS: dict[str, Way] = {
 }
 
 
-def infinity_rates(flags: argparse.Namespace, texts: list[str]) -> list[float]:
-    """Return the rates of infinity-emb, which reads the same texts in a process of its own."""
-    task = {"base": str(Path(flags.base).resolve()), "texts": texts, "repeats": flags.repeats}
-    done = subprocess.run(
-        [flags.infinity, str(INFINITY_SCRIPT)], input=json.dumps(task), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise UnavailableError(f"infinity-emb failed: {done.stderr[-500:]}", remedy="See benchmarks/README.md.")
-    rates: list[float] = json.loads(done.stdout.splitlines()[-1])
-    return rates
-
-
 def _add(neurons: Any, sums: Any, windows: list[tuple[int, list[int]]]) -> None:
     for (index, ids), mean in zip(windows, neurons.means([ids for _, ids in windows]), strict=True):
         sums[index] += mean * len(ids)
 
 
 def _flags() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="How fast texts become vectors, against the usual ways.")
-    parser.add_argument("--base", required=True, help="folder of the base model")
+    parser = rate_flags("How fast texts become vectors, against the usual ways.")
     parser.add_argument("--texts", type=int, default=1024)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--infinity", help="the Python of an environment with infinity-emb")
-    parser.add_argument("--json", action="store_true")
     return parser
 
 

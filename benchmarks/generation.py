@@ -10,18 +10,15 @@ with the least and the greatest of the repeats. vLLM runs in an environment of i
 """
 
 import argparse
-import json
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import markdown, run
+from benchmarks.common import markdown, peer_rates, rate_and_ratio, rate_flags, run, take_turns
 from mongars.cli.output import Stages
 from mongars.errors import UnavailableError
 
@@ -53,17 +50,12 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     for streams in flags.streams or STREAMS:
         work = make_work(streams, len(base.tokenizer), seed=flags.seed)
         tokens = sum(length for _, length in work)
-        rates: dict[str, list[float]] = {way: [] for way in WAYS}
-        for repeat in range(flags.repeats + 1):  # the first one warms up
-            progress.stage(f"{streams} streams, repeat {repeat} of {flags.repeats}")
-            for name, way in WAYS.items():
-                started = time.perf_counter()
-                way(base, work)
-                if repeat:
-                    rates[name].append(tokens / (time.perf_counter() - started))
+        ways = {name: partial(way, base, work) for name, way in WAYS.items()}
+        rates = take_turns(ways, tokens, flags.repeats, progress, f"{streams} streams")
         if flags.vllm:
             progress.stage(f"{streams} streams, vLLM")
-            rates["vLLM"] = vllm_rates(flags, work)
+            task = {"base": str(Path(flags.base).resolve()), "work": work, "repeats": flags.repeats}
+            rates["vLLM"] = peer_rates(flags.vllm, VLLM_SCRIPT, task, "vLLM")
         results.append({"streams": streams, "tokens": tokens, "rates": rates})
     return {
         "base": {"name": base_name(flags.base), "digest": base.digest},
@@ -75,15 +67,11 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> str:
     """Return a table with a row for each way."""
-    rows = []
-    for each in result["results"]:
-        ours = each["rates"]["ours"]
-        for name, rates in each["rates"].items():
-            ratios = sorted(our / their for our, their in zip(ours, rates, strict=False))
-            ratio = f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]"
-            rows.append(
-                [each["streams"], name, f"{statistics.median(rates):.0f}", "" if name == "ours" else ratio]
-            )
+    rows = [
+        [each["streams"], name, *rate_and_ratio(each["rates"], name)]
+        for each in result["results"]
+        for name in each["rates"]
+    ]
     base = result["base"]
     return (
         markdown(["streams", "way", "tokens/s", "ours is so many times that"], rows)
@@ -109,7 +97,7 @@ def ours(base: Any, work: Work) -> None:
     from mongars.serving.generation.answer import Answer
     from mongars.serving.generation.scheduler import Scheduler
 
-    scheduler = Scheduler(rows=32, prefill_tokens=512)
+    scheduler = Scheduler(rows=32, prefill_tokens=512, cache_bytes=2**30)
     answers = [
         Answer(
             prompt,
@@ -170,18 +158,6 @@ WAYS: dict[str, Way] = {
 }
 
 
-def vllm_rates(flags: argparse.Namespace, work: Work) -> list[float]:
-    """Return the rates of vLLM, which reads the same work in a process of its own."""
-    task = {"base": str(Path(flags.base).resolve()), "work": work, "repeats": flags.repeats}
-    done = subprocess.run(
-        [flags.vllm, str(VLLM_SCRIPT)], input=json.dumps(task), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise UnavailableError(f"vLLM failed: {done.stderr[-500:]}", remedy="See benchmarks/README.md.")
-    rates: list[float] = json.loads(done.stdout.splitlines()[-1])
-    return rates
-
-
 def _generate(base: Any, prompts: list[list[int]], length: int) -> None:
     import torch
 
@@ -199,14 +175,9 @@ def _generate(base: Any, prompts: list[list[int]], length: int) -> None:
 
 
 def _flags() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="How fast many answers come, against other ways in the same run.")
-    parser.add_argument("--base", required=True, help="folder of the base model")
+    parser = rate_flags("How fast many answers come, against other ways in the same run.")
     parser.add_argument("--streams", type=int, action="append", help="answers at once; repeat it (16 and 32)")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--vllm", help="the Python of an environment with vLLM")
-    parser.add_argument("--json", action="store_true")
     return parser
 
 

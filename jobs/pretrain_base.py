@@ -67,7 +67,7 @@ def _make(flags: argparse.Namespace, show: Stages) -> MadeBase:
     config = config_from(PretrainConfig, flags.set)
     check_places(flags.inputs, flags.heldout, flags.output)  # mistakes show before a Ray is started
     with job_session(settings):
-        show.stage("Pretraining")
+        show.stage("Tokenising, then training")
         return BasePretrainer(
             config,
             flags.inputs,

@@ -50,6 +50,17 @@ def write_adapter():
 
 
 @pytest.fixture(scope="session")
+def keep():
+    """Return keep(store, folder, name, ...) -> the adapter that the store has kept."""
+
+    def keep(store, *arguments, **options):
+        with store.adding(*arguments, **options) as ref:
+            return ref
+
+    return keep
+
+
+@pytest.fixture(scope="session")
 def base_folder(tmp_path_factory):
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from mongars.demo.generator import generate
 
-BaseProgress = Callable[[int, int, float], None]  # step (from 1), steps, loss of the step
+BaseProgress = Callable[[int, int, float], None]  # step (from 1), steps, loss
 
 CONVERSATIONS = 2400
 SEED = 11
+SHAPE = {"vocab_size": 2048, "hidden_size": 192, "layers": 4, "heads": 4, "intermediate_size": 512}
+TRAINING = {"steps": 150, "batch_rows": 4, "warmup_steps": 15, "decay_steps": 75, "learning_rate": 5e-3}
 
 
 def base_is_there(folder: Path) -> bool:
@@ -21,6 +23,14 @@ def base_is_there(folder: Path) -> bool:
 
 def make_demo_base(folder: Path, on_progress: BaseProgress | None = None) -> None:
     """Make the small base in `folder`, in about a minute on two cores. Raises InputError if it is not empty."""
-    from mongars.training.pretrain import make_base
+    from mongars.training.pretraining.config import PretrainConfig
+    from mongars.training.pretraining.local import make_base
+    from mongars.training.pretraining.run import PretrainReport
 
-    make_base(generate(CONVERSATIONS, seed=SEED, faults=False).conversations, folder, on_progress=on_progress)
+    def told(report: PretrainReport) -> None:
+        if on_progress:
+            on_progress(report.point.step, report.steps, report.point.loss)
+
+    conversations = generate(CONVERSATIONS, seed=SEED, faults=False).conversations
+    config = PretrainConfig.model_validate({**SHAPE, **TRAINING, "checkpoint_steps": TRAINING["steps"]})
+    make_base(conversations, folder, config=config, on_report=told)

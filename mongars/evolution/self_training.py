@@ -8,7 +8,7 @@ a cycle on unchanged data reuses dataset and adapter and changes no generation.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from mongars.curation.recipe import CurationReport
 from mongars.digests import folder_digest
@@ -136,7 +136,8 @@ class SelfTrainingEngine:
         self._parts = parts
         self._staging = staging
         self._name = name
-        self._base: dict[str, Any] = {"base_digest": base_digest, "base_shapes": base_shapes}
+        self._base_digest = base_digest
+        self._base_shapes = base_shapes
         self._rollout_timeout_s = rollout_timeout_s
 
     def run_cycle(self, on_stage: OnStage | None = None) -> CycleReport:
@@ -211,14 +212,17 @@ class SelfTrainingEngine:
             "gate_high": verdict.high,
         }
         if not verdict.promote:
-            registry.register(folder, self._name, **self._base)
+            registry.register(folder, self._name, base_digest=self._base_digest, base_shapes=self._base_shapes)
             return registry.reject(report.digest, metrics=metrics).generation
         served = registry.snapshot().served(KIND)
         if (served and served.digest) != (champion and champion.digest):
             raise StaleGenerationError(
                 "Another adapter was published while this one was judged.", remedy="Run the cycle again."
             )
-        return registry.publish(folder, self._name, **self._base, metrics=metrics).generation
+        published = registry.publish(
+            folder, self._name, base_digest=self._base_digest, base_shapes=self._base_shapes, metrics=metrics
+        )
+        return published.generation
 
     def _roll_out(self, generation: int, begin: OnStage) -> tuple[str, ...]:
         begin("rollout")

@@ -111,8 +111,9 @@ class BlockingRegistryClient:
         metrics: Mapping[str, float] | None = None,
     ) -> Publication:
         """As AdapterRegistry.register."""
-        base: dict[str, Any] = {"base_digest": base_digest, "base_shapes": base_shapes}
-        return self.publish(folder, name, kind, **base, activate=False, metrics=metrics)
+        return self.publish(
+            folder, name, kind, base_digest=base_digest, base_shapes=base_shapes, activate=False, metrics=metrics
+        )
 
     def canary(self, digest: str) -> Publication:
         """As AdapterRegistry.canary."""

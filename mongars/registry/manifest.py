@@ -19,6 +19,8 @@ from mongars.records import ADAPTER_KINDS, AdapterKind, AdapterRef
 
 Action = Literal["register", "publish", "canary", "promote", "rollback", "reject", "revoke", "prune"]
 Served = Mapping[AdapterKind, str | None]
+UNSERVABLE = ("rejected", "revoked", "pruned")
+"""States in which an adapter is not served, by whatever name it is asked for."""
 MIN_PREFIX = 8
 """Shortest digest prefix that names an adapter: 32 bits, so that a typing error does not hit another one."""
 
@@ -122,7 +124,7 @@ def promote(manifest: AdapterManifest, digest: str, at: datetime) -> AdapterMani
     ref = manifest.adapter(digest)
     if ref.state == "active":
         return manifest
-    if ref.state in ("rejected", "revoked", "pruned"):
+    if ref.state in UNSERVABLE:
         raise _forbidden(ref, "promoted")
     return _activate(manifest, ref, "promote", at)
 

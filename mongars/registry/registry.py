@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from mongars import telemetry
 from mongars.errors import InputError, StaleGenerationError
@@ -76,8 +75,9 @@ class AdapterRegistry:
         """
         started = time.monotonic()
         rule = rules.publish if activate else rules.register
-        base: dict[str, Any] = {"base_digest": base_digest, "base_shapes": base_shapes}
-        with self.store.adding(folder, name, kind, **base, metrics=metrics) as ref:
+        with self.store.adding(
+            folder, name, kind, base_digest=base_digest, base_shapes=base_shapes, metrics=metrics
+        ) as ref:
             publication = self._publication(ref.digest, lambda manifest, at: rule(manifest, ref, at))
         _publish_duration.record(time.monotonic() - started, {"kind": kind, "changed": publication.changed})
         return publication
@@ -93,8 +93,9 @@ class AdapterRegistry:
         metrics: Mapping[str, float] | None = None,
     ) -> Publication:
         """Accept a folder as a candidate that is not served. Raises as `publish`."""
-        base: dict[str, Any] = {"base_digest": base_digest, "base_shapes": base_shapes}
-        return self.publish(folder, name, kind, **base, activate=False, metrics=metrics)
+        return self.publish(
+            folder, name, kind, base_digest=base_digest, base_shapes=base_shapes, activate=False, metrics=metrics
+        )
 
     def canary(self, digest: str) -> Publication:
         """Mark a candidate as canary. Raises ModelNotFoundError, RefusedError."""

@@ -65,9 +65,16 @@ class RegistryService:
         metrics: Mapping[str, float] | None,
     ) -> Publication:
         """As AdapterRegistry.publish; `folder` is a path that this service's machine can read."""
-        base: dict[str, Any] = {"base_digest": base_digest, "base_shapes": base_shapes}
-        options = {**base, "activate": activate, "metrics": metrics}
-        return await self._change(self._registry.publish, Path(folder), name, kind, **options)
+        return await self._change(
+            self._registry.publish,
+            Path(folder),
+            name,
+            kind,
+            base_digest=base_digest,
+            base_shapes=base_shapes,
+            activate=activate,
+            metrics=metrics,
+        )
 
     async def canary(self, digest: str) -> Publication:
         """As AdapterRegistry.canary."""

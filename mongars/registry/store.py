@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from mongars.digests import folder_digest
 from mongars.errors import AdapterRefusedError
@@ -31,24 +30,6 @@ class AdapterStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def add(
-        self,
-        folder: Path,
-        name: str,
-        kind: AdapterKind = "encoder",
-        *,
-        base_digest: str,
-        base_shapes: Shapes | None,
-        metrics: Mapping[str, float] | None = None,
-    ) -> AdapterRef:
-        """Validate a copy of `folder` and keep it; a folder that is there already is verified and kept.
-
-        As `adding`, for a caller that has nothing more to do before a pruning may come.
-        """
-        base: dict[str, Any] = {"base_digest": base_digest, "base_shapes": base_shapes}
-        with self.adding(folder, name, kind, **base, metrics=metrics) as ref:
-            return ref
-
     @contextmanager
     def adding(
         self,
@@ -60,8 +41,9 @@ class AdapterStore:
         base_shapes: Shapes | None,
         metrics: Mapping[str, float] | None = None,
     ) -> Iterator[AdapterRef]:
-        """Keep a folder, and keep pruning out until the block ends: what it adds to the manifest has its files.
+        """Validate a copy of `folder` and keep it; a folder that is there already is verified and kept.
 
+        Pruning is kept out until the block ends, so that what the block adds to the manifest has its files.
         `base_shapes` are those of the base model (read_shapes), None only where no base is at hand.
         `metrics` are added to those of the card. The state of the returned ref is `candidate`.
         Raises AdapterRefusedError, which says what was found; UnavailableError when the store stays locked.

@@ -23,6 +23,7 @@ class AppArgs(BaseModel):
     slots: int = Field(SLOTS, ge=2, description="Adapter versions in one replica's memory at a time.")
     chats: int = Field(64, ge=1, description="Chats of one replica, running or waiting; one more gets 429.")
     rows: int = Field(32, ge=1, description="Answers of one version that a replica generates at once.")
+    cache_bytes: int = Field(512 * 2**20, ge=1, description="Memory for keys and values of one version's answers.")
     prefill_tokens: int = Field(512, ge=1, description="Tokens of prompts read between two tokens of an answer.")
     embeds: int = Field(64, ge=1, description="Embedding requests of one replica, running or waiting.")
     recall: int = Field(4, ge=1, le=100, description="Memories looked up for an answer.")

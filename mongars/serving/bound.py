@@ -1,11 +1,11 @@
-"""How many requests of a kind may be under way.
+"""Whether a replica takes one more request.
 
-Owns the count. Must not know what the requests are.
+Owns the count, and the error of a replica that ends. Must not know what the requests are.
 """
 
 import threading
 
-from mongars.errors import OverloadedError
+from mongars.errors import OverloadedError, UnavailableError
 
 
 class Bound:
@@ -30,3 +30,8 @@ class Bound:
         """Count one less."""
         with self._lock:
             self.count -= 1
+
+
+def closing_error() -> UnavailableError:
+    """Return what a request is told whose replica ends."""
+    return UnavailableError("This replica is closing.", remedy="Try again.")

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from mongars.errors import UnavailableError
 from mongars.neurons.neurons import Neurons, Reading
+from mongars.serving.bound import closing_error
 
 
 @dataclass(eq=False, slots=True)
@@ -58,7 +58,7 @@ class EmbeddingScheduler:
         job = _Job(neurons, reading, neurons.zeros(reading.texts), len(reading.windows), dimensions)
         with self._changed:
             if self._closed:
-                job.result.set_exception(_closing())
+                job.result.set_exception(closing_error())
             elif not reading.windows:
                 job.result.set_result((neurons.vectors(job.sums, dimensions), 0))
             else:
@@ -81,7 +81,7 @@ class EmbeddingScheduler:
                 for window in batch:
                     _fail(window.job, error)
         for window in self._waiting:
-            _fail(window.job, _closing())
+            _fail(window.job, closing_error())
 
     def _next(self) -> list[_Window] | None:
         """Wait for texts and take the next batch; return None once closed."""
@@ -130,7 +130,3 @@ def _fail(job: _Job, error: BaseException) -> None:
 def _begin_result(job: _Job) -> bool:
     """Return whether a result is still wanted; from here on it cannot be cancelled."""
     return not job.result.done() and job.result.set_running_or_notify_cancel()
-
-
-def _closing() -> UnavailableError:
-    return UnavailableError("This replica is closing.", remedy="Try again.")

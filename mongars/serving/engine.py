@@ -46,14 +46,16 @@ CANARY = "The quick brown fox."
 class EngineLimits:
     """Bounds of one replica. `chats` and `embeds` count requests that run or wait; one more is refused.
 
-    `rows` is how many answers of one version are generated at once, `prefill_tokens` how much of prompts is read
-    between two tokens of theirs. `drain_timeout_s` is how long a load waits for a slot to become free.
+    `rows` is how many answers of one version are generated at once, `cache_bytes` the memory of their keys and
+    values, `prefill_tokens` how much of prompts is read between two tokens of theirs. `drain_timeout_s` is how
+    long a load waits for a slot to become free.
     """
 
     slots: int = SLOTS
     chats: int = 64
     rows: int = 32
     prefill_tokens: int = 512
+    cache_bytes: int = 512 * 2**20
     embeds: int = 64
     drain_timeout_s: float = 60.0
 
@@ -74,7 +76,11 @@ class Engine:
         prove_batched(self.base.model)
         self._ends = end_tokens(base.model, base.tokenizer)
         self._chats, self._embeds = Bound("chat", self.limits.chats), Bound("embedding", self.limits.embeds)
-        self._generating = Scheduler(rows=self.limits.rows, prefill_tokens=self.limits.prefill_tokens)
+        self._generating = Scheduler(
+            rows=self.limits.rows,
+            prefill_tokens=self.limits.prefill_tokens,
+            cache_bytes=self.limits.cache_bytes,
+        )
         self._embedding = EmbeddingScheduler()
 
     @property
@@ -108,9 +114,11 @@ class Engine:
         """
         # What needs no slot first: it may give one back to what does.
         order = sorted(ADAPTER_KINDS, key=lambda kind: current.get(kind) is not None)
-        flipped = [self._route(generation, kind, current.get(kind)) for kind in order]
-        self._slots.revoke(revoked)
-        return all(flipped)
+        try:
+            flipped = [self._route(generation, kind, current.get(kind)) for kind in order]
+            return all(flipped)
+        finally:
+            self._slots.revoke(revoked)  # also where what takes its place cannot be loaded
 
     def open(self, ref: AdapterRef, folder: Path) -> Pin:
         """Hold the slot of an adapter, loading it first if need be. Raises as `adopt`."""

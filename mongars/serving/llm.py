@@ -45,6 +45,7 @@ class LLMServeDeployment:
             embeds=args.embeds,
             rows=args.rows,
             prefill_tokens=args.prefill_tokens,
+            cache_bytes=args.cache_bytes,
         )
         self._engine = await asyncio.to_thread(Engine, base, limits)
         registry = await RegistryClient.connect_or_create(settings.ray_namespace, settings.encoders_dir)

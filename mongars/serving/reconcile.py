@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from mongars import telemetry
 from mongars.errors import ModelNotFoundError, MongarsError
 from mongars.records import ADAPTER_KINDS, AdapterKind, AdapterRef
-from mongars.registry.manifest import AdapterManifest
+from mongars.registry.manifest import UNSERVABLE, AdapterManifest
 from mongars.registry.service import HEARTBEAT_S
 from mongars.serving.engine import Engine
 from mongars.serving.slots import Pin
@@ -22,7 +22,8 @@ from mongars.serving.slots import Pin
 logger = logging.getLogger(__name__)
 RETRY_S = 1.0
 """How long to wait before asking a registry again that does not answer; its actor restarts in about 2 s."""
-NEVER_SERVED = ("revoked", "rejected")
+NEVER_AGAIN = ("revoked", "rejected")
+"""Refused also where they are in memory. Not so a pruned one: its bytes may be published again."""
 _load_duration = telemetry.meter.create_histogram(telemetry.ADAPTER_LOAD_DURATION, unit="s")
 _load_failures = telemetry.meter.create_counter(telemetry.ADAPTER_LOAD_FAILURES)
 
@@ -91,7 +92,7 @@ class Reconciler:
         Raises ModelNotFoundError when it is unknown, of another kind, revoked, rejected or pruned.
         """
         ref = await self._known(digest)
-        if ref.kind != kind or ref.state in (*NEVER_SERVED, "pruned"):
+        if ref.kind != kind or ref.state in UNSERVABLE:
             raise ModelNotFoundError(
                 f"Adapter {digest[:12]} is not a {kind} adapter that may be served ({ref.kind}, {ref.state}).",
                 remedy="GET /v1/models lists what is.",
@@ -137,7 +138,7 @@ class Reconciler:
         started = time.monotonic()
         served = {kind: manifest.served(kind) for kind in ADAPTER_KINDS}
         targets = {kind: (ref, self._store.path(ref)) if ref else None for kind, ref in served.items()}
-        revoked = frozenset(ref.digest for ref in manifest.adapters if ref.state in NEVER_SERVED)
+        revoked = frozenset(ref.digest for ref in manifest.adapters if ref.state in NEVER_AGAIN)
         await asyncio.to_thread(self._engine.adopt, manifest.generation, targets, revoked=revoked)
         self.last_failure = None
         _load_duration.record(time.monotonic() - started)

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from mongars import telemetry
 from mongars.errors import ModelNotFoundError, MongarsError
 from mongars.records import ReplyPiece
-from mongars.registry.manifest import AdapterManifest
+from mongars.registry.manifest import UNSERVABLE, AdapterManifest
 from mongars.serving.envelope import error_json
 from mongars.serving.schemas import (
     CHAT_MODEL,
@@ -31,7 +31,6 @@ from mongars.serving.services import Services, ServicesDep, UserDep
 
 router = APIRouter(prefix="/v1")
 SHORT_DIGEST = 12
-NOT_LISTED = ("revoked", "rejected", "pruned")
 DONE = "data: [DONE]\n\n"
 STARTED = int(time.time())
 _CHAT = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "mongars"}
@@ -104,7 +103,7 @@ def model_list(manifest: AdapterManifest) -> list[dict[str, Any]]:
     named = [
         (f"{CHAT_MODEL}@{ref.digest[:SHORT_DIGEST]}", int(ref.created_at.timestamp()))
         for ref in manifest.adapters
-        if ref.state not in NOT_LISTED
+        if ref.state not in UNSERVABLE
     ]
     ids = [(CHAT_MODEL, STARTED), (ENCODER_MODEL, STARTED), *named]
     return [{"id": name, "object": "model", "created": created, "owned_by": "mongars"} for name, created in ids]

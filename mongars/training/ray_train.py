@@ -3,6 +3,7 @@
 Owns what every run needs of Ray Train: starting, following, typed errors. Must not know what is trained.
 """
 
+import logging
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -11,16 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train import RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Queue
 
 from mongars.errors import MongarsError, TrainingError
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """How many workers, and what each has. `retries` is how often a run is started again when one dies."""
+    """How many workers, and what each has. `retries` is how often they are started again when one dies."""
 
     count: int
     use_gpu: bool = False
@@ -33,8 +36,26 @@ def fit(
 ) -> None:
     """Run `work(told)` in every worker, which Ray Train has given a process group.
 
-    Raises the typed error of a worker, or a TrainingError that names what happened. `place` must exist.
+    Workers that died are started again, `workers.retries` times; the work must go on from what it kept. A typed
+    error of a worker is final. Raises it, or a TrainingError that names what happened. `place` must exist.
     """
+    for left in range(workers.retries, -1, -1):
+        try:
+            _fit_once(work, told, name=name, place=place, workers=workers)
+        except TrainingFailedError as error:
+            typed = _typed(error)
+            if typed is not None:
+                raise typed from error
+            if not left:
+                raise _untyped(error) from error
+            logger.warning("A training worker died; %d more attempts.", left)
+        else:
+            return
+
+
+def _fit_once(
+    work: Callable[[dict[str, Any]], None], told: dict[str, Any], *, name: str, place: Path, workers: Workers
+) -> None:
     # Ray Train keeps its own state there; a run that ended needs none of it.
     with tempfile.TemporaryDirectory(dir=place, prefix=".ray-train-") as storage:
         trainer = TorchTrainer(
@@ -44,14 +65,9 @@ def fit(
             scaling_config=ScalingConfig(
                 num_workers=workers.count, use_gpu=workers.use_gpu, resources_per_worker={"CPU": workers.cpus}
             ),
-            run_config=RunConfig(
-                name=name, storage_path=storage, failure_config=FailureConfig(max_failures=workers.retries)
-            ),
+            run_config=RunConfig(name=name, storage_path=storage),
         )
-        try:
-            trainer.fit()
-        except TrainingFailedError as error:
-            raise _typed(error) from error
+        trainer.fit()
 
 
 @contextmanager
@@ -84,15 +100,18 @@ def following(on_report: Callable[[Any], None]) -> Iterator[Queue]:
         raise failures[0]
 
 
-def _typed(error: TrainingFailedError) -> MongarsError:
-    """Return the worker's own typed error, or a TrainingError that names what happened without a traceback."""
-    failures = [
-        getattr(failure, "_base_exc", failure) for failure in getattr(error, "worker_failures", {}).values()
-    ]
-    typed = [failure for failure in failures if isinstance(failure, MongarsError)]
-    if typed:
-        return typed[0]
-    found = "; ".join(sorted({f"{type(failure).__name__}: {failure}" for failure in failures})) or str(error)
+def _failures(error: TrainingFailedError) -> list[BaseException]:
+    return [getattr(each, "_base_exc", each) for each in getattr(error, "worker_failures", {}).values()]
+
+
+def _typed(error: TrainingFailedError) -> MongarsError | None:
+    """Return a worker's own typed error, if there is one."""
+    return next((each for each in _failures(error) if isinstance(each, MongarsError)), None)
+
+
+def _untyped(error: TrainingFailedError) -> TrainingError:
+    """Return a TrainingError that names what happened, without a traceback."""
+    found = "; ".join(sorted({f"{type(each).__name__}: {each}" for each in _failures(error)})) or str(error)
     return TrainingError(
         f"A training worker failed: {found}", remedy="The worker's log is in Ray's session folder."
     )

@@ -20,9 +20,10 @@ def test_every_way_has_rates_and_the_vectors_agree(measured, base_folder, monkey
     assert max(result["farthest"].values()) < 1e-5
 
 
-def test_texts_have_the_lengths_that_were_asked_for(base):
+def test_texts_repeat_with_their_seed_and_change_with_it(base):
     texts = embedding.make_texts(base.tokenizer, 10, seed=0)
     assert texts == embedding.make_texts(base.tokenizer, 10, seed=0)
+    assert texts != embedding.make_texts(base.tokenizer, 10, seed=1)
     assert len(set(texts)) == 10
 
 

@@ -5,12 +5,12 @@ from mongars.digests import folder_digest
 from mongars.registry import AdapterStore, read_shapes
 
 
-def test_every_adapter_is_another_and_the_store_takes_it(base_folder, base, tmp_path):
+def test_every_adapter_is_another_and_the_store_takes_it(keep, base_folder, base, tmp_path):
     folders = make_adapters(base_folder, tmp_path / "made", 3)
     assert len({folder_digest(folder) for folder in folders}) == 3
     store = AdapterStore(tmp_path / "store")
     for folder in folders:
-        store.add(folder, "swap", base_digest=base.digest, base_shapes=read_shapes(base_folder))
+        keep(store, folder, "swap", base_digest=base.digest, base_shapes=read_shapes(base_folder))
 
 
 def test_the_table_gives_the_ratio_of_latencies_and_the_publications():

@@ -79,11 +79,11 @@ def test_a_base_that_was_saved_without_its_head_is_known_by_both_layouts(folder)
     ],
 )
 def test_a_lora_that_does_not_fit_is_refused_with_what_was_found(
-    folder, tmp_path: Path, tensors: dict[str, np.ndarray], kind: str, config: dict, message: str
+    keep, folder, tmp_path: Path, tensors: dict[str, np.ndarray], kind: str, config: dict, message: str
 ) -> None:
     store = AdapterStore(tmp_path / "encoders")
     with pytest.raises(AdapterRefusedError, match=message):
-        store.add(folder(tensors, kind, **config), "a", kind, base_digest=DIGEST, base_shapes=BASE)
+        keep(store, folder(tensors, kind, **config), "a", kind, base_digest=DIGEST, base_shapes=BASE)
     assert not store.root.exists()
 
 

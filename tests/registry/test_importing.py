@@ -101,7 +101,7 @@ def test_no_value_changes_and_equal_imports_have_one_digest(elsewhere, bring, dt
 
 
 def test_the_published_form_of_llm2vec_is_imported_and_its_card_says_from_what(
-    base, elsewhere, bring, tmp_path: Path
+    keep, base, elsewhere, bring, tmp_path: Path
 ) -> None:
     theirs = elsewhere("inner", r=2)
     config = json.loads((theirs / CONFIG).read_bytes())
@@ -118,7 +118,7 @@ def test_the_published_form_of_llm2vec_is_imported_and_its_card_says_from_what(
     (theirs / CONFIG).write_text(json.dumps(config))
     ours = bring(theirs, "encoder")
     store = AdapterStore(tmp_path / "encoders")
-    ref = store.add(ours, "llm2vec", base_digest=base.digest, base_shapes=read_shapes(base.path))
+    ref = keep(store, ours, "llm2vec", base_digest=base.digest, base_shapes=read_shapes(base.path))
     card = store.card(ref)
     assert (card.objective, card.base, card.dataset, card.seed) == ("imported", "tiny", None, None)
     assert card.recipe["made_for"] == "meta-llama/Meta-Llama-3-8B-Instruct"

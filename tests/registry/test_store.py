@@ -29,9 +29,9 @@ def store(tmp_path: Path) -> AdapterStore:
     return AdapterStore(tmp_path / "encoders")
 
 
-def test_an_adapter_lies_under_its_name_and_digest(store: AdapterStore, make_folder: MakeFolder) -> None:
+def test_an_adapter_lies_under_its_name_and_digest(keep, store: AdapterStore, make_folder: MakeFolder) -> None:
     folder = make_folder()
-    ref = store.add(folder, "dialogues", base_digest=BASE, base_shapes=None, metrics={"gain": 0.1})
+    ref = keep(store, folder, "dialogues", base_digest=BASE, base_shapes=None, metrics={"gain": 0.1})
     assert ref.digest == folder_digest(folder)
     assert store.path(ref) == store.root / "dialogues" / ref.digest[:12]
     assert (ref.state, ref.dataset, ref.metrics) == ("candidate", "dialogues@v1", {"loss": 1.5, "gain": 0.1})
@@ -39,39 +39,41 @@ def test_an_adapter_lies_under_its_name_and_digest(store: AdapterStore, make_fol
     store.verify(ref)
 
 
-def test_adding_twice_keeps_one_folder(store: AdapterStore, make_folder: MakeFolder) -> None:
+def test_adding_twice_keeps_one_folder(keep, store: AdapterStore, make_folder: MakeFolder) -> None:
     folder = make_folder()
-    first, second = (store.add(folder, "dialogues", base_digest=BASE, base_shapes=None) for _ in range(2))
+    first, second = (keep(store, folder, "dialogues", base_digest=BASE, base_shapes=None) for _ in range(2))
     assert first.digest == second.digest
     assert len(list((store.root / "dialogues").iterdir())) == 1
 
 
 def test_a_changed_file_is_found_by_verify_and_by_the_next_add(
-    store: AdapterStore, make_folder: MakeFolder
+    keep, store: AdapterStore, make_folder: MakeFolder
 ) -> None:
     folder = make_folder()
-    ref = store.add(folder, "dialogues", base_digest=BASE, base_shapes=None)
+    ref = keep(store, folder, "dialogues", base_digest=BASE, base_shapes=None)
     (store.path(ref) / "note.txt").write_text("added later")
     with pytest.raises(AdapterRefusedError, match="files were changed"):
         store.verify(ref)
     with pytest.raises(AdapterRefusedError, match="files were changed"):
-        store.add(folder, "dialogues", base_digest=BASE, base_shapes=None)
+        keep(store, folder, "dialogues", base_digest=BASE, base_shapes=None)
 
 
 def test_what_a_crash_left_half_copied_is_removed_by_the_next_add(
-    store: AdapterStore, make_folder: MakeFolder
+    keep, store: AdapterStore, make_folder: MakeFolder
 ) -> None:
     leftover = store.root / "dialogues" / ".0123456789ab.x.tmp"
     leftover.mkdir(parents=True)
     (leftover / WEIGHTS).write_bytes(b"half")
-    ref = store.add(make_folder(), "dialogues", base_digest=BASE, base_shapes=None)
+    ref = keep(store, make_folder(), "dialogues", base_digest=BASE, base_shapes=None)
     assert [path.name for path in (store.root / "dialogues").iterdir()] == [ref.digest[:12]]
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "a/b", "..", "a b", "x" * 65])
-def test_a_name_that_is_no_plain_word_is_refused(store: AdapterStore, make_folder: MakeFolder, name: str) -> None:
+def test_a_name_that_is_no_plain_word_is_refused(
+    keep, store: AdapterStore, make_folder: MakeFolder, name: str
+) -> None:
     with pytest.raises(AdapterRefusedError, match="not a name"):
-        store.add(make_folder(), name, base_digest=BASE, base_shapes=None)
+        keep(store, make_folder(), name, base_digest=BASE, base_shapes=None)
     assert not store.root.exists()
 
 

@@ -280,3 +280,15 @@ async def test_a_kind_that_cannot_be_loaded_keeps_its_version_and_the_generation
     assert engine.pin("chat").stamp.generation == 1
     assert engine.adopt(3, {"encoder": target(second), "chat": None})
     assert engine.generation == 3
+
+
+async def test_a_revoked_adapter_admits_nobody_although_what_takes_its_place_cannot_be_loaded(
+    engine, first, make_adapter
+):
+    engine.adopt(1, {**NONE, "encoder": target(first)})
+    damaged = make_adapter(36)
+    (damaged.folder / "card.json").write_text("{}")
+    with pytest.raises(AdapterRefusedError):
+        engine.adopt(2, {**NONE, "encoder": target(damaged)}, revoked=frozenset({first.ref.digest}))
+    with pytest.raises(ModelNotFoundError):
+        engine.pin("encoder")

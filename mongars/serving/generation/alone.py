@@ -28,7 +28,7 @@ def answer_alone(
         tokenizer=tokenizer,
         emit=emit,
     )
-    batch = Batch(model, rows=1, prefill_tokens=len(tokens))
+    batch = Batch(model, rows=1, prefill_tokens=len(tokens), cache_bytes=0)
     batch.add(answer)
     while batch.busy:
         batch.step()

@@ -39,6 +39,7 @@ class Answer:
         self.result: Future[tuple[FinishReason, Usage]] = Future()
         self.stored = 0  # tokens whose keys and values are in the cache
         self._left = min(sampling.max_tokens, room)
+        self.most_tokens = self.prompt_tokens + self._left
         self._ends = ends
         self._tokenizer = tokenizer.backend_tokenizer
         self._text = DecodeStream(skip_special_tokens=True)

@@ -14,18 +14,23 @@ from torch import Tensor, nn
 
 from mongars.serving.generation.answer import Answer
 from mongars.serving.generation.masks import attention_mask
-from mongars.serving.generation.rows import RowCache
+from mongars.serving.generation.rows import RowCache, padded_tokens
 from mongars.serving.generation.sampling import choose
 
 
 class Batch:
-    """Generates for up to `rows` answers at once; the others wait their turn."""
+    """Generates for up to `rows` answers at once; the others wait their turn.
 
-    def __init__(self, model: nn.Module, *, rows: int, prefill_tokens: int) -> None:
+    Keys and values take at most `cache_bytes`, or what one answer needs when that is more.
+    """
+
+    def __init__(self, model: nn.Module, *, rows: int, prefill_tokens: int, cache_bytes: int) -> None:
         self._model = model
         self._config: Any = model.config
         self._device = next(model.parameters()).device
-        self._cache = RowCache(rows)
+        self._cache = RowCache()
+        self._rows = rows
+        self._cache_tokens = cache_bytes // _token_bytes(model)
         self._prefill_tokens = prefill_tokens
         self._waiting: deque[Answer] = deque()
         self._reading: list[Answer] = []  # have rows after those that decode; their prompt is not read yet
@@ -85,14 +90,20 @@ class Batch:
         self._take(read, logits)
 
     def _admitted(self) -> list[Answer]:
-        """Return the next answers in the queue that have rows and fit into one pass, padded to the longest."""
+        """Return the next answers in the queue that have rows, and memory, and fit into one pass, padded."""
         admitted: list[Answer] = []
-        longest = 0
-        while self._waiting and len(self._decoding) + len(admitted) < self._cache.rows:
-            longest = max(longest, self._waiting[0].prompt_tokens)
-            if admitted and longest * (len(admitted) + 1) > self._prefill_tokens:
+        prompt, longest = 0, max((answer.most_tokens for answer in self._decoding), default=0)
+        while self._waiting and (rows := len(self._decoding) + len(admitted) + 1) <= self._rows:
+            prompt = max(prompt, self._waiting[0].prompt_tokens)
+            needed = max(longest, self._waiting[0].most_tokens)
+            if rows > 1 and padded_tokens(rows, needed) > self._cache_tokens:
                 break
+            if admitted and prompt * (len(admitted) + 1) > self._prefill_tokens:
+                break
+            longest = needed
             admitted.append(self._waiting.popleft())
+        if admitted:
+            self._cache.reserve(len(self._decoding) + len(admitted), longest)
         return admitted
 
     def _decode(self) -> None:
@@ -145,6 +156,15 @@ class Batch:
         if any(answer.cancelled.is_set() for answer in self._reading):
             # Between passes only one long prompt is in reading: it has the row after those that decode.
             self._reading = []
+
+
+def _token_bytes(model: nn.Module) -> int:
+    """Return the memory of one token's keys and values."""
+    config: Any = model.config
+    config = config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * int(config.num_hidden_layers * heads * size) * next(model.parameters()).element_size()
 
 
 def _over(answer: Answer, token: int) -> bool:

@@ -37,7 +37,8 @@ def prove_batched(model: nn.Module) -> None:
 
 
 def _together(model: nn.Module, config: Any, rows: list[Tensor]) -> list[Tensor]:
-    cache, longest = RowCache(len(rows)), max(READ)
+    cache, longest = RowCache(), max(READ)
+    cache.reserve(len(rows), longest + DECODED)
     prompts = [row[0, :read] for row, read in zip(rows, READ, strict=True)]
     ids = torch.stack([nn.functional.pad(prompt, (0, longest - len(prompt))) for prompt in prompts])
     positions = torch.arange(longest, device=ids.device).expand(len(rows), -1)

@@ -7,26 +7,45 @@ would call a transformers `Cache`. Rows in use are the first ones, so that a for
 import torch
 from torch import Tensor
 
-GROW_TOKENS = 128  # a row is made longer by multiples of this
+GROW_TOKENS = 128  # a row's length is a multiple of this
+
+
+def padded_tokens(rows: int, length: int) -> int:
+    """Return for how many tokens memory is taken when so many rows of such a length are reserved."""
+    return (1 << (rows - 1).bit_length()) * (-(-length // GROW_TOKENS) * GROW_TOKENS)
 
 
 class RowCache:
-    """Keys and values [rows, heads, tokens, head size] for each layer. Tell `place` before every forward pass."""
+    """Keys and values [rows, heads, tokens, head size] for each layer.
 
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
+    `reserve` what is needed, and tell one of the `place` methods before every forward pass.
+    """
+
+    def __init__(self) -> None:
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
-        self._capacity = 0
+        self._rows = self._capacity = 0
         self._first = self._count = self._length = 0
         self._positions: Tensor | int = 0
+
+    def reserve(self, rows: int, length: int) -> None:
+        """Make room for `length` tokens, the most that any row will hold, in each of the first `rows` rows."""
+        if rows <= self._rows and length <= self._capacity:
+            return
+        before = (min(rows, self._rows), min(length, self._capacity))
+        self._capacity = padded_tokens(1, length)
+        self._rows = padded_tokens(rows, length) // self._capacity
+        for tensors in (self._keys, self._values):
+            for layer, old in enumerate(tensors):
+                new = old.new_zeros(self._rows, old.shape[1], self._capacity, old.shape[3])
+                new[: before[0], :, : before[1]] = old[: before[0], :, : before[1]]
+                tensors[layer] = new
 
     def place_span(self, first: int, count: int, start: int, length: int) -> None:
         """Put what the next pass computes at [start, start + its tokens) of `count` rows from `first`.
 
         The pass attends to the first `length` tokens of these rows.
         """
-        self._reserve(length)
         self._first, self._count, self._length, self._positions = first, count, length, start
 
     def place_next(self, positions: Tensor) -> None:
@@ -35,13 +54,12 @@ class RowCache:
         `positions` is int64 [rows in use].
         """
         longest = int(positions.max()) + 1
-        self._reserve(longest)
         self._first, self._count, self._length, self._positions = 0, len(positions), longest, positions
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Store a layer's new keys and values; return all to attend to: [rows, heads, tokens, head size]."""
         while len(self._keys) <= layer:
-            shape = (self.rows, keys.shape[1], self._capacity)
+            shape = (self._rows, keys.shape[1], self._capacity)
             self._keys.append(keys.new_zeros(*shape, keys.shape[-1]))
             self._values.append(values.new_zeros(*shape, values.shape[-1]))
         return self._stored(self._keys[layer], keys), self._stored(self._values[layer], values)
@@ -57,7 +75,7 @@ class RowCache:
 
     def clear(self) -> None:
         """Give the memory back."""
-        self._keys, self._values, self._capacity = [], [], 0
+        self._keys, self._values, self._rows, self._capacity = [], [], 0, 0
 
     @property
     def bytes(self) -> int:
@@ -71,14 +89,3 @@ class RowCache:
         else:
             rows[torch.arange(self._count, device=new.device), :, self._positions] = new[:, :, 0]
         return rows[:, :, : self._length]
-
-    def _reserve(self, length: int) -> None:
-        if length <= self._capacity:
-            return
-        capacity = -(-length // GROW_TOKENS) * GROW_TOKENS
-        for tensors in (self._keys, self._values):
-            for layer, old in enumerate(tensors):
-                new = old.new_zeros(old.shape[0], old.shape[1], capacity, old.shape[3])
-                new[:, :, : self._capacity] = old
-                tensors[layer] = new
-        self._capacity = capacity

@@ -8,7 +8,7 @@ import threading
 
 from torch import nn
 
-from mongars.errors import UnavailableError
+from mongars.serving.bound import closing_error
 from mongars.serving.generation.answer import Answer
 from mongars.serving.generation.batch import Batch
 
@@ -16,9 +16,8 @@ from mongars.serving.generation.batch import Batch
 class Scheduler:
     """Generates at most `rows` answers of a version at once; see `Batch`."""
 
-    def __init__(self, *, rows: int, prefill_tokens: int) -> None:
-        self._rows = rows
-        self._prefill_tokens = prefill_tokens
+    def __init__(self, *, rows: int, prefill_tokens: int, cache_bytes: int) -> None:
+        self._options = {"rows": rows, "prefill_tokens": prefill_tokens, "cache_bytes": cache_bytes}
         self._batches: dict[int, Batch] = {}
         self._arrived: list[tuple[nn.Module, Answer]] = []
         self._changed = threading.Condition()
@@ -30,7 +29,7 @@ class Scheduler:
         """Generate an answer with a module tree; `answer.result` is set when it is over."""
         with self._changed:
             if self._closed:
-                answer.fail(_closing())
+                answer.fail(closing_error())
                 return
             self._arrived.append((model, answer))
             self._changed.notify()
@@ -52,9 +51,9 @@ class Scheduler:
                 if not batch.busy:
                     del self._batches[tree]  # its version may be gone; the next answer makes a new one
         for batch in self._batches.values():
-            batch.fail(_closing())
+            batch.fail(closing_error())
         for _, answer in self._arrived:
-            answer.fail(_closing())
+            answer.fail(closing_error())
 
     def _admit(self) -> bool:
         """Take in what has arrived, waiting while there is nothing to do; return False once closed."""
@@ -71,9 +70,5 @@ class Scheduler:
     def _batch(self, model: nn.Module) -> Batch:
         """Return the batch of a module tree. Its answers hold the tree, so its id is not another's meanwhile."""
         if id(model) not in self._batches:
-            self._batches[id(model)] = Batch(model, rows=self._rows, prefill_tokens=self._prefill_tokens)
+            self._batches[id(model)] = Batch(model, **self._options)
         return self._batches[id(model)]
-
-
-def _closing() -> UnavailableError:
-    return UnavailableError("This replica is closing.", remedy="Try again.")

@@ -5,6 +5,7 @@ Owns the words. What the model can do is measured afterwards (benchmarks/), so i
 
 import io
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,7 +37,7 @@ monGARS with. **It is not a model to serve customers with**: it knows little, an
 {config.intermediate_size} |
 | vocabulary | {shape.vocab_size:,} entries, byte-level BPE trained on the same text |
 | context | {config.context} tokens |
-| text | {tokens:,} tokens: {", ".join(job.sources)} |
+| text | {tokens:,} tokens: {_sources(job)} |
 | training | {config.steps:,} steps of {config.batch_rows} x {config.context} tokens: {seen:,} tokens, \
 {seen / tokens:.1f} epochs |
 | optimizer | Muon for the linear layers, AdamW for the rest; rate {config.learning_rate:g}, \
@@ -53,6 +54,12 @@ Loss in nats per token:
 
 ![loss by step](loss.svg)
 """
+
+
+def _sources(job: PretrainJob) -> str:
+    """Return the names of the texts; one that was given several times says so."""
+    counted = Counter(job.sources).items()
+    return ", ".join(name if times == 1 else f"{name} ({times} times)" for name, times in counted)
 
 
 def _told(curve: Sequence[CurvePoint]) -> list[CurvePoint]:

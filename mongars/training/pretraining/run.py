@@ -6,6 +6,7 @@ Owns its messages. Imports neither torch nor transformers, like `training/run.py
 from dataclasses import dataclass
 from pathlib import Path
 
+from mongars.errors import InputError
 from mongars.training.pretraining.config import PretrainConfig
 
 
@@ -44,3 +45,9 @@ class PretrainJob:
     def checkpoint(self) -> Path:
         """The file that a killed run goes on from."""
         return self.folder / "checkpoint.safetensors"
+
+
+def check_output(output: Path) -> None:
+    """Raise InputError for a place that is taken."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"{output} is not empty.", remedy="Remove it, or choose another folder.", param="output")

@@ -20,7 +20,7 @@ from mongars.settings import refuse_unsafe_ray_data
 from mongars.sources import BadLine, check_readable
 from mongars.training.pretraining.config import PretrainConfig
 from mongars.training.pretraining.pipeline import prepare
-from mongars.training.pretraining.run import PretrainJob, PretrainReport
+from mongars.training.pretraining.run import PretrainJob, PretrainReport, check_output
 from mongars.training.ray_train import Workers, fit, following
 from mongars.training.tracking import RunTracker
 
@@ -118,8 +118,7 @@ def check_places(inputs: Sequence[Path], heldout: Path | None, output: Path) -> 
         raise InputError("No text.", remedy="Name at least one .jsonl or .jsonl.gz file.", param="input")
     for path in (*inputs, *filter(None, [heldout])):
         check_readable(path)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"{output} is not empty.", remedy="Remove it, or choose another folder.", param="output")
+    check_output(output)
 
 
 def _check_made(output: Path) -> None:

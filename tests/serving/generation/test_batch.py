@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 from mongars.records import Sampling
 from mongars.serving.generation.answer import Answer
 from mongars.serving.generation.batch import Batch
+from mongars.serving.generation.rows import padded_tokens
 
 ENDS = frozenset({2})
+PLENTY = 2**30
+TOKEN_BYTES = 2 * 2 * 2 * 8 * 4  # of the tiny base: keys and values, layers, heads, head size, float32
 
 
 class Asked:
@@ -53,7 +56,7 @@ def prompt(seed: int, length: int) -> list[int]:
 
 @pytest.fixture
 def batch(base) -> Batch:
-    return Batch(base.model, rows=4, prefill_tokens=24)
+    return Batch(base.model, rows=4, prefill_tokens=24, cache_bytes=PLENTY)
 
 
 def test_answers_of_any_length_together_are_those_of_each_alone(base, batch):
@@ -73,9 +76,10 @@ def test_answers_of_any_length_together_are_those_of_each_alone(base, batch):
     st.lists(st.tuples(st.integers(1, 60), st.integers(1, 9), st.integers(0, 12)), min_size=1, max_size=9),
     st.integers(1, 4),
     st.integers(4, 40),
+    st.integers(0, 600),
 )
-def test_whoever_comes_and_goes_an_answer_stays_its_own(base, arrivals, rows, prefill_tokens):
-    batch = Batch(base.model, rows=rows, prefill_tokens=prefill_tokens)
+def test_whoever_comes_and_goes_an_answer_stays_its_own(base, arrivals, rows, prefill_tokens, cache_tokens):
+    batch = Batch(base.model, rows=rows, prefill_tokens=prefill_tokens, cache_bytes=cache_tokens * TOKEN_BYTES)
     asked = [
         (Asked(base, prompt(n, length), max_tokens=most), at) for n, (length, most, at) in enumerate(arrivals)
     ]
@@ -84,6 +88,7 @@ def test_whoever_comes_and_goes_an_answer_stays_its_own(base, arrivals, rows, pr
             if at == step:
                 batch.add(one.answer)
         batch.step()
+        assert batch._cache.bytes <= max(cache_tokens, padded_tokens(1, 69)) * TOKEN_BYTES
     finish(batch)
     for one, _ in asked:
         assert one.tokens == alone(base, one.answer.tokens[: one.answer.prompt_tokens], len(one.tokens))
@@ -123,7 +128,7 @@ def test_an_answer_that_nobody_waits_for_leaves_at_the_next_pass_and_makes_room(
 
 @pytest.mark.parametrize("where", ["waiting", "reading"])
 def test_one_that_leaves_before_its_first_token_is_dropped(base, where):
-    batch = Batch(base.model, rows=1 if where == "waiting" else 2, prefill_tokens=8)
+    batch = Batch(base.model, rows=1 if where == "waiting" else 2, prefill_tokens=8, cache_bytes=PLENTY)
     other, leaving = Asked(base, prompt(0, 4), max_tokens=6), Asked(base, prompt(1, 30))
     batch.add(other.answer)
     batch.add(leaving.answer)
@@ -163,6 +168,34 @@ def test_what_goes_wrong_in_one_answer_ends_no_other(base, batch):
     with pytest.raises(RuntimeError, match="closed"):
         bad.answer.result.result(timeout=0)
     assert good.tokens == alone(base, prompt(2, 5), 8)
+
+
+def test_memory_bounds_the_rows_and_one_answer_always_runs(base):
+    batch = Batch(base.model, rows=4, prefill_tokens=200, cache_bytes=2 * padded_tokens(1, 150) * TOKEN_BYTES)
+    asked = [Asked(base, prompt(n, 140), max_tokens=10) for n in range(3)]
+    huge = Asked(base, prompt(7, 400), max_tokens=3)
+    for one in (*asked, huge):
+        batch.add(one.answer)
+    batch.step()
+    batch.step()
+    assert [bool(one.tokens) for one in asked] == [True, True, False]
+    finish(batch)
+    assert all(one.tokens == alone(base, prompt(n, 140), len(one.tokens)) for n, one in enumerate(asked))
+    assert huge.tokens == alone(base, prompt(7, 400), len(huge.tokens))
+
+
+def test_after_a_long_answer_many_short_ones_take_no_more_memory_than_allowed(base):
+    allowed = padded_tokens(4, 128) * TOKEN_BYTES
+    batch = Batch(base.model, rows=4, prefill_tokens=512, cache_bytes=allowed)
+    batch.add(Asked(base, prompt(1, 300), max_tokens=4).answer)
+    short = [Asked(base, prompt(n, 20), max_tokens=30) for n in range(4)]
+    batch.step()
+    for one in short:
+        batch.add(one.answer)
+    while batch.busy:
+        batch.step()
+        assert batch._cache.bytes <= allowed
+    assert all(one.tokens == alone(base, prompt(n, 20), len(one.tokens)) for n, one in enumerate(short))
 
 
 def test_memory_is_given_back_when_nobody_is_left(base, batch):

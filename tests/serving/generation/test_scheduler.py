@@ -19,7 +19,7 @@ def ask(base, emit=lambda _: None, *, most=6) -> Answer:
 
 @pytest.fixture
 def scheduler():
-    scheduler = Scheduler(rows=2, prefill_tokens=32)
+    scheduler = Scheduler(rows=2, prefill_tokens=32, cache_bytes=2**30)
     yield scheduler
     scheduler.close()
 
@@ -58,7 +58,7 @@ def test_a_model_that_fails_ends_its_answers_and_no_others(scheduler, base):
 
 
 def test_closing_ends_what_is_under_way_with_an_error(base):
-    scheduler, speaking = Scheduler(rows=1, prefill_tokens=32), threading.Event()
+    scheduler, speaking = Scheduler(rows=1, prefill_tokens=32, cache_bytes=2**30), threading.Event()
     answers = [ask(base, lambda _: speaking.set(), most=400), ask(base)]
     for answer in answers:
         scheduler.submit(base.model, answer)
