@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from mongars.training.pretraining.config import Precision
+from mongars.training.pretraining.objective import computes_in_bf16
 from mongars.training.pretraining.run import CurvePoint, PretrainJob
 from mongars.training.pretraining.state import TrainingState
 
@@ -43,7 +45,7 @@ monGARS with. **It is not a model to serve customers with**: it knows little, an
 | optimizer | Muon for the linear layers, AdamW for the rest; rate {config.learning_rate:g}, \
 {config.warmup_steps} steps of warm-up, linear decay to 0 in the last {config.decay_steps:,}, \
 weight decay {config.weight_decay:g}, clip {config.clip_norm:g}, seed {config.seed} |
-| machine | {_machine(state)}, {config.workers} worker(s) of {config.threads} thread(s), \
+| machine | {_machine(state, config.precision)}, {config.workers} worker(s) of {config.threads} thread(s), \
 {state.seconds / 3600:.1f} hours |
 
 Loss in nats per token:
@@ -73,9 +75,10 @@ def _heldout(point: CurvePoint) -> str:
     return "" if point.heldout_loss is None else f"{point.heldout_loss:.3f}"
 
 
-def _machine(state: TrainingState) -> str:
-    device = next(state.model.parameters()).device
-    return "a GPU" if device.type == "cuda" else f"CPU ({os.cpu_count()} cores), fp32"
+def _machine(state: TrainingState, precision: Precision) -> str:
+    device = state.model.device
+    products = "bf16" if computes_in_bf16(precision, device) else "fp32"
+    return f"{'a GPU' if device.type == 'cuda' else f'CPU ({os.cpu_count()} cores)'}, {products}"
 
 
 def _picture(curve: Sequence[CurvePoint]) -> bytes:

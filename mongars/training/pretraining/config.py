@@ -3,11 +3,13 @@
 Owns the validation of a run's configuration and its digest. Must not know where text or models are.
 """
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mongars.digests import canonical_json_digest
+
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 class PretrainConfig(BaseModel):
@@ -34,6 +36,9 @@ class PretrainConfig(BaseModel):
     clip_norm: float = Field(1.0, gt=0, description="Largest norm of the gradient of a step.")
     workers: int = Field(1, ge=1)
     threads: int = Field(2, ge=1, description="Threads of a worker.")
+    precision: Precision = Field(
+        "auto", description="Of matrix products: bf16 on a GPU, fp32 on a CPU; bf16 pays on a CPU that has it."
+    )
     report_steps: int = Field(10, ge=1, description="Steps between two points of the loss curve.")
     heldout_steps: int = Field(200, ge=1, description="Steps between two measurements on held-out text.")
     heldout_rows: int = Field(64, ge=1, description="Rows of held-out text that are measured, at most.")

@@ -1,13 +1,12 @@
 """The steps of a pretraining run, as plain functions.
 
-Owns the order of a step: rate, forward, backward, check, update, report. Must not know Ray: the model (wrapped to
-average gradients where there are several workers), the mean over workers and the report are handed in.
+Owns the order of a step: rate, forward, backward, check, update, report. Must not know Ray: what averages
+gradients over workers, the mean over workers and the report are handed in.
 """
 
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from mongars.errors import TrainingError
 from mongars.training.plan import global_batch
 from mongars.training.pretraining.config import PretrainConfig
+from mongars.training.pretraining.objective import NextTokenLoss
 from mongars.training.pretraining.run import CurvePoint, PretrainReport
 from mongars.training.pretraining.state import TrainingState
 
@@ -28,7 +28,7 @@ def pretrain_steps(
     config: PretrainConfig,
     *,
     heldout: np.ndarray | None = None,
-    wrapped: nn.Module | None = None,
+    wrap: Callable[[nn.Module], nn.Module] = lambda loss: loss,
     rank: int = 0,
     mean_over_workers: Callable[[float], float] = float,
     report: Callable[[PretrainReport], None] = lambda _: None,
@@ -36,19 +36,19 @@ def pretrain_steps(
 ) -> None:
     """Run the steps that `state` has not done yet. `keep` is called when a checkpoint is due.
 
+    `wrap` is given the loss, a module, and returns it with the gradients averaged over workers.
     Every row of a step has the same count of targets, so the mean over workers of means is the mean. Raises
     TrainingError, on every worker and before the update, when a gradient is not finite.
     """
-    model = wrapped or state.model
-    device = next(model.parameters()).device
-    model.train()
+    objective = NextTokenLoss(state.model, config.precision)
+    wrapped = wrap(objective).train()
+    device = next(state.model.parameters()).device
     started, first = time.perf_counter(), state.step
     losses: list[float] = []
     while state.step < config.steps:
         state.set_rate(config.rate(state.step))
         batch = _batch(rows, config, state.step, rank).to(device)
-        with _precision(device):
-            loss: Tensor = model(input_ids=batch, labels=batch, use_cache=False).loss
+        loss: Tensor = wrapped(batch)
         loss.backward()  # type: ignore[no-untyped-call] # of torch
         _check(nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm), state.step)
         state.update()
@@ -60,7 +60,7 @@ def pretrain_steps(
                 step=state.step,
                 loss=round(mean_over_workers(float(np.mean(losses))), 5),
                 learning_rate=config.rate(state.step - 1),
-                heldout_loss=heldout_loss(state.model, heldout) if measured and heldout is not None else None,
+                heldout_loss=heldout_loss(objective, heldout) if measured and heldout is not None else None,
             )
             state.curve.append(point)
             losses.clear()
@@ -71,21 +71,20 @@ def pretrain_steps(
             started, first = now, state.step
         if ends or state.step % config.checkpoint_steps == 0:
             keep()
-    model.eval()
+    wrapped.eval()
 
 
 @torch.no_grad()
-def heldout_loss(model: nn.Module, rows: np.ndarray) -> float:
+def heldout_loss(objective: NextTokenLoss, rows: np.ndarray) -> float:
     """Return the mean loss in nats per token over rows of held-out text, rounded to 1e-5."""
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
+    device = next(objective.parameters()).device
+    was_training = objective.training
+    objective.eval()
     total = 0.0
     for start in range(0, len(rows), MEASURED_ROWS):
         batch = torch.from_numpy(rows[start : start + MEASURED_ROWS].astype(np.int64)).to(device)
-        with _precision(device):
-            total += float(model(input_ids=batch, labels=batch, use_cache=False).loss) * len(batch)
-    model.train(was_training)
+        total += float(objective(batch)) * len(batch)
+    objective.train(was_training)
     return round(total / len(rows), 5)
 
 
@@ -93,11 +92,6 @@ def _batch(rows: np.ndarray, config: PretrainConfig, step: int, rank: int) -> Te
     """Return this worker's rows of a step: int64 [batch_rows / workers, context]."""
     places = global_batch(step, rows=len(rows), batch_rows=config.batch_rows, seed=config.seed)
     return torch.from_numpy(rows[[place.row for place in places[rank :: config.workers]]].astype(np.int64))
-
-
-def _precision(device: torch.device) -> AbstractContextManager[None]:
-    """Return bf16 on a GPU; fp32 on a CPU, where bf16 without its instructions is 6 times slower (measured)."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
 
 
 def _check(norm: Tensor, step: int) -> None:

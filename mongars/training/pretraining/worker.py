@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoTokenizer
 
@@ -17,6 +16,7 @@ from mongars.training.collective import sum_over_workers
 from mongars.training.pretraining.card import write_card
 from mongars.training.pretraining.loop import pretrain_steps
 from mongars.training.pretraining.model import fresh_model, write_model
+from mongars.training.pretraining.objective import computes_in_bf16, matmul_precision
 from mongars.training.pretraining.run import PretrainJob, PretrainReport
 from mongars.training.pretraining.state import TrainingState
 
@@ -37,19 +37,19 @@ def run_pretraining(
     if job.checkpoint.exists():
         state.load(job.checkpoint, config)
     several = config.workers > 1
-    wrapped: nn.Module = DistributedDataParallel(state.model) if several else state.model
     first = rank == 0
-    pretrain_steps(
-        state,
-        rows,
-        config,
-        heldout=_heldout(job) if first else None,
-        wrapped=wrapped,
-        rank=rank,
-        mean_over_workers=lambda loss: sum_over_workers([loss])[0] / config.workers if several else loss,
-        report=report if first else lambda _: None,
-        keep=(lambda: state.save(job.checkpoint, config)) if first else lambda: None,
-    )
+    with matmul_precision(computes_in_bf16(config.precision, state.model.device)):
+        pretrain_steps(
+            state,
+            rows,
+            config,
+            heldout=_heldout(job) if first else None,
+            wrap=DistributedDataParallel if several else lambda objective: objective,
+            rank=rank,
+            mean_over_workers=lambda loss: sum_over_workers([loss])[0] / config.workers if several else loss,
+            report=report if first else lambda _: None,
+            keep=(lambda: state.save(job.checkpoint, config)) if first else lambda: None,
+        )
     if first:
         with new_folder(job.output) as folder:
             write_card(state, job, int(rows.size), folder)
