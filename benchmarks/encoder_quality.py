@@ -170,12 +170,15 @@ def find_adapter(encoders: Path | None, digest: str, base: Base) -> tuple[Adapte
     Raises ModelNotFoundError when it is unknown or revoked, InputError when several begin so, and
     AdapterRefusedError when it was trained on another base or its files were changed.
     """
-    root = encoders or load_settings().encoders_dir
-    found = [ref for ref in AdapterRegistry(root).snapshot().adapters if ref.digest.startswith(digest)]
+    settings = load_settings()
+    root, url = (encoders, None) if encoders else (settings.encoders_dir, settings.encoders_url)
+    registry = AdapterRegistry(root, url)
+    manifest = registry.snapshot()
+    found = [ref for ref in manifest.adapters if ref.digest.startswith(digest)]
     usable = [ref for ref in found if ref.kind == "encoder" and ref.state != "revoked"]
     if not usable:
         remedy = "See `mongars adapters list`, or give the folder with --encoders."
-        raise ModelNotFoundError(f"No encoder adapter {digest} in {root}.", remedy=remedy)
+        raise ModelNotFoundError(f"No encoder adapter {digest} in {registry.address}.", remedy=remedy)
     if len(usable) > 1:
         raise InputError(f"{len(usable)} adapters begin with {digest}.", remedy="Give more digits.")
     ref = usable[0]
@@ -184,9 +187,9 @@ def find_adapter(encoders: Path | None, digest: str, base: Base) -> tuple[Adapte
             f"The adapter {ref.name} was trained on the base {ref.base_digest}, not on {base.digest}.",
             remedy="Give the base that it was trained on with --base.",
         )
-    store = AdapterStore(root)
-    store.verify(ref)
-    return ref, store.path(ref)
+    folder = registry.store.fetch(ref, manifest)
+    AdapterStore(root).verify(ref)
+    return ref, folder
 
 
 def _encoders(base: Base, adapter: tuple[AdapterRef, Path] | None) -> Iterator[tuple[str, Any]]:

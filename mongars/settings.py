@@ -35,6 +35,11 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path("var"), description="Everything that changes: database, index, MLflow, keys, runs.")
     models_dir: Path = Field(Path("models"), description="`base/`, `datasets/` and `encoders/`.")
+    encoders_url: Annotated[str, Field(pattern=r"^s3://[^/]+")] | None = Field(
+        None,
+        description="`s3://bucket/prefix` of the adapters, for machines without a common folder; "
+        "`encoders/` then holds copies.",
+    )
     base_model: str = Field(
         "models/base/mongars-nano", description="The base language model: a local folder or a hub id."
     )

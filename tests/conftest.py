@@ -4,8 +4,13 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-# torch, peft and transformers are imported in the fixtures: most rooms' tests do not need them.
+# A test asserts nothing about time, and a busy machine is no defect of the code.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
+
+# torch, peft, transformers and moto are imported in the fixtures: most rooms' tests do not need them.
 
 
 BASE_DIGEST = "b" * 64
@@ -47,6 +52,44 @@ def write_adapter():
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def s3_environment():
+    """Return the environment of one who may use the real S3 server, in memory, of this session."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield {
+        "AWS_ACCESS_KEY_ID": "tester",
+        "AWS_SECRET_ACCESS_KEY": "no secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ALLOW_HTTP": "true",
+    }
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_environment, monkeypatch):
+    """Set that environment and return the endpoint."""
+    for name, value in s3_environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_environment["AWS_ENDPOINT_URL"]
+
+
+@pytest.fixture
+def bucket(s3):
+    """Return the URL of a prefix in an empty bucket of its own."""
+    import uuid
+
+    import httpx
+
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    httpx.put(f"{s3}/{name}").raise_for_status()
+    return f"s3://{name}/encoders"
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,8 @@ Digest = Annotated[str, typer.Argument(help="Digest of the adapter, or its first
 def _registry() -> "AdapterRegistry":
     from mongars.registry.registry import AdapterRegistry
 
-    return AdapterRegistry(load_settings().encoders_dir)
+    settings = load_settings()
+    return AdapterRegistry(settings.encoders_dir, settings.encoders_url)
 
 
 def _kind(text: str) -> AdapterKind:

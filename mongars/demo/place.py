@@ -42,6 +42,7 @@ def demo_settings(settings: Settings, source: Path | None) -> Settings:
     own = {
         "home": home,
         "models_dir": home / "models",
+        "encoders_url": None,
         "llm_backend": "serve",
         "database_url": None,
         "index_uri": None,

@@ -22,7 +22,7 @@ from mongars.neurons.base import load_base
 from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder
 from mongars.neurons.neurons import Neurons
 from mongars.records import RegistryStatus
-from mongars.registry import AdapterManifest, AdapterStore
+from mongars.registry import AdapterManifest, open_store
 from mongars.registry.actor import BlockingRegistryClient
 from mongars.serving.app import AppArgs, deploy_ray_service
 from mongars.serving.cluster import check_resources, ray_session
@@ -173,7 +173,7 @@ def _claims(manifest: AdapterManifest) -> frozenset[Claim]:
 
 def _encoders(place: Settings, manifest: AdapterManifest) -> dict[str | None, Encode]:
     """Return the offline encoder of the base and of every version that was served, each loaded anew from disk."""
-    base, store = load_base(place.base_model), AdapterStore(place.encoders_dir)
+    base, store = load_base(place.base_model), open_store(place.encoders_dir, place.encoders_url)
     served = {digest for _, digest in _claims(manifest) if digest}
 
     def encoder(adapter: Path | None) -> Encode:
@@ -182,7 +182,7 @@ def _encoders(place: Settings, manifest: AdapterManifest) -> dict[str | None, En
         return lambda texts: neurons.encode(texts)[0]
 
     found: dict[str | None, Encode] = {None: encoder(None)}
-    return found | {digest: encoder(store.path(manifest.adapter(digest))) for digest in served}
+    return found | {digest: encoder(store.fetch(manifest.adapter(digest), manifest)) for digest in served}
 
 
 def _report(

@@ -20,7 +20,7 @@ from mongars.evolution.rollout import Rollout
 from mongars.evolution.self_training import Collaborators, SelfTrainingEngine
 from mongars.memory.persistence import PersistenceRepository
 from mongars.records import DatasetRef
-from mongars.registry import AdapterStore, read_shapes
+from mongars.registry import open_store, read_shapes
 from mongars.settings import Settings
 from mongars.training.config import MNTPConfig
 
@@ -65,6 +65,7 @@ def build_engine(
     def evaluate(adapter: Path | None, dataset: DatasetRef) -> "Evaluation":
         return _evaluate(settings, catalog, dataset, adapter, plan.training)
 
+    store = open_store(settings.encoders_dir, settings.encoders_url)
     parts = Collaborators(
         repository=_repository(settings),
         curate=curate,
@@ -72,7 +73,7 @@ def build_engine(
         evaluate=evaluate,
         gate=Gate(plan.gate),
         registry=client,
-        adapter_folder=AdapterStore(settings.encoders_dir).path,
+        adapter_folder=lambda ref: store.fetch(ref, client.snapshot()),
         rollout=Rollout(client),
     )
     base = base_folder(settings.base_model)

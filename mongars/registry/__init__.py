@@ -3,7 +3,7 @@
 from mongars.registry.base_fit import Shapes, read_shapes
 from mongars.registry.card import AdapterCard
 from mongars.registry.manifest import AdapterManifest, HistoryEntry
-from mongars.registry.registry import AdapterRegistry, Publication
+from mongars.registry.registry import AdapterRegistry, Publication, open_store
 from mongars.registry.store import AdapterStore
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "HistoryEntry",
     "Publication",
     "Shapes",
+    "open_store",
     "read_shapes",
 ]

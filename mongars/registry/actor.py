@@ -17,7 +17,7 @@ from mongars.errors import MongarsError, SettingsError, UnavailableError
 from mongars.records import AdapterKind, AdapterRef, RegistryStatus
 from mongars.registry.base_fit import Shapes
 from mongars.registry.manifest import AdapterManifest
-from mongars.registry.registry import Publication
+from mongars.registry.registry import Publication, address_of
 from mongars.registry.service import RegistryService
 
 ACTOR_NAME = "mongars-adapter-registry"
@@ -39,7 +39,7 @@ def _find(namespace: str) -> Any:
         raise UnavailableError(f"No adapter registry runs in the namespace {namespace}.", remedy=_REMEDY) from None
 
 
-def _find_or_start(namespace: str, root: Path) -> Any:
+def _find_or_start(namespace: str, root: Path, url: str | None) -> Any:
     if not ray.is_initialized():
         raise UnavailableError("This process is connected to no Ray.", remedy=_REMEDY)
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(RegistryService)
@@ -49,7 +49,7 @@ def _find_or_start(namespace: str, root: Path) -> Any:
         lifetime="detached",
         get_if_exists=True,  # two creators at once get the same actor
         max_concurrency=OPEN_CALLS,
-    ).remote(str(root.resolve()))
+    ).remote(str(root.resolve()), url)
 
 
 def _translated(error: RayTaskError | RayActorError | GetTimeoutError | TimeoutError) -> Exception:
@@ -76,13 +76,13 @@ class BlockingRegistryClient:
         return cls(_find(namespace))
 
     @classmethod
-    def connect_or_create(cls, namespace: str, root: Path) -> "BlockingRegistryClient":
-        """Find the actor or start it on `root`.
+    def connect_or_create(cls, namespace: str, root: Path, url: str | None = None) -> "BlockingRegistryClient":
+        """Find the actor or start it on `root`, or on `url` with copies below `root`.
 
-        Raises SettingsError when one runs on another folder; UnavailableError without a Ray.
+        Raises SettingsError when one runs elsewhere; UnavailableError without a Ray.
         """
-        client = cls(_find_or_start(namespace, root))
-        _check_root(client._call(str, "root"), root)
+        client = cls(_find_or_start(namespace, root, url))
+        _check_address(client._call(str, "address"), address_of(root, url))
         return client
 
     def publish(
@@ -183,13 +183,13 @@ class RegistryClient:
         return cls(await asyncio.to_thread(_find, namespace))
 
     @classmethod
-    async def connect_or_create(cls, namespace: str, root: Path) -> "RegistryClient":
-        """Find the actor or start it on `root`.
+    async def connect_or_create(cls, namespace: str, root: Path, url: str | None = None) -> "RegistryClient":
+        """Find the actor or start it on `root`, or on `url` with copies below `root`.
 
-        Raises SettingsError when one runs on another folder; UnavailableError without a Ray.
+        Raises SettingsError when one runs elsewhere; UnavailableError without a Ray.
         """
-        client = cls(await asyncio.to_thread(_find_or_start, namespace, root))
-        _check_root(await client._call(str, "root"), root)
+        client = cls(await asyncio.to_thread(_find_or_start, namespace, root, url))
+        _check_address(await client._call(str, "address"), address_of(root, url))
         return client
 
     @property
@@ -261,9 +261,9 @@ class RegistryClient:
         return answer
 
 
-def _check_root(running: str, root: Path) -> None:
-    if Path(running) != root.resolve():
+def _check_address(running: str, wanted: str) -> None:
+    if running != wanted:
         raise SettingsError(
-            f"The running adapter registry keeps {running}, not {root.resolve()}.",
-            remedy="Set MONGARS_MODELS_DIR as the server has it, or stop that server first.",
+            f"The running adapter registry keeps {running}, not {wanted}.",
+            remedy="Set MONGARS_MODELS_DIR and MONGARS_ENCODERS_URL as the server has them, or stop it first.",
         )

@@ -208,6 +208,11 @@ def serving_order(manifest: AdapterManifest, kind: AdapterKind) -> list[str]:
     return order
 
 
+def prunings(manifest: AdapterManifest, digest: str) -> int:
+    """Return how often an adapter was pruned so far."""
+    return sum(entry.action == "prune" and entry.digest == digest for entry in manifest.history)
+
+
 def _without(order: list[str], digest: str) -> list[str]:
     """Remove a digest; neighbours that become equal (A, X, A) fold into one, so a rollback never stands still."""
     kept: list[str] = []

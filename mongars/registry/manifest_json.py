@@ -5,7 +5,6 @@ understood would serve the wrong adapter. Must not know who changes the file or 
 """
 
 import json
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -36,7 +35,7 @@ def serialise(manifest: AdapterManifest) -> bytes:
     return (json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
 
 
-def parse(data: bytes, source: Path) -> AdapterManifest:
+def parse(data: bytes, source: str) -> AdapterManifest:
     """Return the manifest in `data`.
 
     Raises InputError naming `source` for anything else: no JSON, another schema, an unknown or missing key,

@@ -1,31 +1,28 @@
 """The registry: every change to the adapter manifest, from any process.
 
-Owns the manifest file and its compare-and-swap. Must not know Ray or replicas: `actor.py` wraps it, and a command
-line without a cluster uses it directly. The lock keeps writers in turn; the comparison of the generation under it
-is the fence, because two actors can be alive at once after a network partition.
+Owns the order of a change: files first, then the manifest, swapped only if it is still the one that was read. That
+comparison is the fence, because two actors can be alive at once after a network partition. Must not know Ray or
+replicas: `actor.py` wraps it, and a command line without a cluster uses it directly.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from mongars import telemetry
 from mongars.errors import InputError, StaleGenerationError
-from mongars.files import write_atomically
 from mongars.records import ADAPTER_KINDS, AdapterKind, AdapterRef, now
 from mongars.registry import manifest as rules
 from mongars.registry.base_fit import Shapes
-from mongars.registry.locking import held
 from mongars.registry.manifest import AdapterManifest
-from mongars.registry.manifest_json import parse, serialise
+from mongars.registry.manifest_store import LocalManifest, ManifestStore
+from mongars.registry.objects import Objects
 from mongars.registry.pruning import WITHOUT_FOLDER_TOO, prunable
+from mongars.registry.shared import SharedAdapterStore, SharedManifest
 from mongars.registry.store import AdapterStore
 
-MANIFEST_FILE = "adapter_manifest.json"
-LOCK_TIMEOUT_S = 30.0
-"""The lock is held for one small read and write; half a minute of waiting means a holder that is stuck."""
 ATTEMPTS = 100
 """A swap fails only when another writer's succeeded, so this many losses in a row is a fault, not contention."""
 
@@ -45,16 +42,19 @@ class Publication:
 class AdapterRegistry:
     """The adapters below `root` and which of them is served. Safe to use from several processes.
 
+    With `url` (`s3://bucket/prefix`) they lie there, safe to use from several machines, and `root` holds copies.
+
     Every change is idempotent. `promote` and `rollback` are so only with `seen`, the generation that the caller
     decided upon: a repeat of the same call is then recognised, and StaleGenerationError tells that another change
     came first. Without it they act on whatever is current.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, url: str | None = None) -> None:
         self.root = root
-        self.store = AdapterStore(root)
-        self._file = root / MANIFEST_FILE
-        self._lock_file = root / ".manifest.lock"
+        self.address = address_of(root, url)
+        self.store = open_store(root, url)
+        self._manifests: ManifestStore = LocalManifest(root) if url is None else SharedManifest(Objects(url))
+        self.look_every_s = self._manifests.look_every_s
 
     def publish(
         self,
@@ -74,11 +74,17 @@ class AdapterRegistry:
         or revoked.
         """
         started = time.monotonic()
-        rule = rules.publish if activate else rules.register
+        change = rules.publish if activate else rules.register
         with self.store.adding(
             folder, name, kind, base_digest=base_digest, base_shapes=base_shapes, metrics=metrics
         ) as ref:
-            publication = self._publication(ref.digest, lambda manifest, at: rule(manifest, ref, at))
+
+            def rule(manifest: AdapterManifest, at: datetime) -> AdapterManifest:
+                after = change(manifest, ref, at)
+                self.store.share(ref, after)  # before the swap, and again for what the next attempt finds
+                return after
+
+            publication = self._publication(ref.digest, rule)
         _publish_duration.record(time.monotonic() - started, {"kind": kind, "changed": publication.changed})
         return publication
 
@@ -137,7 +143,8 @@ class AdapterRegistry:
 
     def prunable(self, keep: int) -> tuple[AdapterRef, ...]:
         """Return what `prune` would remove now: adapters that it would mark, and what is left of others."""
-        return self._with_folder(prunable(self.snapshot(), keep, now()))
+        manifest = self.snapshot()
+        return tuple(ref for ref in prunable(manifest, keep, now()) if self.store.holds(ref, manifest))
 
     def prune(self, keep: int) -> tuple[AdapterRef, ...]:
         """Remove the folders of older adapters (`pruning.prunable` is the rule) and return those adapters.
@@ -154,22 +161,17 @@ class AdapterRegistry:
 
         with self.store.exclusive():  # a publish of the same bytes comes before the mark or after the removal
             _, manifest = self._change(rule)
-            gone = self._with_folder(prunable(manifest, keep, now()))
-            gone = tuple(ref for ref in gone if ref.state in ("pruned", *WITHOUT_FOLDER_TOO))  # time went on
+            marked = (
+                ref for ref in prunable(manifest, keep, now()) if ref.state in ("pruned", *WITHOUT_FOLDER_TOO)
+            )
+            gone = tuple(ref for ref in marked if self.store.holds(ref, manifest))
             for ref in gone:
-                self.store.remove(ref)
+                self.store.remove(ref, manifest)
         return gone
-
-    def _with_folder(self, refs: tuple[AdapterRef, ...]) -> tuple[AdapterRef, ...]:
-        return tuple(ref for ref in refs if self.store.path(ref).exists())
 
     def snapshot(self) -> AdapterManifest:
         """Read the manifest; generation 0 where none was written. Raises InputError for a file that is damaged."""
-        try:
-            data = self._file.read_bytes()
-        except FileNotFoundError:
-            return AdapterManifest()
-        return parse(data, self._file)
+        return self._manifests.read().manifest
 
     def current(self, kind: AdapterKind = "encoder") -> AdapterRef | None:
         """Return the adapter that is served; None is the bare base."""
@@ -177,13 +179,9 @@ class AdapterRegistry:
             raise InputError(f"{kind!r} is not one of {', '.join(ADAPTER_KINDS)}.", param="kind")
         return self.snapshot().served(kind)
 
-    def fingerprint(self) -> tuple[int, int, int]:
-        """Return what a cheap look shows of the manifest: inode, change time in ns, bytes. Zeros without one."""
-        try:
-            found = self._file.stat()
-        except FileNotFoundError:
-            return (0, 0, 0)
-        return (found.st_ino, found.st_mtime_ns, found.st_size)
+    def fingerprint(self) -> Hashable:
+        """Return what a cheap look shows of the manifest: another value after every change."""
+        return self._manifests.fingerprint()
 
     def _publication(self, digest: str, rule: Transition) -> Publication:
         before, after = self._change(rule)
@@ -192,21 +190,25 @@ class AdapterRegistry:
     def _change(self, rule: Transition) -> tuple[AdapterManifest, AdapterManifest]:
         """Apply a rule to the newest manifest until the swap holds; return the manifest before and after."""
         for _ in range(ATTEMPTS):
-            before = self.snapshot()
+            seen = self._manifests.read()
+            before = seen.manifest
             after = rule(before, now())
-            if after is before or self._swap(before.generation, after):
+            if after is before or self._manifests.swap(seen, after):
                 return before, after
-        raise StaleGenerationError(f"{self._file} kept changing through {ATTEMPTS} attempts.", remedy="Try again.")
+        raise StaleGenerationError(
+            f"{self.address} kept changing through {ATTEMPTS} attempts.", remedy="Try again."
+        )
 
-    def _swap(self, seen: int, manifest: AdapterManifest) -> bool:
-        """Write `manifest` if the file still has the generation `seen`; return whether it had."""
-        with held(self._lock_file, LOCK_TIMEOUT_S):
-            if self.snapshot().generation != seen:
-                return False
-            for leftover in self.root.glob(f".{MANIFEST_FILE}.*.tmp"):  # of a writer that died; we hold the lock
-                leftover.unlink()
-            write_atomically(self._file, serialise(manifest))
-        return True
+
+def address_of(root: Path, url: str | None) -> str:
+    """Return what a registry is known by: its URL, or its folder."""
+    return str(root.resolve()) if url is None else url.rstrip("/")
+
+
+def open_store(root: Path, url: str | None) -> AdapterStore | SharedAdapterStore:
+    """Return the folders of a registry's adapters."""
+    store = AdapterStore(root)
+    return store if url is None else SharedAdapterStore(store, Objects(url))
 
 
 def _made_already(

@@ -16,6 +16,7 @@ from mongars.records import ADAPTER_KINDS, AdapterKind, AdapterRef, now
 from mongars.registry.base_fit import Shapes
 from mongars.registry.card import AdapterCard, read_card
 from mongars.registry.locking import held
+from mongars.registry.manifest import AdapterManifest
 from mongars.registry.validation import ADAPTER_FILES, check_files, validate_folder
 
 NAME = re.compile(r"[a-z0-9-]{1,64}")
@@ -76,19 +77,29 @@ class AdapterStore:
         with held(self.root / ".store.lock", LOCK_TIMEOUT_S):
             yield
 
-    def remove(self, ref: AdapterRef) -> bool:
-        """Remove the folder of an adapter, and what a crash left of one; return whether it was there.
+    def share(self, ref: AdapterRef, manifest: AdapterManifest) -> None:
+        """Do nothing: who can read this folder has the adapter (`shared.py` uploads it)."""
+
+    def fetch(self, ref: AdapterRef, manifest: AdapterManifest) -> Path:
+        """Return the folder of an adapter that `manifest` lists; whoever loads it checks it."""
+        return self.path(ref)
+
+    def holds(self, ref: AdapterRef, manifest: AdapterManifest) -> bool:
+        """Return whether the folder of an adapter is there."""
+        return self.path(ref).exists()
+
+    def remove(self, ref: AdapterRef, manifest: AdapterManifest) -> None:
+        """Remove the folder of an adapter, and what a crash left of one.
 
         The caller holds `exclusive`. The folder is hidden first, so that half of one is never taken for a whole.
         """
         self._sweep(ref.name)
         folder = self.path(ref)
         if not folder.is_dir():
-            return False
+            return
         hidden = folder.with_name(f".{folder.name}.pruned.tmp")
         folder.rename(hidden)
         shutil.rmtree(hidden)
-        return True
 
     def path(self, ref: AdapterRef) -> Path:
         """Return the folder of an adapter; whether it is there is not checked."""

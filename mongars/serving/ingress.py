@@ -51,7 +51,9 @@ class Ingress:
             keys=await asyncio.to_thread(KeyRing, settings.keys_file),
             cortex=CortexClient(cortex),
             llm=LLMClient(llm),
-            registry=await RegistryClient.connect_or_create(settings.ray_namespace, settings.encoders_dir),
+            registry=await RegistryClient.connect_or_create(
+                settings.ray_namespace, settings.encoders_dir, settings.encoders_url
+            ),
         )
         self._api = create_api(services, max_body_bytes=args.max_body_bytes)
 

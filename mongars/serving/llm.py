@@ -17,7 +17,7 @@ from mongars.errors import SettingsError, UnavailableError
 from mongars.neurons.base import load_base
 from mongars.records import AdapterKind, AdapterStamp, Embeddings, GenerationPiece, GenerationRequest
 from mongars.registry.actor import RegistryClient
-from mongars.registry.store import AdapterStore
+from mongars.registry.registry import open_store
 from mongars.serving.args import AppArgs
 from mongars.serving.engine import Engine, EngineLimits
 from mongars.serving.reconcile import Reconciler
@@ -48,9 +48,10 @@ class LLMServeDeployment:
             cache_bytes=args.cache_bytes,
         )
         self._engine = await asyncio.to_thread(Engine, base, limits)
-        registry = await RegistryClient.connect_or_create(settings.ray_namespace, settings.encoders_dir)
+        encoders = (settings.encoders_dir, settings.encoders_url)
+        registry = await RegistryClient.connect_or_create(settings.ray_namespace, *encoders)
         replica = serve.get_replica_context().replica_id.unique_id
-        self._reconciler = Reconciler(self._engine, registry, AdapterStore(settings.encoders_dir), replica)
+        self._reconciler = Reconciler(self._engine, registry, open_store(*encoders), replica)
         await self._reconciler.start()
         self._following = asyncio.create_task(self._reconciler.run())
 

@@ -38,16 +38,16 @@ class Registry(Protocol):
     async def acknowledge(self, replica: str, generation: int, digests: Mapping[str, str | None]) -> None: ...
 
 
-class Places(Protocol):
-    """Where adapters lie (AdapterStore)."""
+class Adapters(Protocol):
+    """Where adapters lie (AdapterStore, SharedAdapterStore)."""
 
-    def path(self, ref: AdapterRef) -> Path: ...
+    def fetch(self, ref: AdapterRef, manifest: AdapterManifest) -> Path: ...
 
 
 class Reconciler:
     """Follows the registry for one replica."""
 
-    def __init__(self, engine: Engine, registry: Registry, store: Places, replica: str) -> None:
+    def __init__(self, engine: Engine, registry: Registry, store: Adapters, replica: str) -> None:
         self._engine = engine
         self._registry = registry
         self._store = store
@@ -91,14 +91,15 @@ class Reconciler:
 
         Raises ModelNotFoundError when it is unknown, of another kind, revoked, rejected or pruned.
         """
-        ref = await self._known(digest)
+        manifest = await self._manifest_with(digest)
+        ref = manifest.adapter(digest)
         if ref.kind != kind or ref.state in UNSERVABLE:
             raise ModelNotFoundError(
                 f"Adapter {digest[:12]} is not a {kind} adapter that may be served ({ref.kind}, {ref.state}).",
                 remedy="GET /v1/models lists what is.",
                 param="model",
             )
-        load = asyncio.ensure_future(asyncio.to_thread(self._engine.open, ref, self._store.path(ref)))
+        load = asyncio.ensure_future(asyncio.to_thread(self._open, ref, manifest))
         try:
             return await asyncio.shield(load)
         except asyncio.CancelledError:
@@ -114,11 +115,16 @@ class Reconciler:
             "last_failure": self.last_failure,
         }
 
-    async def _known(self, digest: str) -> AdapterRef:
+    async def _manifest_with(self, digest: str) -> AdapterManifest:
+        """Return a manifest that may list an adapter: the last one heard of, or else the newest."""
         try:
-            return self._manifest.adapter(digest)
-        except ModelNotFoundError:  # perhaps it is newer than what was last heard
-            return (await self._registry.snapshot()).adapter(digest)
+            self._manifest.adapter(digest)
+        except ModelNotFoundError:
+            return await self._registry.snapshot()
+        return self._manifest
+
+    def _open(self, ref: AdapterRef, manifest: AdapterManifest) -> Pin:
+        return self._engine.open(ref, self._store.fetch(ref, manifest))
 
     async def _try_to_adopt(self, manifest: AdapterManifest) -> None:
         try:
@@ -136,12 +142,15 @@ class Reconciler:
 
     async def _adopt(self, manifest: AdapterManifest) -> None:
         started = time.monotonic()
-        served = {kind: manifest.served(kind) for kind in ADAPTER_KINDS}
-        targets = {kind: (ref, self._store.path(ref)) if ref else None for kind, ref in served.items()}
-        revoked = frozenset(ref.digest for ref in manifest.adapters if ref.state in NEVER_AGAIN)
-        await asyncio.to_thread(self._engine.adopt, manifest.generation, targets, revoked=revoked)
+        await asyncio.to_thread(self._adopt_blocking, manifest)
         self.last_failure = None
         _load_duration.record(time.monotonic() - started)
+
+    def _adopt_blocking(self, manifest: AdapterManifest) -> None:
+        served = {kind: manifest.served(kind) for kind in ADAPTER_KINDS}
+        targets = {kind: (ref, self._store.fetch(ref, manifest)) if ref else None for kind, ref in served.items()}
+        revoked = frozenset(ref.digest for ref in manifest.adapters if ref.state in NEVER_AGAIN)
+        self._engine.adopt(manifest.generation, targets, revoked=revoked)
 
     async def _acknowledge(self) -> None:
         digests = {str(kind): digest for kind, digest in self._engine.current.items()}

@@ -8,15 +8,26 @@ from pathlib import Path
 import pytest
 import ray
 
+from mongars.digests import folder_digest
 from mongars.errors import AdapterRefusedError, ModelNotFoundError, SettingsError, UnavailableError
 from mongars.registry import AdapterRegistry
 from mongars.registry.actor import ACTOR_NAME, BlockingRegistryClient, RegistryClient
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
+# `s3_everywhere` first: the workers inherit the address and keys of the S3 server.
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("s3_everywhere", "local_ray")]
 
 BASE = "b" * 64
 LONG_S = 60.0
 WriteAdapter = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def s3_everywhere(s3_environment: dict[str, str]) -> Iterator[None]:
+    """Set the environment of one who may use the S3 server before this module's Ray starts its workers in it."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in s3_environment.items():
+            environment.setenv(name, value)
+        yield
 
 
 @pytest.fixture
@@ -57,6 +68,21 @@ async def test_a_killed_actor_rebuilds_itself_from_storage(
     poll = asyncio.create_task(client.wait_for(2, LONG_S))
     await client.publish(write_adapter(tmp_path / "two", 2), "a", base_digest=BASE, base_shapes=None)
     assert (await poll).generation == 2
+
+
+async def test_on_an_object_store_a_killed_actor_knows_what_was_acknowledged_and_so_does_another_machine(
+    namespace: str, root: Path, tmp_path: Path, write_adapter: WriteAdapter, bucket: str
+) -> None:
+    client = await RegistryClient.connect_or_create(namespace, root, bucket)
+    done = await client.publish(write_adapter(tmp_path / "one", 1), "a", base_digest=BASE, base_shapes=None)
+    ray.kill(ray.get_actor(ACTOR_NAME, namespace=namespace), no_restart=False)
+    manifest = await client.snapshot()
+    assert manifest.served("encoder") == done.adapter
+    other = await asyncio.to_thread(AdapterRegistry, tmp_path / "elsewhere", bucket)
+    folder = await asyncio.to_thread(other.store.fetch, done.adapter, manifest)
+    assert folder_digest(folder) == done.adapter.digest
+    with pytest.raises(SettingsError, match="MONGARS_ENCODERS_URL"):
+        await RegistryClient.connect_or_create(namespace, root)
 
 
 async def test_two_creators_get_one_actor(namespace: str, root: Path) -> None:

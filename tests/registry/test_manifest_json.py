@@ -2,7 +2,6 @@
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,7 +13,7 @@ from mongars.registry import manifest as rules
 from mongars.registry.manifest import AdapterManifest
 from mongars.registry.manifest_json import parse, serialise
 
-FILE = Path("adapter_manifest.json")
+FILE = "adapter_manifest.json"
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 

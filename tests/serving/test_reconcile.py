@@ -57,7 +57,7 @@ class FakeRegistry:
 
 
 class Store:
-    def path(self, ref):
+    def fetch(self, ref, manifest):
         return f"/store/{ref.name}"
 
 

@@ -1,0 +1,142 @@
+"""Adapters and their manifest in an object store, for machines that share no folder.
+
+Owns the layout there and this machine's copies. `<name>/<first 12 digits>/<epoch>/<file>`, where the epoch counts
+how often the adapter was pruned: pruning deletes epochs that the manifest has left behind, and a publication of
+the same bytes writes the next one, so that neither needs a lock across machines. Must not know a rule of change.
+"""
+
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from mongars.digests import folder_digest
+from mongars.errors import AdapterRefusedError
+from mongars.files import new_folder
+from mongars.records import AdapterKind, AdapterRef
+from mongars.registry.base_fit import Shapes
+from mongars.registry.manifest import AdapterManifest, prunings
+from mongars.registry.manifest_json import parse, serialise
+from mongars.registry.manifest_store import MANIFEST_FILE, Stored
+from mongars.registry.objects import Objects
+from mongars.registry.store import SHORT_DIGEST, AdapterStore
+from mongars.registry.validation import ADAPTER_FILES
+
+
+class SharedManifest:
+    """The manifest as one object; its ETag is compared by the store when it is written."""
+
+    look_every_s = 5.0  # a request that is paid for, for each open poll; our own changes wake the polls at once
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def read(self) -> Stored:
+        """As ManifestStore.read; UnavailableError when the store cannot be reached."""
+        found = self._objects.get(MANIFEST_FILE)
+        if found is None:
+            return Stored(AdapterManifest())
+        data, tag = found
+        return Stored(parse(data, f"{self._objects.url}/{MANIFEST_FILE}"), tag)
+
+    def swap(self, seen: Stored, manifest: AdapterManifest) -> bool:
+        """As ManifestStore.swap.
+
+        A request that was carried out and whose answer was lost is tried again and then fails to compare, so
+        "not swapped" is decided by what is there.
+        """
+        return self._objects.put_if(MANIFEST_FILE, serialise(manifest), seen.tag) or (
+            self.read().manifest == manifest
+        )
+
+    def fingerprint(self) -> Hashable:
+        """Return the object's ETag."""
+        found = self._objects.look(MANIFEST_FILE)
+        return found and found[1]
+
+
+class SharedAdapterStore:
+    """Adapter folders in an object store; `copies` holds those that this machine has read or published."""
+
+    def __init__(self, copies: AdapterStore, objects: Objects) -> None:
+        self._copies = copies
+        self._objects = objects
+
+    @contextmanager
+    def adding(
+        self,
+        folder: Path,
+        name: str,
+        kind: AdapterKind = "encoder",
+        *,
+        base_digest: str,
+        base_shapes: Shapes | None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> Iterator[AdapterRef]:
+        """As AdapterStore.adding, on this machine; `share` brings it to the others."""
+        adding = self._copies.adding(
+            folder, name, kind, base_digest=base_digest, base_shapes=base_shapes, metrics=metrics
+        )
+        with adding as ref:
+            yield ref
+
+    def share(self, ref: AdapterRef, manifest: AdapterManifest) -> None:
+        """Upload what is missing of an adapter. Called before the manifest that lists it is written."""
+        for file in ADAPTER_FILES:
+            data = (self._copies.path(ref) / file).read_bytes()
+            key = f"{_folder(ref, prunings(manifest, ref.digest))}/{file}"
+            there = self._objects.look(key)
+            if there is None or there[0] != len(data):
+                self._objects.put(key, data)
+
+    def fetch(self, ref: AdapterRef, manifest: AdapterManifest) -> Path:
+        """Return this machine's folder of an adapter, downloaded when it is missing or damaged.
+
+        Raises AdapterRefusedError when it is missing or damaged in the object store, UnavailableError when that
+        cannot be reached.
+        """
+        place = self._copies.path(ref)
+        with self._copies.exclusive():
+            if place.is_dir() and folder_digest(place) == ref.digest:
+                return place
+            self._copies.remove(ref, manifest)
+            with new_folder(place) as folder:
+                self._download(ref, _folder(ref, prunings(manifest, ref.digest)), folder)
+        return place
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Hold the lock of this machine's copies."""
+        return self._copies.exclusive()
+
+    def holds(self, ref: AdapterRef, manifest: AdapterManifest) -> bool:
+        """Return whether there is anything for `remove` to remove."""
+        return self._copies.holds(ref, manifest) or bool(self._removable(ref, manifest))
+
+    def remove(self, ref: AdapterRef, manifest: AdapterManifest) -> None:
+        """Delete an adapter's objects of the epochs that `manifest` has left, and this machine's copy."""
+        self._objects.delete(self._removable(ref, manifest))
+        self._copies.remove(ref, manifest)
+
+    def _removable(self, ref: AdapterRef, manifest: AdapterManifest) -> list[str]:
+        left = prunings(manifest, ref.digest)
+        if ref.state != "pruned":  # rejected or revoked: nothing will be written after it, so its own goes too
+            left += 1
+        keys = self._objects.keys(f"{ref.name}/{ref.digest[:SHORT_DIGEST]}")
+        return [key for key in keys if int(key.split("/")[-2]) < left]
+
+    def _download(self, ref: AdapterRef, key: str, folder: Path) -> None:
+        for file in ADAPTER_FILES:
+            found = self._objects.get(f"{key}/{file}")
+            if found is None:
+                raise AdapterRefusedError(
+                    f"{self._objects.url}/{key}/{file} is missing.", remedy="Publish the adapter again."
+                )
+            (folder / file).write_bytes(found[0])
+        if folder_digest(folder) != ref.digest:
+            raise AdapterRefusedError(
+                f"{self._objects.url}/{key} has another digest: its objects were changed.",
+                remedy="Delete them and publish the adapter again.",
+            )
+
+
+def _folder(ref: AdapterRef, epoch: int) -> str:
+    return f"{ref.name}/{ref.digest[:SHORT_DIGEST]}/{epoch}"
