@@ -35,13 +35,11 @@ def test_the_digest_covers_the_tokenizer_but_not_the_model_card(base_path: Path,
     assert base_model_digest(folder) != base_model_digest(base_path)
 
 
-def test_float16_is_never_computed_on_a_cpu(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("checkpoint", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_cpu_computes_in_float32_and_a_gpu_in_what_the_checkpoint_has(
+    monkeypatch: pytest.MonkeyPatch, checkpoint: torch.dtype
+):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert machine_dtype(torch.float16) is torch.float32
-
-
-@pytest.mark.parametrize("native", [True, False])
-def test_bf16_is_kept_only_where_the_processor_has_its_instructions(monkeypatch: pytest.MonkeyPatch, native: bool):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
-    assert machine_dtype(torch.bfloat16) is (torch.bfloat16 if native else torch.float32)
+    assert machine_dtype(checkpoint) is torch.float32
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert machine_dtype(checkpoint) is checkpoint
