@@ -6,7 +6,8 @@ delivers a call at least once (`max_task_retries`), so every method is idempoten
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,15 @@ from mongars.registry.service import RegistryService
 ACTOR_NAME = "mongars-adapter-registry"
 OPEN_CALLS = 10_000
 """Each open poll holds one of the actor's concurrent calls; Ray's default for asynchronous actors is 1,000."""
+ACTOR_OPTIONS: Mapping[str, Any] = {
+    "name": ACTOR_NAME,
+    "lifetime": "detached",
+    "get_if_exists": True,  # two creators at once get the same actor
+    "max_concurrency": OPEN_CALLS,
+    "max_restarts": -1,
+    "max_task_retries": -1,
+    "num_cpus": 0,
+}
 CALL_TIMEOUT_S = 120.0
 """No call takes longer, beyond what a poll was told to wait: publishing copies and checks a few hundred megabytes,
 and a lost node is noticed and its actor started elsewhere in some 20 s."""
@@ -42,14 +52,9 @@ def _find(namespace: str) -> Any:
 def _find_or_start(namespace: str, root: Path, url: str | None) -> Any:
     if not ray.is_initialized():
         raise UnavailableError("This process is connected to no Ray.", remedy=_REMEDY)
-    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(RegistryService)
-    return actor.options(
-        name=ACTOR_NAME,
-        namespace=namespace,
-        lifetime="detached",
-        get_if_exists=True,  # two creators at once get the same actor
-        max_concurrency=OPEN_CALLS,
-    ).remote(str(root.resolve()), url)
+    return (
+        ray.remote(RegistryService).options(namespace=namespace, **ACTOR_OPTIONS).remote(str(root.resolve()), url)
+    )
 
 
 def _translated(error: RayTaskError | RayActorError | GetTimeoutError | TimeoutError) -> Exception:
@@ -64,16 +69,18 @@ def _translated(error: RayTaskError | RayActorError | GetTimeoutError | TimeoutE
 class BlockingRegistryClient:
     """The registry for a driver or a command line: AdapterRegistry's methods, answered by the named actor.
 
-    Errors are those of AdapterRegistry, and UnavailableError when the actor is gone or does not answer.
+    An actor that was killed for good is looked for once more, or made anew where the client may: a call can arrive
+    twice. Errors are those of AdapterRegistry, and UnavailableError when the actor is gone or does not answer.
     """
 
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
+    def __init__(self, reach: Callable[[], Any]) -> None:
+        self._reach = reach
+        self._handle = reach()
 
     @classmethod
     def connect(cls, namespace: str) -> "BlockingRegistryClient":
         """Find the actor. Raises UnavailableError when there is none."""
-        return cls(_find(namespace))
+        return cls(partial(_find, namespace))
 
     @classmethod
     def connect_or_create(cls, namespace: str, root: Path, url: str | None = None) -> "BlockingRegistryClient":
@@ -81,7 +88,7 @@ class BlockingRegistryClient:
 
         Raises SettingsError when one runs elsewhere; UnavailableError without a Ray.
         """
-        client = cls(_find_or_start(namespace, root, url))
+        client = cls(partial(_find_or_start, namespace, root, url))
         _check_address(client._call(str, "address"), address_of(root, url))
         return client
 
@@ -158,13 +165,19 @@ class BlockingRegistryClient:
         )
 
     def _call(self, returns: type[T], method: str, *args: Any, waits_s: float = 0.0) -> T:
-        reference = getattr(self._handle, method).remote(*args)
         try:
-            answer = ray.get(reference, timeout=waits_s + CALL_TIMEOUT_S)
+            try:
+                answer = self._get(method, args, waits_s)
+            except RayActorError:
+                self._handle = self._reach()
+                answer = self._get(method, args, waits_s)
         except (RayTaskError, RayActorError, GetTimeoutError) as error:
             raise _translated(error) from None
         assert isinstance(answer, returns)
         return answer
+
+    def _get(self, method: str, args: Sequence[Any], waits_s: float) -> Any:
+        return ray.get(getattr(self._handle, method).remote(*args), timeout=waits_s + CALL_TIMEOUT_S)
 
 
 class RegistryClient:
@@ -174,13 +187,14 @@ class RegistryClient:
     answer, changed or not: that is its heartbeat.
     """
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, reach: Callable[[], Any], handle: Any) -> None:
+        self._reach = reach
         self._handle = handle
 
     @classmethod
     async def connect(cls, namespace: str) -> "RegistryClient":
         """Find the actor. Raises UnavailableError when there is none."""
-        return cls(await asyncio.to_thread(_find, namespace))
+        return await cls._reached(partial(_find, namespace))
 
     @classmethod
     async def connect_or_create(cls, namespace: str, root: Path, url: str | None = None) -> "RegistryClient":
@@ -188,14 +202,13 @@ class RegistryClient:
 
         Raises SettingsError when one runs elsewhere; UnavailableError without a Ray.
         """
-        client = cls(await asyncio.to_thread(_find_or_start, namespace, root, url))
-        _check_address(await client._call(str, "address"), address_of(root, url))
+        client = await cls._reached(partial(_find_or_start, namespace, root, url))
+        _check_address(await client._call(str, "address"), await asyncio.to_thread(address_of, root, url))
         return client
 
-    @property
-    def blocking(self) -> BlockingRegistryClient:
-        """The same actor for code that is no coroutine."""
-        return BlockingRegistryClient(self._handle)
+    @classmethod
+    async def _reached(cls, reach: Callable[[], Any]) -> "RegistryClient":
+        return cls(reach, await asyncio.to_thread(reach))
 
     async def publish(
         self,
@@ -252,13 +265,19 @@ class RegistryClient:
         return await self._call(RegistryStatus, "status")
 
     async def _call(self, returns: type[T], method: str, *args: Any, waits_s: float = 0.0) -> T:
-        reference = getattr(self._handle, method).remote(*args)
         try:
-            answer = await asyncio.wait_for(reference, waits_s + CALL_TIMEOUT_S)
+            try:
+                answer = await self._get(method, args, waits_s)
+            except RayActorError:
+                self._handle = await asyncio.to_thread(self._reach)
+                answer = await self._get(method, args, waits_s)
         except (RayTaskError, RayActorError, TimeoutError) as error:
             raise _translated(error) from None
         assert isinstance(answer, returns)
         return answer
+
+    async def _get(self, method: str, args: Sequence[Any], waits_s: float) -> Any:
+        return await asyncio.wait_for(getattr(self._handle, method).remote(*args), waits_s + CALL_TIMEOUT_S)
 
 
 def _check_address(running: str, wanted: str) -> None:

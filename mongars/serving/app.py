@@ -12,6 +12,7 @@ import httpx
 import psutil
 from ray import serve
 from ray.serve import Application
+from ray.serve.config import RequestRouterConfig
 
 from mongars.errors import PortInUseError, ResourceError, UnavailableError
 from mongars.neurons.base import base_folder
@@ -20,6 +21,7 @@ from mongars.serving.auth import KeyRing
 from mongars.serving.cortex import CortexDeployment
 from mongars.serving.ingress import Ingress
 from mongars.serving.llm import LLMServeDeployment
+from mongars.serving.router import STATS_PERIOD_S, NewestReplicasFirst
 
 __all__ = ["APP_NAME", "AppArgs", "build_app", "deploy_ray_service", "require_free_port", "require_memory"]
 
@@ -47,6 +49,9 @@ def build_app(args: AppArgs) -> Application:
         num_replicas=args.llm_replicas,
         max_ongoing_requests=args.chats + args.embeds,
         max_queued_requests=args.chats + args.embeds,
+        request_router_config=RequestRouterConfig(
+            request_router_class=NewestReplicasFirst, request_routing_stats_period_s=STATS_PERIOD_S
+        ),
         max_constructor_retry_count=CONSTRUCTOR_TRIES,
         ray_actor_options={"num_cpus": 0},
     ).bind(args)

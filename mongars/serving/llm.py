@@ -21,6 +21,7 @@ from mongars.registry.registry import open_store
 from mongars.serving.args import AppArgs
 from mongars.serving.engine import Engine, EngineLimits
 from mongars.serving.reconcile import Reconciler
+from mongars.serving.router import GENERATION
 from mongars.serving.slots import Pin
 
 
@@ -81,6 +82,10 @@ class LLMServeDeployment:
     async def status(self) -> dict[str, Any]:
         """Return this replica's generation, slots, load and failures."""
         return {**self._reconciler.status(), **self._engine.status()}
+
+    async def record_routing_stats(self) -> dict[str, int]:
+        """Return what the router ranks replicas by; Serve asks for it by this name."""
+        return {GENERATION: self._engine.generation}
 
     async def check_health(self) -> None:
         """Raise when the replica no longer follows the registry: Serve then replaces it."""

@@ -1,6 +1,7 @@
 """The named actor on a real Ray: found by all, woken by changes, rebuilt from storage when killed."""
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -98,9 +99,7 @@ async def test_errors_arrive_as_their_own_class(namespace: str, root: Path, tmp_
     assert type(caught.value) is ModelNotFoundError
     assert caught.value.remedy is not None
     with pytest.raises(AdapterRefusedError, match="is not a folder"):
-        await asyncio.to_thread(
-            client.blocking.publish, tmp_path / "none", "a", base_digest=BASE, base_shapes=None
-        )
+        await client.publish(tmp_path / "none", "a", base_digest=BASE, base_shapes=None)
 
 
 async def test_a_change_in_storage_by_another_process_answers_the_poll(
@@ -112,6 +111,32 @@ async def test_a_change_in_storage_by_another_process_answers_the_poll(
         AdapterRegistry(root).publish, write_adapter(tmp_path / "one", 1), "a", base_digest=BASE, base_shapes=None
     )
     assert (await poll).generation == 1
+
+
+async def test_an_actor_that_was_killed_for_good_is_made_again_by_whoever_may(
+    namespace: str, root: Path, tmp_path: Path, write_adapter: WriteAdapter
+) -> None:
+    replicas = await asyncio.gather(*(RegistryClient.connect_or_create(namespace, root) for _ in range(2)))
+    driver = await asyncio.to_thread(BlockingRegistryClient.connect, namespace)
+    done = await replicas[0].publish(write_adapter(tmp_path / "one", 1), "a", base_digest=BASE, base_shapes=None)
+    polls = [asyncio.create_task(replica.wait_for(2, LONG_S)) for replica in replicas]
+    await asyncio.sleep(0)
+    ray.kill(ray.get_actor(ACTOR_NAME, namespace=namespace))
+    manifest = None
+    while manifest is None:
+        with contextlib.suppress(UnavailableError):  # a driver makes none: it waits for a replica to do so
+            manifest = await asyncio.to_thread(driver.snapshot)
+    assert manifest.served("encoder") == done.adapter
+    await asyncio.to_thread(driver.revoke, done.adapter.digest)
+    assert [manifest.generation for manifest in await asyncio.gather(*polls)] == [2, 2]
+
+
+def test_a_driver_does_not_start_an_actor_in_place_of_one_that_is_gone(namespace: str, root: Path) -> None:
+    BlockingRegistryClient.connect_or_create(namespace, root)
+    driver = BlockingRegistryClient.connect(namespace)
+    ray.kill(ray.get_actor(ACTOR_NAME, namespace=namespace))
+    with pytest.raises(UnavailableError, match="mongars serve"):
+        driver.snapshot()
 
 
 def test_without_an_actor_the_error_names_the_remedy(namespace: str) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import concurrent.futures
+import contextlib
 import json
 import socket
 import threading
@@ -11,13 +12,15 @@ from types import SimpleNamespace
 import httpx
 import numpy as np
 import openai
+import psutil
 import pytest
+import ray
 from ray import serve
 
-from mongars.errors import PortInUseError
+from mongars.errors import PortInUseError, UnavailableError
 from mongars.registry import read_shapes
-from mongars.registry.actor import BlockingRegistryClient
-from mongars.serving.app import APP_NAME, AppArgs, deploy_ray_service
+from mongars.registry.actor import ACTOR_NAME, BlockingRegistryClient
+from mongars.serving.app import APP_NAME, AppArgs, build_app, deploy_ray_service
 from mongars.serving.auth import create_key
 from mongars.settings import Settings
 
@@ -254,6 +257,53 @@ def test_an_adapter_that_was_damaged_leaves_the_old_one_serving_and_shows_in_the
     assert app.http.get("/v1/status").json()["skew"] >= 1
 
 
+def model_processes():
+    """Return the processes of the model's replicas."""
+    title = f"ray::ServeReplica:{APP_NAME}:LLMServeDeployment"
+    return [one for one in psutil.process_iter() if (one.cmdline() or [""])[0].startswith(title)]
+
+
+def answer_until(app, generation, replicas):
+    """Embed again and again until `replicas` replicas serve `generation`, and return the answers."""
+    patient, answers = app.sdk.with_options(max_retries=5), []
+    deadline = time.monotonic() + 120
+    while True:
+        answers.append(patient.embeddings.create(model="mongars-encoder", input=TEXTS))
+        response = app.http.get("/v1/status")
+        loads = response.json()["loads"] if response.is_success else []
+        if [load["generation"] for load in loads] == [generation] * replicas:
+            return answers
+        assert time.monotonic() < deadline, loads
+
+
+def test_a_replica_killed_in_mid_swap_is_replaced_by_a_current_one_while_the_other_answers(
+    app, base, make_adapter, offline_vectors
+):
+    old, new = make_adapter(71), make_adapter(72)
+    settle(app, publish(app, base, old).generation)
+    victim, _ = model_processes()
+    victim.suspend()  # so it has heard of the new generation at most, and never served it
+    generation = publish(app, base, new).generation
+    victim.kill()
+    answers = answer_until(app, generation, replicas=2)
+    truth = {one.ref.digest: offline_vectors(one.folder, TEXTS) for one in (old, new)}
+    for answer in answers:
+        given = [one.embedding for one in answer.data]
+        np.testing.assert_allclose(given, truth[answer.mongars["digest"]], atol=1e-5)
+    assert answers[-1].mongars["digest"] == new.ref.digest
+
+
+def test_an_actor_that_is_killed_for_good_is_made_again_by_the_replicas(app, base, make_adapter):
+    before = app.registry.snapshot()
+    ray.kill(ray.get_actor(ACTOR_NAME, namespace=NAMESPACE))
+    publication = None
+    while publication is None:
+        with contextlib.suppress(UnavailableError):  # until a replica notices
+            publication = publish(app, base, make_adapter(81))
+    assert publication.generation == before.generation + 1
+    answer_until(app, publication.generation, replicas=2)
+
+
 def test_health_readiness_and_metrics_answer_without_a_key(app):
     for path in ("/healthz", "/readyz", "/metrics"):
         assert httpx.get(app.url + path).status_code == 200
@@ -268,3 +318,11 @@ def test_everything_of_a_user_is_erased_with_a_receipt(app):
     assert receipt.json()["object"] == "erasure"
     assert sum(receipt.json()["removed"].values()) > 0
     assert app.http.get("/v1/conversations").json()["data"] == []
+
+
+def test_a_replica_that_is_added_is_current_before_it_answers(app, base, make_adapter):
+    generation = publish(app, base, make_adapter(91)).generation
+    more = AppArgs.from_settings(app.settings, llm_replicas=3)
+    serve.run(build_app(more), name=APP_NAME, route_prefix="/")
+    answers = answer_until(app, generation, replicas=3)
+    assert {answer.mongars["version"] for answer in answers[-1:]} == {generation}

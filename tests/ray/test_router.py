@@ -1,0 +1,53 @@
+"""The router on a real Serve: replicas that lag behind get only what the newest cannot take."""
+
+import asyncio
+import time
+
+import pytest
+from ray import serve
+from ray.serve.config import RequestRouterConfig
+
+from mongars.serving.router import GENERATION, NewestReplicasFirst
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
+TOGETHER = 8
+
+
+class Lagging:
+    """Three replicas, of which the first lags behind by a generation; each takes two requests at once."""
+
+    def __init__(self):
+        self.rank = serve.get_replica_context().rank.rank
+
+    def record_routing_stats(self):
+        return {GENERATION: 7 if self.rank else 6}
+
+    async def __call__(self, seconds):
+        await asyncio.sleep(seconds)
+        return self.rank
+
+
+@pytest.fixture(scope="module")
+def handle(local_ray):
+    deployment = serve.deployment(
+        Lagging,
+        num_replicas=3,
+        max_ongoing_requests=2,
+        request_router_config=RequestRouterConfig(
+            request_router_class=NewestReplicasFirst, request_routing_stats_period_s=0.2
+        ),
+        ray_actor_options={"num_cpus": 0},
+    )
+    yield serve.run(deployment.bind(), name="lagging", route_prefix=None)
+    serve.shutdown()
+
+
+def test_a_replica_that_lags_behind_is_asked_only_when_the_newest_are_full(handle):
+    deadline = time.monotonic() + 60  # until the first statistics have come to the router
+    while 0 in (ranks := {handle.remote(0).result() for _ in range(TOGETHER)}):
+        assert time.monotonic() < deadline, "the statistics never came"
+    while len(ranks) < 2:
+        ranks |= {handle.remote(0).result()}
+    assert ranks == {1, 2}
+    together = [handle.remote(0.5) for _ in range(6)]
+    assert sorted(each.result() for each in together) == [0, 0, 1, 1, 2, 2]
