@@ -1,6 +1,7 @@
 """The answers under way through one module tree: who gets a row, and one forward pass after the other.
 
-Owns admission, prefill and decoding. Must not know threads or adapters. One caller at a time. Prompts are read in
+Owns admission, prefill and decoding. Must not know threads or adapters. One caller at a time. Rows are given in
+the order of arrival. The prompts of those that got one are read the shortest first, so that a pass pads little, in
 passes of at most `prefill_tokens`, with a decoding pass between any two, so that a long prompt does not silence
 the answers beside it.
 """
@@ -33,7 +34,7 @@ class Batch:
         self._cache_tokens = cache_bytes // _token_bytes(model)
         self._prefill_tokens = prefill_tokens
         self._waiting: deque[Answer] = deque()
-        self._reading: list[Answer] = []  # have rows after those that decode; their prompt is not read yet
+        self._reading: list[Answer] = []  # have rows after those that decode; only the first may be half read
         self._decoding: list[Answer] = []  # answer i has row i
 
     def add(self, answer: Answer) -> None:
@@ -64,47 +65,53 @@ class Batch:
         self._cache.clear()
 
     def _read(self) -> None:
-        """Read the next part of the prompt that is being read, or begin with those that fit into one pass."""
+        """Read the prompts that fit into one pass, or the next part of one that does not."""
         self._drop_cancelled()
         if not self._reading:
             self._reading = self._admitted()
         if not self._reading:
             return
-        first = len(self._decoding)
-        start = self._reading[0].stored
-        length = min(max(answer.to_store for answer in self._reading), self._prefill_tokens)
-        ids = torch.zeros(len(self._reading), length, dtype=torch.long)
-        for row, answer in enumerate(self._reading):
+        now = self._reading[: self._fitting()]
+        start = now[0].stored
+        length = min(now[-1].to_store, self._prefill_tokens)
+        ids = torch.zeros(len(now), length, dtype=torch.long)
+        for row, answer in enumerate(now):
             part = answer.tokens[start : start + length]
             ids[row, : len(part)] = torch.tensor(part)
-        positions = torch.arange(start, start + length).expand(len(self._reading), -1)
-        self._cache.place_span(first, len(self._reading), start, start + length)
-        ends = [min(answer.to_store, length) - 1 for answer in self._reading]
+        positions = torch.arange(start, start + length).expand(len(now), -1)
+        self._cache.place_span(len(self._decoding), len(now), start, start + length)
+        ends = [min(answer.to_store, length) - 1 for answer in now]
         logits = self._forward(ids, positions, start + length, keep=ends)
-        for answer in self._reading:
+        for answer in now:
             answer.stored = min(start + length, answer.prompt_tokens)
-        if self._reading[0].to_store:
+        if now[0].to_store:
             return  # a long prompt, alone in its pass: goes on next time
-        read, self._reading = self._reading, []
-        self._decoding += read
-        self._take(read, logits)
+        self._reading = self._reading[len(now) :]
+        self._decoding += now
+        self._take(now, logits)
+
+    def _fitting(self) -> int:
+        """Return how many of the prompts to read fit into one pass, padded to the longest of them, or 1."""
+        count = 1
+        while count < len(self._reading) and self._reading[0].stored == 0:
+            if self._reading[count].prompt_tokens * (count + 1) > self._prefill_tokens:
+                break
+            count += 1
+        return count
 
     def _admitted(self) -> list[Answer]:
-        """Return the next answers in the queue that have rows, and memory, and fit into one pass, padded."""
+        """Return the next answers in the queue that have rows and memory, the shortest prompt first."""
         admitted: list[Answer] = []
-        prompt, longest = 0, max((answer.most_tokens for answer in self._decoding), default=0)
+        longest = max((answer.most_tokens for answer in self._decoding), default=0)
         while self._waiting and (rows := len(self._decoding) + len(admitted) + 1) <= self._rows:
-            prompt = max(prompt, self._waiting[0].prompt_tokens)
             needed = max(longest, self._waiting[0].most_tokens)
             if rows > 1 and padded_tokens(rows, needed) > self._cache_tokens:
-                break
-            if admitted and prompt * (len(admitted) + 1) > self._prefill_tokens:
                 break
             longest = needed
             admitted.append(self._waiting.popleft())
         if admitted:
             self._cache.reserve(len(self._decoding) + len(admitted), longest)
-        return admitted
+        return sorted(admitted, key=lambda answer: answer.prompt_tokens)
 
     def _decode(self) -> None:
         answers = self._decoding
@@ -153,9 +160,8 @@ class Batch:
         for answer in [answer for answer in (*self._waiting, *self._reading) if answer.cancelled.is_set()]:
             answer.result.cancel()
         self._waiting = deque(answer for answer in self._waiting if not answer.cancelled.is_set())
-        if any(answer.cancelled.is_set() for answer in self._reading):
-            # Between passes only one long prompt is in reading: it has the row after those that decode.
-            self._reading = []
+        # Rows after one that goes move up, and hold nothing yet: only the first can be half read.
+        self._reading = [answer for answer in self._reading if not answer.cancelled.is_set()]
 
 
 def _token_bytes(model: nn.Module) -> int:
