@@ -1,7 +1,7 @@
 """A causal decoder read as a bidirectional encoder (LLM2Vec, arXiv 2404.05961), shared by training and serving.
 
 Owns the module tree of an encoder: a copy over the base's tensors, non-causal, proven, with an adapter or without.
-Must not know batches, tokenizers or pooling.
+The causal one is there to be compared with. Must not know batches, tokenizers or pooling.
 
 The forward pass of transformers changes `config` while it runs, so causality is set once, on a tree with a
 config of its own: the base beside it stays causal, and each tree has one caller at a time.
@@ -29,13 +29,18 @@ def share_tensors_copy(module: Module) -> Module:
     return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
 
 
+def causal_encoder(base: Base) -> nn.Module:
+    """Return the base's inner model as it is, in a tree of its own; adapters are not trained for it."""
+    return share_tensors_copy(_inner(base.model)).eval()
+
+
 def bidirectional_encoder(base: Base) -> nn.Module:
     """Return the base's inner model as a bidirectional encoder: no tensor is copied and the base stays causal.
 
     Its forward takes input_ids and attention_mask [batch, tokens] and gives `last_hidden_state`
     [batch, tokens, hidden]. Raises TrainingError for an architecture that stays causal.
     """
-    encoder = share_tensors_copy(_inner(base.model)).eval()
+    encoder = causal_encoder(base)
     config: Any = encoder.config
     config.is_causal = False
     prove_bidirectional(encoder)
@@ -44,15 +49,16 @@ def bidirectional_encoder(base: Base) -> nn.Module:
 
 @torch.no_grad()
 def prove_bidirectional(encoder: nn.Module) -> None:
-    """Raise TrainingError, with the model's name, unless changing the last token changes the first state.
+    """Raise TrainingError, with the model's name, unless changing the later tokens changes the first state.
 
-    An encoder that silently stays causal is this field's most repeated bug, so every one is tried.
+    An encoder that silently stays causal is this field's most repeated bug, so every one is tried. All later
+    tokens are changed, because a sliding window may show the first state its nearest neighbours only.
     """
     config: Any = encoder.config
     device = next(encoder.parameters()).device
     first = torch.arange(PROOF_TOKENS, device=device).remainder(config.vocab_size).unsqueeze(0)
     second = first.clone()
-    second[0, -1] = config.vocab_size - 1
+    second[0, 1:] = config.vocab_size - 1
     mask = torch.ones_like(first)
     was_training = encoder.training
     encoder.eval()  # dropout would change the states by itself

@@ -5,23 +5,81 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import AutoModelForCausalLM, MistralConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    GemmaConfig,
+    LlamaConfig,
+    MambaConfig,
+    MistralConfig,
+    Phi3Config,
+    Qwen2Config,
+    Qwen3Config,
+    SmolLM3Config,
+)
 
 from mongars.errors import AdapterRefusedError, TrainingError
 from mongars.neurons.base import Base
 from mongars.neurons.bidirectional import (
     attach_adapter,
     bidirectional_encoder,
+    causal_encoder,
     prove_bidirectional,
     share_tensors_copy,
 )
 
+SMALL = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "pad_token_id": 0,
+}
+WINDOW = {"sliding_window": 3, "num_hidden_layers": 1}
+EVERY_LAYER = {**WINDOW, "layer_types": ["sliding_attention"]}
+ARCHITECTURES = [
+    LlamaConfig,
+    Qwen2Config,
+    Qwen3Config,
+    MistralConfig,
+    GemmaConfig,
+    Gemma3TextConfig,
+    Phi3Config,
+    SmolLM3Config,
+]
+WINDOWED = [
+    (MistralConfig, WINDOW),
+    (Phi3Config, WINDOW),
+    (Gemma3TextConfig, EVERY_LAYER),
+    (Qwen2Config, {**EVERY_LAYER, "use_sliding_window": True}),
+    (Qwen3Config, {**EVERY_LAYER, "use_sliding_window": True}),
+    (SmolLM3Config, {**EVERY_LAYER, "use_sliding_window": True}),
+]
 IDS = torch.tensor([[5, 6, 7, 8]])
 
 
-def states(encoder: nn.Module) -> torch.Tensor:
+def states(encoder: nn.Module, ids: torch.Tensor = IDS, mask: torch.Tensor | None = None) -> torch.Tensor:
     with torch.no_grad():
-        return encoder(input_ids=IDS, use_cache=False).last_hidden_state
+        return encoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+
+
+def of_architecture(base: Base, config_class: type, **changes: object) -> Base:
+    """Return a base of another architecture, with random weights as it would be loaded."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config_class(**SMALL | changes), attn_implementation="sdpa").eval()
+    return Base(model, base.tokenizer, base.path, base.digest)
+
+
+def reach(encoder: nn.Module) -> list[int]:
+    """Return the places whose state changes when the token in the middle of nine changes."""
+    ids = torch.arange(9).unsqueeze(0)
+    other = ids.clone()
+    other[0, 4] = 60
+    changed = (states(encoder, ids) != states(encoder, other)).any(-1)[0]
+    return changed.nonzero().flatten().tolist()
 
 
 @pytest.fixture(scope="module")
@@ -46,19 +104,34 @@ def test_the_base_stays_causal_beside_its_encoder(base: Base):
         prove_bidirectional(base.model.base_model)
 
 
-@pytest.mark.parametrize("config_class", [Qwen2Config, Qwen3Config, MistralConfig])
-def test_other_architectures_become_bidirectional(base: Base, config_class: type):
-    config = config_class(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=16,
-    )
-    model = AutoModelForCausalLM.from_config(config)
-    bidirectional_encoder(Base(model, base.tokenizer, base.path, base.digest))
+@pytest.mark.parametrize("config_class", ARCHITECTURES)
+def test_every_state_sees_every_token_and_the_base_beside_it_none_that_follows(base: Base, config_class: type):
+    other = of_architecture(base, config_class)
+    assert reach(bidirectional_encoder(other)) == list(range(9))
+    assert reach(causal_encoder(other)) == [4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("config_class", ARCHITECTURES)
+def test_padding_changes_no_state(base: Base, config_class: type):
+    encoder = bidirectional_encoder(of_architecture(base, config_class))
+    padded = torch.cat([IDS, torch.zeros(1, 3, dtype=torch.long)], dim=1)
+    mask = (torch.arange(7) < 4).long().unsqueeze(0)
+    torch.testing.assert_close(states(encoder, padded, mask)[:, :4], states(encoder), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("config_class", "changes"), WINDOWED)
+def test_a_sliding_window_reaches_as_far_ahead_as_back(base: Base, config_class: type, changes: dict[str, object]):
+    seen = reach(bidirectional_encoder(of_architecture(base, config_class, **changes)))
+    assert 4 in seen
+    assert 1 < len(seen) < 9
+    assert [4 - place for place in seen if place < 4] == [place - 4 for place in seen if place > 4][::-1]
+
+
+def test_an_architecture_that_stays_causal_is_refused_by_its_name(base: Base):
+    config = MambaConfig(vocab_size=64, hidden_size=32, state_size=4, num_hidden_layers=2)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with pytest.raises(TrainingError, match="mamba stays causal"):
+        bidirectional_encoder(Base(model, base.tokenizer, base.path, base.digest))
 
 
 def test_an_adapter_changes_its_own_tree_only(base: Base, adapter: Path):
