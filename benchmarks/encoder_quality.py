@@ -24,13 +24,13 @@ import numpy as np
 
 from benchmarks.common import existing, markdown, run
 from mongars.cli.output import Stages
-from mongars.errors import AdapterRefusedError, InputError, ModelNotFoundError, UnavailableError
+from mongars.errors import InputError, UnavailableError
 from mongars.neurons.base import Base, base_name, load_base
-from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder, share_tensors_copy
+from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder, causal_encoder
 from mongars.neurons.neurons import Neurons
 from mongars.records import AdapterRef, Conversation, as_json
+from mongars.registry.lookup import find_adapter
 from mongars.registry.registry import AdapterRegistry
-from mongars.registry.store import AdapterStore
 from mongars.settings import load_settings
 from mongars.sources import BadLine, read_conversations
 from mongars.training.embedding_quality import Estimate, retrieval, sts_spearman_estimate
@@ -59,7 +59,11 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     conversations, bad = _read_dialogues(flags.data / DIALOGUES)
     queries, replies = turn_pairs(conversations, flags.pool, flags.seed)
     base = load_base(flags.base)
-    adapter = None if flags.adapter is None else find_adapter(flags.encoders, flags.adapter, base)
+    adapter = None
+    if flags.adapter is not None:
+        registry = open_registry(flags.encoders)
+        # one that the gate refused may be measured as well
+        adapter = find_adapter(registry, flags.adapter, base_digest=base.digest, without=("revoked", "pruned"))
     progress.stage("bm25")
     rows = [_row("BM25", bm25_scores(queries, replies), flags.seed)]
     for name, encoder in _encoders(base, adapter):
@@ -164,38 +168,17 @@ def bm25_scores(queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
     return scores
 
 
-def find_adapter(encoders: Path | None, digest: str, base: Base) -> tuple[AdapterRef, Path]:
-    """Return the encoder adapter whose digest begins with `digest`, and its folder, its files verified.
-
-    Raises ModelNotFoundError when it is unknown or revoked, InputError when several begin so, and
-    AdapterRefusedError when it was trained on another base or its files were changed.
-    """
+def open_registry(encoders: Path | None) -> AdapterRegistry:
+    """Return the registry of a folder; without one, that of the settings."""
+    if encoders is not None:
+        return AdapterRegistry(encoders)
     settings = load_settings()
-    root, url = (encoders, None) if encoders else (settings.encoders_dir, settings.encoders_url)
-    registry = AdapterRegistry(root, url)
-    manifest = registry.snapshot()
-    found = [ref for ref in manifest.adapters if ref.digest.startswith(digest)]
-    usable = [ref for ref in found if ref.kind == "encoder" and ref.state != "revoked"]
-    if not usable:
-        remedy = "See `mongars adapters list`, or give the folder with --encoders."
-        raise ModelNotFoundError(f"No encoder adapter {digest} in {registry.address}.", remedy=remedy)
-    if len(usable) > 1:
-        raise InputError(f"{len(usable)} adapters begin with {digest}.", remedy="Give more digits.")
-    ref = usable[0]
-    if ref.base_digest != base.digest:
-        raise AdapterRefusedError(
-            f"The adapter {ref.name} was trained on the base {ref.base_digest}, not on {base.digest}.",
-            remedy="Give the base that it was trained on with --base.",
-        )
-    folder = registry.store.fetch(ref, manifest)
-    AdapterStore(root).verify(ref)
-    return ref, folder
+    return AdapterRegistry(settings.encoders_dir, settings.encoders_url)
 
 
 def _encoders(base: Base, adapter: tuple[AdapterRef, Path] | None) -> Iterator[tuple[str, Any]]:
     """Yield (name, encoder), each a module tree of its own over the base's tensors."""
-    inner: Any = base.model.base_model
-    yield "causal", share_tensors_copy(inner)
+    yield "causal", causal_encoder(base)
     yield "bidirectional, untrained", bidirectional_encoder(base)
     if adapter is not None:
         ref, folder = adapter
@@ -228,7 +211,7 @@ def _flags() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Measure a base as an encoder, with BM25 beside it.")
     parser.add_argument("--base", required=True, metavar="PATH", help="folder or hub id of a base model")
     parser.add_argument(
-        "--adapter", metavar="DIGEST", help="an encoder adapter, by the first digits of its digest"
+        "--adapter", metavar="DIGEST", help="an encoder adapter, by its digest or the first 8 digits or more"
     )
     parser.add_argument("--encoders", type=Path, help="folder of the adapters; that of the settings by default")
     parser.add_argument("--data", type=Path, required=True, help=f"folder with {STS} and {DIALOGUES}")

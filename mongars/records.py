@@ -16,6 +16,7 @@ ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 FinishReason = Literal["stop", "length"]
 AdapterKind = Literal["encoder", "chat"]
 ADAPTER_KINDS: tuple[AdapterKind, ...] = ("encoder", "chat")
+Attention = Literal["bidirectional", "causal"]
 AdapterState = Literal["candidate", "canary", "active", "retired", "rejected", "revoked", "pruned"]
 DatasetState = Literal["draft", "ready", "quarantined", "erased"]
 

@@ -1,6 +1,6 @@
-"""Conversations in files: JSON Lines, plain or gzip, one conversation a line.
+"""Conversations and texts in files: JSON Lines, plain or gzip, one of them a line.
 
-Owns the file form and the reading of a line into a `Conversation`. Must not know Ray, datasets or quality.
+Owns the file form and the reading of a line into a record. Must not know Ray, datasets or quality.
 A line that cannot be read is a `BadLine`, never an exception: the rest of the file is still worth having.
 A reason never repeats a message's text, because reasons are printed and logged.
 """
@@ -8,11 +8,11 @@ A reason never repeats a message's text, because reasons are printed and logged.
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from mongars.errors import InputError
 from mongars.files import replacing
@@ -27,6 +27,7 @@ DEFAULT_SOURCE = "file"
 _LINE_BITS = 40
 # A task of its own pays from about so many bytes of (compressed) chat: some 200 conversations.
 MIN_SHARE_BYTES = 64 * 1024
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,18 @@ class BadLine:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text of no speaker, what its file calls it, and where it stands; `line` counts from 1."""
+
+    path: str
+    line: int
+    id: str
+    text: str
+
+
 class _UnreadableError(ValueError):
-    """Why a line is no conversation; becomes the reason of a BadLine."""
+    """Why a line is not what it should be; becomes the reason of a BadLine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +94,12 @@ def read_conversations(path: Path) -> Iterator[Conversation | BadLine]:
     """
     check_readable(path)
     return (item for number, line in numbered_lines(path) if (item := parse_line(path, number, line)) is not None)
+
+
+def read_texts(path: Path) -> Iterator[Text | BadLine]:
+    """Yield every text (`{"id", "text"}`) or bad line of a file, as `read_conversations` does."""
+    check_readable(path)
+    return (item for number, line in numbered_lines(path) if (item := _text_line(path, number, line)) is not None)
 
 
 def write_conversations(path: Path, conversations: Iterable[Conversation]) -> int:
@@ -151,13 +168,23 @@ def numbered_lines(path: Path, *, stripe: int = 0, stripes: int = 1) -> Iterator
 
 def parse_line(path: Path, number: int, line: bytes | BadLine) -> Conversation | BadLine | None:
     """Return the conversation of a raw line, the reason why it is none, or None for a blank line."""
+    return _parsed(path, number, line, _conversation)
+
+
+def _text_line(path: Path, number: int, line: bytes | BadLine) -> Text | BadLine | None:
+    return _parsed(path, number, line, lambda value: Text(str(path), number, _identity(value), _text(value)))
+
+
+def _parsed(
+    path: Path, number: int, line: bytes | BadLine, as_record: Callable[[dict[str, Any]], Record]
+) -> Record | BadLine | None:
     if isinstance(line, BadLine):
         return line
     if not line.strip():
         return None
     try:
         # A byte order mark is legal only at the start of a file.
-        return _conversation(json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8")))
+        return as_record(_object(json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))))
     except (ValueError, RecursionError) as error:
         return BadLine(str(path), number, _reason(error))
 
@@ -184,12 +211,30 @@ def _skip_line(stream: BinaryIO) -> None:
         pass
 
 
-def _conversation(value: Any) -> Conversation:
+def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _UnreadableError("not a JSON object")
+    return value
+
+
+def _identity(value: dict[str, Any]) -> str:
     identity = _name(value, "id")
     if identity is None:
         raise _UnreadableError("no `id`")
+    return identity
+
+
+def _text(value: dict[str, Any]) -> str:
+    text = value.get("text")
+    if not isinstance(text, str):
+        raise _UnreadableError("no `text`" if text is None else "`text` is not a text")
+    if not text.strip():
+        raise _UnreadableError("an empty `text`")
+    return _encodable(text)
+
+
+def _conversation(value: dict[str, Any]) -> Conversation:
+    identity = _identity(value)
     messages = value.get("messages")
     if not isinstance(messages, list):
         raise _UnreadableError("no list `messages`")

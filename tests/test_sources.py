@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from mongars.errors import InputError
 from mongars.records import ROLES, Conversation, Turn
-from mongars.sources import BadLine, numbered_lines, parse_line, read_conversations, write_conversations
+from mongars.sources import (
+    BadLine,
+    Text,
+    numbered_lines,
+    parse_line,
+    read_conversations,
+    read_texts,
+    write_conversations,
+)
 
 GOOD = {"id": "c1", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -60,6 +68,31 @@ def test_a_line_that_cannot_be_read_is_named_and_the_rest_is_read(tmp_path, line
     assert isinstance(bad, BadLine)
     assert bad.line == 2
     assert reason in bad.reason
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "in.jsonl.gz"])
+def test_texts_are_read_in_order_with_their_places_and_what_is_none_is_named(tmp_path, name):
+    lines = [
+        {"id": "a", "text": "one"},
+        {"id": "b"},
+        {"id": "c", "text": " \n"},
+        {"id": "d", "text": ["two"]},
+        {"text": "three"},
+        {"id": "e", "text": "\ud800"},
+        {"id": 7, "text": "four"},
+    ]
+    data = "\n".join(map(json.dumps, lines)).encode()
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    first, *bad, last = read_texts(path)
+    assert (first, last) == (Text(str(path), 1, "a", "one"), Text(str(path), 7, "7", "four"))
+    assert [(each.line, each.reason) for each in bad] == [
+        (2, "no `text`"),
+        (3, "an empty `text`"),
+        (4, "`text` is not a text"),
+        (5, "no `id`"),
+        (6, "half a surrogate pair in a text"),
+    ]
 
 
 def test_a_reason_never_repeats_what_was_said(tmp_path):

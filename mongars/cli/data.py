@@ -25,11 +25,16 @@ Version = Annotated[str, typer.Option(help="A version such as `v2`, or `latest`.
 DEFAULT_DATASET = "conversations"
 
 
+def report_bad_line(bad: "BadLine") -> None:
+    """Name an unreadable line on stderr."""
+    say(f"{bad.path}:{bad.line}: {bad.reason}")
+
+
 def report_bad_lines(bad_lines: "Iterable[BadLine]") -> int:
     """Name each unreadable line on stderr; return how many there were."""
     count = 0
     for bad in bad_lines:
-        say(f"{bad.path}:{bad.line}: {bad.reason}")
+        report_bad_line(bad)
         count += 1
     return count
 

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from mongars import __version__
-from mongars.cli import adapters, client, data, demo, learn, serve
+from mongars.cli import adapters, client, data, demo, embed, learn, serve
 from mongars.cli.output import say
 from mongars.errors import MongarsError
 
@@ -39,6 +39,7 @@ for command in (
     data.curate,
     learn.base,
     learn.train,
+    embed.embed,
 ):
     app.command()(command)
 app.command("self-train")(learn.self_train)

@@ -70,10 +70,14 @@ class Neurons:
         """Return the windows of some texts. Raises InputError for a text without tokens."""
         windows = [
             (index, ids[start : start + self._window])
-            for index, ids in enumerate(self._tokens(texts) if texts else ())
+            for index, ids in enumerate(self._tokens(texts))
             for start in range(0, len(ids), self._window)
         ]
         return Reading(len(texts), windows)
+
+    def without_tokens(self, texts: Sequence[str]) -> set[int]:
+        """Return the places of the texts that the tokenizer makes nothing of: those that `encode` refuses."""
+        return {index for index, ids in enumerate(self._ids(texts)) if not ids}
 
     def zeros(self, texts: int) -> Tensor:
         """Return where the sums of some texts' tokens are gathered: float32 [texts, hidden]."""
@@ -99,10 +103,15 @@ class Neurons:
         return vectors
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        rows: list[list[int]] = self._tokenizer(list(texts), verbose=False)["input_ids"]
+        rows = self._ids(texts)
         for index, ids in enumerate(rows):
             if not ids:
                 raise InputError(f"Text {index} is empty.", param="input")
+        return rows
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        # a tokenizer does not take an empty list
+        rows: list[list[int]] = self._tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
         return rows
 
 

@@ -2,6 +2,7 @@
 
 from mongars.registry.base_fit import Shapes, read_shapes
 from mongars.registry.card import AdapterCard
+from mongars.registry.lookup import find_adapter
 from mongars.registry.manifest import AdapterManifest, HistoryEntry
 from mongars.registry.registry import AdapterRegistry, Publication, open_store
 from mongars.registry.store import AdapterStore
@@ -14,6 +15,7 @@ __all__ = [
     "HistoryEntry",
     "Publication",
     "Shapes",
+    "find_adapter",
     "open_store",
     "read_shapes",
 ]

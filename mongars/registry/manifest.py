@@ -15,11 +15,11 @@ from datetime import datetime
 from typing import Literal
 
 from mongars.errors import ModelNotFoundError, RefusedError
-from mongars.records import ADAPTER_KINDS, AdapterKind, AdapterRef
+from mongars.records import ADAPTER_KINDS, AdapterKind, AdapterRef, AdapterState
 
 Action = Literal["register", "publish", "canary", "promote", "rollback", "reject", "revoke", "prune"]
 Served = Mapping[AdapterKind, str | None]
-UNSERVABLE = ("rejected", "revoked", "pruned")
+UNSERVABLE: tuple[AdapterState, ...] = ("rejected", "revoked", "pruned")
 """States in which an adapter is not served, by whatever name it is asked for."""
 MIN_PREFIX = 8
 """Shortest digest prefix that names an adapter: 32 bits, so that a typing error does not hit another one."""

@@ -13,7 +13,18 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def test_help_lists_the_commands(mongars: Run) -> None:
     result = mongars("--help")
     assert result.returncode == 0
-    for command in ("demo", "serve", "chat", "ingest", "curate", "train", "self-train", "adapters", "datasets"):
+    for command in (
+        "demo",
+        "serve",
+        "chat",
+        "ingest",
+        "curate",
+        "train",
+        "embed",
+        "self-train",
+        "adapters",
+        "datasets",
+    ):
         assert command in result.stdout
 
 

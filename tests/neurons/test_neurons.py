@@ -54,6 +54,11 @@ def test_a_text_without_tokens_is_refused_by_its_number(neurons: Neurons):
         neurons.encode(["hello", ""])
 
 
+def test_the_texts_that_would_be_refused_can_be_told_before(neurons: Neurons):
+    assert neurons.without_tokens(["", "hello", ""]) == {0, 2}
+    assert neurons.without_tokens([]) == set()
+
+
 @pytest.mark.parametrize("dimensions", [0, 33])
 def test_impossible_dimensions_are_refused(neurons: Neurons, dimensions: int):
     with pytest.raises(InputError, match="1 to 32"):

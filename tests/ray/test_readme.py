@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from mongars.demo.generator import generate
-from mongars.sources import write_conversations
+from mongars.sources import write_conversations, write_lines
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
@@ -111,6 +111,7 @@ class Session:
 @pytest.fixture(scope="module")
 def user(checkout: Path) -> Session:
     write_conversations(checkout / "chats.jsonl", generate(200, seed=3).conversations)
+    write_lines(checkout / "texts.jsonl", [{"id": "a", "text": "A table for two."}, {"id": "b", "text": "Lyon"}])
     return Session(checkout)
 
 
@@ -137,6 +138,7 @@ def test_a_server_is_started_talked_to_and_taught(user: Session) -> None:
         learn = next(command for command in COMMANDS if command.startswith("mongars self-train"))
         assert "promoted" in user(learn)
         assert "active" in user("mongars adapters list")
+        assert "rows" in user("mongars embed --input texts.jsonl --output vectors.parquet")
         loaded = json.loads(user.shell("mongars status --json"))
         assert {one["generation"] for one in loaded["replicas"]} == {1}
 

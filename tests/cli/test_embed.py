@@ -1,0 +1,143 @@
+"""`mongars embed`: a file of texts to a file of vectors, and what it refuses."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from mongars.registry import AdapterRegistry, read_shapes
+from mongars.sources import write_lines
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+TEXTS = ["hello there", "how are you today?", "you"]
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    path = tmp_path / "texts.jsonl.gz"
+    write_lines(path, [{"id": f"t{number}", "text": text} for number, text in enumerate(TEXTS)])
+    return path
+
+
+@pytest.fixture
+def embed(mongars: Run, texts: Path, tmp_path: Path, base_folder: Path) -> Run:
+    """Return embed(*flags) -> what `mongars embed` of the texts to v.parquet came to."""
+    places = ("--input", str(texts), "--output", str(tmp_path / "v.parquet"), "--base", str(base_folder))
+    return lambda *flags: mongars("embed", *places, *flags)
+
+
+@pytest.fixture
+def adapter(
+    tmp_path: Path, base: SimpleNamespace, make_adapter: Callable[..., SimpleNamespace]
+) -> SimpleNamespace:
+    """An encoder adapter, a candidate of the registry in the home."""
+    made = make_adapter(3)
+    registry = AdapterRegistry(tmp_path / "models" / "encoders")
+    registry.register(made.folder, "tiny", base_digest=base.digest, base_shapes=read_shapes(base.path))
+    return SimpleNamespace(digest=made.ref.digest, folder=made.folder, registry=registry)
+
+
+def vectors(path: Path) -> np.ndarray:
+    return np.array(pq.read_table(path)["vector"].to_pylist(), dtype=np.float32)
+
+
+def test_an_adapter_of_the_registry_embeds_as_it_would_when_served(
+    embed: Run,
+    tmp_path: Path,
+    base: SimpleNamespace,
+    adapter: SimpleNamespace,
+    offline_vectors: Callable[..., np.ndarray],
+) -> None:
+    result = embed("--adapter", adapter.digest[:12], "--json")
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_allclose(vectors(tmp_path / "v.parquet"), offline_vectors(adapter.folder, TEXTS), atol=1e-5)
+    summary = json.loads(result.stdout)
+    assert summary.pop("tokens") > 0
+    assert summary == {
+        "output": str(tmp_path / "v.parquet"),
+        "rows": 3,
+        "bad_lines": 0,
+        "dimensions": 32,
+        "attention": "bidirectional",
+        "base": {"name": base.path.name, "digest": base.digest},
+        "adapter": {"name": "tiny", "digest": adapter.digest},
+    }
+    assert pq.read_schema(tmp_path / "v.parquet").metadata[b"mongars.adapter"] == adapter.digest.encode()
+
+
+def test_a_bad_line_is_named_and_left_out_and_an_output_is_replaced_by_force_alone(
+    embed: Run, tmp_path: Path, texts: Path, offline_vectors: Callable[..., np.ndarray]
+) -> None:
+    output = tmp_path / "v.parquet"
+    output.write_bytes(b"old")
+    refused = embed()
+    assert refused.returncode == 2
+    assert "--force" in refused.stderr
+    assert output.read_bytes() == b"old"
+
+    write_lines(texts, [{"id": "a", "text": TEXTS[0]}, {"id": "b", "text": ""}, {"id": "c", "text": TEXTS[1]}])
+    done = embed("--force")
+    assert done.returncode == 1
+    assert f"{texts}:2: an empty `text`" in done.stderr.replace("\n", "")
+    assert pq.read_table(output)["id"].to_pylist() == ["a", "c"]
+    np.testing.assert_allclose(vectors(output), offline_vectors(None, TEXTS[:2]), atol=1e-5)
+
+
+def test_causal_vectors_are_others_and_say_so(
+    embed: Run, tmp_path: Path, offline_vectors: Callable[..., np.ndarray]
+) -> None:
+    assert embed("--attention", "causal").returncode == 0
+    assert not np.allclose(vectors(tmp_path / "v.parquet"), offline_vectors(None, TEXTS), atol=1e-2)
+    assert pq.read_schema(tmp_path / "v.parquet").metadata[b"mongars.attention"] == b"causal"
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--adapter", "0" * 64, "--attention", "causal"), "trained with bidirectional attention"),
+        (("--attention", "sideways"), "bidirectional"),
+        (("--input", "nowhere.jsonl"), "nowhere.jsonl"),
+        (("--output", "."), "is a folder"),
+    ],
+)
+def test_what_cannot_be_right_is_a_usage_error_before_anything_is_loaded(
+    embed: Run, tmp_path: Path, flags: tuple[str, ...], told: str
+) -> None:
+    result = embed("--base", "no such base", *flags)
+    assert result.returncode == 2
+    assert told in result.stderr
+    assert not (tmp_path / "v.parquet").exists()
+
+
+def test_the_input_is_never_replaced(embed: Run, texts: Path) -> None:
+    before = texts.read_bytes()
+    result = embed("--output", str(texts), "--force")
+    assert result.returncode == 2
+    assert texts.read_bytes() == before
+
+
+def test_an_adapter_that_was_revoked_is_not_found_and_nothing_is_written(
+    embed: Run, tmp_path: Path, adapter: SimpleNamespace
+) -> None:
+    adapter.registry.revoke(adapter.digest)
+    result = embed("--adapter", adapter.digest)
+    assert result.returncode == 1
+    assert "is revoked" in result.stderr
+    assert not (tmp_path / "v.parquet").exists()
+
+
+def test_an_adapter_of_another_base_is_refused(
+    embed: Run, tmp_path: Path, base_folder: Path, adapter: SimpleNamespace
+) -> None:
+    other = shutil.copytree(base_folder, tmp_path / "other")
+    config = other / "config.json"
+    config.write_text(config.read_text() + "\n")  # other bytes, another digest
+    result = embed("--base", str(other), "--adapter", adapter.digest)
+    assert result.returncode == 1
+    assert "was trained on the base" in result.stderr
