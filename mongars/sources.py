@@ -8,7 +8,7 @@ A reason never repeats a message's text, because reasons are printed and logged.
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,10 +23,6 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 # Lines that one reader takes in turn when several share a file (see `numbered_lines`).
 STRIPE_LINES = 64
 DEFAULT_SOURCE = "file"
-# A line's key: its file's place among the sources, and its number. A file has at most 2^40 lines.
-_LINE_BITS = 40
-# A task of its own pays from about so many bytes of (compressed) chat: some 200 conversations.
-MIN_SHARE_BYTES = 64 * 1024
 Record = TypeVar("Record")
 
 
@@ -51,40 +47,6 @@ class Text:
 
 class _UnreadableError(ValueError):
     """Why a line is not what it should be; becomes the reason of a BadLine."""
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """One task's part of a file: every `stripes`-th group of its lines. `file` is its place among the sources."""
-
-    path: str
-    file: int
-    stripe: int
-    stripes: int
-
-    def lines(self) -> Iterator[tuple[int, bytes | BadLine]]:
-        """Yield (number from 1, raw line). Raises InputError when this machine cannot read the file."""
-        path = Path(self.path)
-        check_readable(path)
-        return numbered_lines(path, stripe=self.stripe, stripes=self.stripes)
-
-    def key(self, number: int) -> int:
-        """Return the key of a line: a whole number that orders all lines of all sources."""
-        return self.file << _LINE_BITS | number
-
-
-def shares(paths: Sequence[Path], *, tasks: int) -> list[Share]:
-    """Cut each file into as many shares as its size is worth, at most one for each task that can run."""
-    cut = []
-    for file, path in enumerate(paths):
-        stripes = max(1, min(tasks, path.stat().st_size // MIN_SHARE_BYTES))
-        cut += [Share(str(path), file, stripe, stripes) for stripe in range(stripes)]
-    return cut
-
-
-def place_of(key: int) -> tuple[int, int]:
-    """Return the file's place among the sources, and the line's number, of a key."""
-    return key >> _LINE_BITS, key & ((1 << _LINE_BITS) - 1)
 
 
 def read_conversations(path: Path) -> Iterator[Conversation | BadLine]:

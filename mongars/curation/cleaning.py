@@ -23,7 +23,8 @@ from mongars.curation.recipe import CurationRecipe
 from mongars.curation.rows import MESSAGES_TYPE
 from mongars.digests import canonical_json_digest
 from mongars.records import Conversation, Turn
-from mongars.sources import BadLine, Share, parse_line
+from mongars.shares import Share
+from mongars.sources import BadLine, parse_line
 
 # What became of a line, beside a DropReason.
 KEPT, BAD = "kept", "bad"

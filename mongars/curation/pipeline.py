@@ -32,7 +32,8 @@ from mongars.digests import file_digest
 from mongars.errors import InputError, UnavailableError
 from mongars.records import now as current_time
 from mongars.settings import refuse_unsafe_ray_data
-from mongars.sources import BadLine, check_readable, place_of, shares
+from mongars.shares import place_of, shares
+from mongars.sources import BadLine, check_readable
 
 _BATCH_ROWS = 1_024
 _INDEX = [name for name in CLEAN_SCHEMA.names if name != "messages"]

@@ -9,7 +9,7 @@ from mongars.curation.cleaning import BAD, CLEAN_SCHEMA, KEPT, Cleaner
 from mongars.curation.quality import DropReason
 from mongars.curation.recipe import CurationRecipe
 from mongars.records import Conversation, Turn
-from mongars.sources import Share
+from mongars.shares import Share
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 GOOD = (

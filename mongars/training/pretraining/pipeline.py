@@ -18,7 +18,8 @@ import ray.data
 from mongars.digests import canonical_json
 from mongars.errors import InputError
 from mongars.files import new_folder, replacing, write_atomically
-from mongars.sources import BadLine, Share, check_readable, numbered_lines, place_of, shares
+from mongars.shares import Share, place_of, shares
+from mongars.sources import BadLine, check_readable, numbered_lines
 from mongars.training.byte_bpe import train_tokenizer
 from mongars.training.pretraining.config import PretrainConfig
 from mongars.training.pretraining.documents import document_ids, document_texts, read_document

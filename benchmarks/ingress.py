@@ -1,0 +1,141 @@
+"""What is left of the engine's speed behind HTTP, key, memory, Cortex and Ray Serve.
+
+    python benchmarks/ingress.py --base models/base/mongars-nano [--streams 16] [--repeats 3]
+
+The same chats, streamed: by an engine in this process, and by a server with one replica on a Ray of its own. Both
+ways take turns, and generate the same tokens: same prompt, settings and seeds. Every chat of the server is that of
+a user without memories, whose turns are then remembered; that is part of what it costs.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks.common import markdown, rate_and_ratio, rate_flags, run
+from mongars.cli.output import Stages
+from mongars.errors import UnavailableError
+
+HOST = "127.0.0.1"
+ANSWER_TOKENS = 96
+TEMPERATURE = 1.0
+QUESTION = "I would like to go out tonight with friends. What can you tell me about places number {number}?"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the table, and return the exit code."""
+    flags = _flags().parse_args(arguments)
+    return run(lambda progress: measure(flags, progress), None if flags.json else show)
+
+
+def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
+    """Return the rates of both ways, in answer tokens a second."""
+    import torch
+
+    from mongars.neurons.base import base_name, load_base
+    from mongars.serving.app import AppArgs, deploy_ray_service
+    from mongars.serving.auth import create_key
+    from mongars.serving.cluster import ray_session
+    from mongars.serving.engine import Engine
+    from mongars.settings import Settings
+
+    torch.set_num_threads(flags.threads)
+    base = load_base(flags.base)
+    rates: dict[str, list[float]] = {"engine": [], "server": []}
+    with tempfile.TemporaryDirectory(prefix="mongars-ingress-") as place:
+        home = Path(place)
+        settings = Settings(home=home, models_dir=home / "models", base_model=str(base.path.resolve())).resolved()
+        users = [create_key(settings.keys_file, f"user-{n}") for n in range(flags.streams * (flags.repeats + 1))]
+        args = AppArgs.from_settings(settings, llm_replicas=1).model_copy(update={"torch_threads": flags.threads})
+        progress.stage("server")
+        with ray_session(settings, None):
+            deploy_ray_service(args, host=HOST, port=flags.port)
+            engine = Engine(base)
+            for repeat in range(flags.repeats + 1):
+                progress.stage(f"repeat {repeat} of {flags.repeats}")
+                keys = users[repeat * flags.streams : (repeat + 1) * flags.streams]
+                ways = {"engine": bare(engine, flags.streams), "server": served(flags.port, keys)}
+                tokens = {}
+                for name, way in ways.items():
+                    started = time.perf_counter()
+                    tokens[name] = asyncio.run(way)
+                    if repeat:  # the first round warms up
+                        rates[name].append(sum(tokens[name]) / (time.perf_counter() - started))
+                if tokens["engine"] != tokens["server"]:
+                    raise UnavailableError(f"The ways answered otherwise: {tokens}.")
+            engine.close()
+    return {
+        "base": {"name": base_name(flags.base), "digest": base.digest},
+        "streams": flags.streams,
+        "tokens": sum(tokens["engine"]),
+        "threads": flags.threads,
+        "rates": rates,
+    }
+
+
+def show(result: dict[str, Any]) -> str:
+    """Return a row for each way."""
+    rows = [[name, *rate_and_ratio(result["rates"], name, ours="server")] for name in ("server", "engine")]
+    return (
+        markdown(["way", "tokens/s", "the server is so many times that"], rows)
+        + f"\nBase {result['base']['name']}, digest {result['base']['digest'][:12]}; {result['streams']} streams, "
+        f"{result['tokens']} tokens; {result['threads']} threads.\n"
+    )
+
+
+async def bare(engine: Any, streams: int) -> list[int]:
+    """Answer every question with the engine alone; return the tokens of each answer."""
+    from mongars.conversation.prompt import SYSTEM_PROMPT
+    from mongars.records import GenerationRequest, Sampling, Turn
+
+    async def answer(number: int) -> int:
+        turns = (Turn("system", SYSTEM_PROMPT), Turn("user", QUESTION.format(number=number)))
+        sampling = Sampling(max_tokens=ANSWER_TOKENS, temperature=TEMPERATURE, seed=number)
+        async with aclosing(engine.generate(GenerationRequest(str(number), turns, sampling))) as pieces:
+            last = [piece async for piece in pieces][-1]
+        return int(last.usage.completion_tokens)
+
+    return list(await asyncio.gather(*map(answer, range(streams))))
+
+
+async def served(port: int, keys: Sequence[str]) -> list[int]:
+    """Ask the server every question, each with a key of its own; return the tokens of each answer."""
+    async with httpx.AsyncClient(base_url=f"http://{HOST}:{port}", timeout=120) as http:
+        return list(await asyncio.gather(*(_chat(http, key, number) for number, key in enumerate(keys))))
+
+
+async def _chat(http: httpx.AsyncClient, key: str, number: int) -> int:
+    body = {
+        "model": "mongars",
+        "messages": [{"role": "user", "content": QUESTION.format(number=number)}],
+        "max_tokens": ANSWER_TOKENS,
+        "temperature": TEMPERATURE,
+        "seed": number,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    headers = {"authorization": f"Bearer {key}"}
+    async with http.stream("POST", "/v1/chat/completions", json=body, headers=headers) as response:
+        if not response.is_success:
+            raise UnavailableError(f"The server answered {response.status_code}: {await response.aread()!r}.")
+        lines = [line.removeprefix("data: ") async for line in response.aiter_lines() if line.startswith("data: ")]
+    return int(json.loads(lines[-2])["usage"]["completion_tokens"])  # the last one is [DONE]
+
+
+def _flags() -> argparse.ArgumentParser:
+    parser = rate_flags("Answer tokens a second behind HTTP, beside those of the bare engine.")
+    parser.add_argument("--streams", type=int, default=16)
+    parser.add_argument("--port", type=int, default=8124)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

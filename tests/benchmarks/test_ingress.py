@@ -1,0 +1,29 @@
+"""The parts that need no server; the whole is a run of minutes."""
+
+from benchmarks.ingress import bare, show
+from mongars.serving.engine import Engine
+
+
+async def test_the_bare_engine_answers_every_stream_the_same_way_each_time(base):
+    engine = Engine(base)
+    try:
+        first, second = await bare(engine, 3), await bare(engine, 3)
+    finally:
+        engine.close()
+    assert first == second
+    assert len(first) == 3
+    assert min(first) > 0
+
+
+def test_the_table_gives_the_share_of_the_engine_that_is_left():
+    text = show(
+        {
+            "base": {"name": "tiny", "digest": "a" * 64},
+            "streams": 16,
+            "tokens": 900,
+            "threads": 2,
+            "rates": {"engine": [100.0, 110.0, 90.0], "server": [90.0, 88.0, 81.0]},
+        }
+    )
+    assert "| engine | 100.0 | 0.90 [0.80, 0.90] |" in text
+    assert "| server | 88.0 |  |" in text
