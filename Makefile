@@ -22,7 +22,6 @@ demo: install  ## Run the whole loop on this machine (ARGS='--input FILE' takes 
 	$(BIN)/mongars demo $(ARGS)
 
 serve: install  ## Serve on 127.0.0.1:$(PORT) until Ctrl-C
-	$(BIN)/mongars base
 	$(BIN)/mongars keys create --user owner --admin --if-none
 	$(BIN)/mongars serve --port $(PORT)
 

@@ -1,15 +1,14 @@
-"""`mongars base`, `train` and `self-train`: models made on this machine.
+"""`mongars train` and `self-train`: adapters made on this machine.
 
 Owns the commands only.
 """
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mongars.cli.data import DEFAULT_DATASET
-from mongars.cli.output import JSON_OPTION, emit, facts, progress, say, stages
+from mongars.cli.output import JSON_OPTION, emit, facts, progress, stages
 from mongars.errors import GateRefusedError
 from mongars.records import as_json
 from mongars.settings import load_settings
@@ -20,20 +19,6 @@ Knobs = Annotated[
     typer.Option("--set", metavar="KNOB=JSON", help="A knob of the recipe, such as steps=60; repeat it."),
 ]
 RayAddress = Annotated[str | None, typer.Option(help="Ray address, or `auto`; a local Ray by default.")]
-
-
-def base(
-    output: Annotated[Path | None, typer.Option(help="Folder; MONGARS_BASE_MODEL by default.")] = None,
-) -> None:
-    """Make the small base model, in about a minute; nothing happens when it is there."""
-    from mongars.demo.base import base_is_there, make_demo_base
-
-    target = output or Path(load_settings().base_model)
-    if base_is_there(target):
-        say(f"There is a base model in {target}.")
-        return
-    with progress(f"Making a small base model in {target}") as bar:
-        make_demo_base(target, lambda step, steps, loss: bar.update(step, steps, f"loss {loss:.2f}"))
 
 
 def train(

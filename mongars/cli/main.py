@@ -37,7 +37,6 @@ for command in (
     client.chat,
     data.ingest,
     data.curate,
-    learn.base,
     learn.train,
     embed.embed,
 ):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Protocol
 
 from mongars.curation.catalog import DatasetCatalog
-from mongars.demo.base import base_is_there, make_demo_base
 from mongars.demo.load import Claim, Load, Target
 from mongars.demo.place import GENERATED, Filled, demo_settings, fill, make_keys
 from mongars.demo.report import DemoReport, check_gold, write_report
@@ -80,11 +79,6 @@ def run_demo(settings: Settings, options: DemoOptions, show: Show) -> DemoReport
     filled = fill(place, options.source, options.limit)
     for bad in filled.bad_lines:
         show.warn(f"{bad.path}:{bad.line}: {bad.reason}")
-    clock.begin("base model")
-    if not base_is_there(Path(place.base_model)):
-        make_demo_base(
-            Path(place.base_model), lambda step, steps, loss: show.update(step, steps, f"loss {loss:.2f}")
-        )
     clock.begin("server")
     with ray_session(place, None):
         target, registry = _serve(place)

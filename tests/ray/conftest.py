@@ -25,10 +25,7 @@ def local_ray() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of this checkout as a clone would have it, with the virtual environment of the original.
-
-    Shared by the session, so that the small base is made once.
-    """
+    """Return a copy of this checkout as a clone would have it, with the virtual environment of the original."""
     folder = tmp_path_factory.mktemp("checkout")
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],

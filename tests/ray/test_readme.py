@@ -145,7 +145,6 @@ def test_a_server_is_started_talked_to_and_taught(user: Session) -> None:
 
 def test_the_application_runs_on_a_running_ray_and_takes_jobs(user: Session) -> None:
     user.export()
-    user("mongars base")
     user("mongars keys create --user owner --admin --if-none")
     user("mongars check serve_configs/local.yaml")
     port = free_port()
