@@ -53,7 +53,11 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     rates = take_turns(ways, len(texts), flags.repeats, progress, "texts")
     if flags.infinity:
         progress.stage("infinity-emb")
-        task = {"base": str(Path(flags.base).resolve()), "texts": texts, "repeats": flags.repeats}
+        task = {
+            "base": str(Path(flags.infinity_base or flags.base).resolve()),
+            "texts": texts,
+            "repeats": flags.repeats,
+        }
         rates["infinity-emb"] = peer_rates(flags.infinity, INFINITY_SCRIPT, task, "infinity-emb")
     return {
         "base": {"name": base_name(flags.base), "digest": base.digest},
@@ -138,6 +142,9 @@ def _flags() -> argparse.ArgumentParser:
     parser = rate_flags("How fast texts become vectors, against the usual ways.")
     parser.add_argument("--texts", type=int, default=1024)
     parser.add_argument("--infinity", help="the Python of an environment with infinity-emb")
+    parser.add_argument(
+        "--infinity-base", help="the copy of the base that it can read; by default the base itself"
+    )
     return parser
 
 

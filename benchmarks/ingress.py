@@ -3,13 +3,16 @@
     python benchmarks/ingress.py --base models/base/mongars-nano [--streams 16] [--repeats 3]
 
 The same chats, streamed: by an engine in this process, and by a server with one replica on a Ray of its own. Both
-ways take turns, and generate the same tokens: same prompt, settings and seeds. Every chat of the server is that of
-a user without memories, whose turns are then remembered; that is part of what it costs.
+ways take turns, and generate the same tokens: same prompt, settings and seeds. They read a copy of the base whose
+answers have no end mark, so that each is as long as it may be: a small base ends its answers after a few words.
+Every chat of the server is that of a user without memories, whose turns are then remembered; that is part of what
+it costs.
 """
 
 import argparse
 import asyncio
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -40,7 +43,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     """Return the rates of both ways, in answer tokens a second."""
     import torch
 
-    from mongars.neurons.base import base_name, load_base
+    from mongars.neurons.base import base_folder, base_model_digest, base_name, load_base
     from mongars.serving.app import AppArgs, deploy_ray_service
     from mongars.serving.auth import create_key
     from mongars.serving.cluster import ray_session
@@ -48,10 +51,10 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     from mongars.settings import Settings
 
     torch.set_num_threads(flags.threads)
-    base = load_base(flags.base)
     rates: dict[str, list[float]] = {"engine": [], "server": []}
     with tempfile.TemporaryDirectory(prefix="mongars-ingress-") as place:
         home = Path(place)
+        base = load_base(endless_copy(base_folder(flags.base), home / "base"))
         settings = Settings(home=home, models_dir=home / "models", base_model=str(base.path.resolve())).resolved()
         users = [create_key(settings.keys_file, f"user-{n}") for n in range(flags.streams * (flags.repeats + 1))]
         args = AppArgs.from_settings(settings, llm_replicas=1).model_copy(update={"torch_threads": flags.threads})
@@ -73,7 +76,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
                     raise UnavailableError(f"The ways answered otherwise: {tokens}.")
             engine.close()
     return {
-        "base": {"name": base_name(flags.base), "digest": base.digest},
+        "base": {"name": base_name(flags.base), "digest": base_model_digest(base_folder(flags.base))},
         "streams": flags.streams,
         "tokens": sum(tokens["engine"]),
         "threads": flags.threads,
@@ -89,6 +92,15 @@ def show(result: dict[str, Any]) -> str:
         + f"\nBase {result['base']['name']}, digest {result['base']['digest'][:12]}; {result['streams']} streams, "
         f"{result['tokens']} tokens; {result['threads']} threads.\n"
     )
+
+
+def endless_copy(base: Path, target: Path) -> Path:
+    """Copy a base; in the copy only the padding token, which is never generated, would end an answer."""
+    shutil.copytree(base, target)
+    config = target / "generation_config.json"
+    told = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps(told | {"eos_token_id": told["pad_token_id"]}), encoding="utf-8")
+    return target
 
 
 async def bare(engine: Any, streams: int) -> list[int]:

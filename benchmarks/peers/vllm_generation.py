@@ -4,6 +4,7 @@ Reads {"base", "work", "repeats"} as JSON from stdin; the last line of stdout is
 """
 
 import json
+import os
 import sys
 import time
 
@@ -12,6 +13,8 @@ from vllm import LLM, SamplingParams
 
 def main() -> None:
     """Measure the rates, in answer tokens a second."""
+    answer = os.dup(1)
+    os.dup2(2, 1)  # vLLM and its processes write their log to stdout, also after the end
     task = json.load(sys.stdin)
     engine = LLM(model=task["base"], dtype="float32", max_model_len=512, enable_prefix_caching=False)
     prompts = [{"prompt_token_ids": prompt} for prompt, _ in task["work"]]
@@ -27,7 +30,7 @@ def main() -> None:
         tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
         if repeat:
             rates.append(tokens / seconds)
-    print(json.dumps(rates), flush=True)
+    os.write(answer, f"{json.dumps(rates)}\n".encode())
 
 
 if __name__ == "__main__":
