@@ -184,7 +184,7 @@ def test_order_and_files_do_not_change_the_digest_and_a_second_run_makes_nothing
 
 def test_the_shares_of_one_file_give_the_same_digest_as_one_task(local_ray, source, tmp_path, monkeypatch):
     whole = run([source], DatasetCatalog(tmp_path / "whole"))
-    monkeypatch.setattr("mongars.sources.MIN_SHARE_BYTES", 1)
+    monkeypatch.setattr("mongars.shares.MIN_SHARE_BYTES", 1)
     shared = run([source], DatasetCatalog(tmp_path / "shared"))
     assert shared.dataset.digest == whole.dataset.digest
     assert shared.bad_lines == whole.bad_lines

@@ -260,7 +260,7 @@ def test_an_adapter_that_was_damaged_leaves_the_old_one_serving_and_shows_in_the
 def model_processes():
     """Return the processes of the model's replicas."""
     title = f"ray::ServeReplica:{APP_NAME}:LLMServeDeployment"
-    return [one for one in psutil.process_iter() if (one.cmdline() or [""])[0].startswith(title)]
+    return [one for one in psutil.process_iter(["cmdline"]) if (one.info["cmdline"] or [""])[0].startswith(title)]
 
 
 def answer_until(app, generation, replicas):
