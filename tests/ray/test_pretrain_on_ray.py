@@ -177,7 +177,7 @@ def test_the_job_names_what_it_could_not_read_and_prints_what_it_made(texts, tmp
         [
             *(sys.executable, "jobs/pretrain_base.py", "--input", str(texts / "chats.jsonl")),
             *("--output", str(tmp_path / "mini")),
-            *(argument for name, value in knobs.items() for argument in ("--set", f"{name}={value}")),
+            *(argument for name, value in knobs.items() for argument in ("--set", f"{name}={json.dumps(value)}")),
         ],
         cwd=Path(__file__).parents[2],
         env=os.environ | {"MONGARS_HOME": str(tmp_path / "home")},
