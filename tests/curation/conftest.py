@@ -2,15 +2,10 @@
 
 import pyarrow as pa
 import pytest
-from hypothesis import settings
 
 from mongars.curation.catalog import DatasetCatalog
 from mongars.curation.manifest import Provenance
 from mongars.curation.rows import ROW_SCHEMA
-
-# No test asserts a time: on a busy machine hypothesis' deadline of 200 ms fails a property that holds.
-settings.register_profile("curation", deadline=None)
-settings.load_profile("curation")
 
 PROVENANCE = Provenance(recipe={"rules": 1}, recipe_hash="r" * 8, rows_read=3, dropped={"near_duplicate": 1})
 
