@@ -25,7 +25,8 @@ Json = Annotated[bool, JSON_OPTION]
 Digest = Annotated[str, typer.Argument(help="Digest of the adapter, or its first 12 digits or more.")]
 
 
-def _registry() -> "AdapterRegistry":
+def own_registry() -> "AdapterRegistry":
+    """Return the registry that the settings name, read and changed in storage."""
     from mongars.registry.registry import AdapterRegistry
 
     settings = load_settings()
@@ -51,7 +52,7 @@ def _report(done: "Publication", as_json_document: bool) -> None:
 @app.command("list")
 def list_adapters(json: Json = False) -> None:
     """Show every adapter version and which one is current."""
-    manifest = _registry().snapshot()
+    manifest = own_registry().snapshot()
     if json:
         emit(
             {
@@ -90,7 +91,7 @@ def publish(
 
     settings = load_settings()
     base = base_folder(settings.base_model)
-    done = _registry().publish(
+    done = own_registry().publish(
         folder, name, _kind(kind), base_digest=base_model_digest(base), base_shapes=read_shapes(base)
     )
     _report(done, json)
@@ -119,13 +120,13 @@ def import_lora(
         import_adapter(
             folder, ours, _kind(kind), base_name=base_name(wanted), base_digest=digest, base_shapes=shapes
         )
-        _report(_registry().register(ours, name, _kind(kind), base_digest=digest, base_shapes=shapes), json)
+        _report(own_registry().register(ours, name, _kind(kind), base_digest=digest, base_shapes=shapes), json)
 
 
 @app.command()
 def promote(digest: Digest, json: Json = False) -> None:
     """Make a known adapter version the current one."""
-    _report(_registry().promote(digest), json)
+    _report(own_registry().promote(digest), json)
 
 
 @app.command()
@@ -133,13 +134,13 @@ def rollback(
     kind: Annotated[str, typer.Option(help="`encoder` or `chat`.")] = "encoder", json: Json = False
 ) -> None:
     """Go back to the version before the current one, as a new generation."""
-    _report(_registry().rollback(_kind(kind)), json)
+    _report(own_registry().rollback(_kind(kind)), json)
 
 
 @app.command()
 def revoke(digest: Digest, json: Json = False) -> None:
     """Take a version out of service for good; it is never served again."""
-    _report(_registry().revoke(digest), json)
+    _report(own_registry().revoke(digest), json)
 
 
 @app.command()
@@ -151,7 +152,7 @@ def prune(
     json: Json = False,
 ) -> None:
     """Remove the files of older versions; what is current and what is new stay."""
-    registry = _registry()
+    registry = own_registry()
     adapters = registry.prune(keep) if yes else registry.prunable(keep)
     if json:
         emit({"removed": yes, "adapters": [as_json(adapter) for adapter in adapters]})

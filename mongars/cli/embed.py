@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mongars.cli.adapters import own_registry
 from mongars.cli.data import report_bad_line
 from mongars.cli.output import JSON_OPTION, Stages, emit, facts, stages
 from mongars.errors import InputError
@@ -103,15 +104,12 @@ def _encoder(base: "Base", adapter: str, attention: Attention) -> tuple[AdapterR
     from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder, causal_encoder
     from mongars.neurons.neurons import Neurons
     from mongars.registry.lookup import find_adapter
-    from mongars.registry.registry import AdapterRegistry
 
     if attention == "causal":
         return None, Neurons(causal_encoder(base), base.tokenizer)
     if adapter == NO_ADAPTER:
         return None, Neurons(bidirectional_encoder(base), base.tokenizer)
-    settings = load_settings()
-    registry = AdapterRegistry(settings.encoders_dir, settings.encoders_url)
-    ref, folder = find_adapter(registry, adapter, base_digest=base.digest)
+    ref, folder = find_adapter(own_registry(), adapter, base_digest=base.digest)
     return ref, Neurons(attach_adapter(bidirectional_encoder(base), folder), base.tokenizer)
 
 

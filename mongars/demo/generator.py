@@ -55,23 +55,23 @@ class Generated:
     gold: Gold
 
 
-def generate(count: int, *, seed: int, users: int = 8, faults: bool = True) -> Generated:
-    """Return `count` conversations of `users` users; the same arguments give the same conversations.
-
-    Without `faults` nothing is planted: every conversation is plain and consented.
-    """
-    planter = _Planter(seed, users, faults=faults)
+def generate(count: int, *, seed: int, users: int = 8) -> Generated:
+    """Return `count` conversations of `users` users; the same arguments give the same conversations."""
+    planter = _Planter(seed, users)
     for number in range(count):
         planter.add(number)
     return planter.generated()
 
 
+def _is_one_in(every: int, number: int) -> bool:
+    return number % every == every - 1
+
+
 class _Planter:
     """Makes one conversation after the other and keeps note of every fault that it plants."""
 
-    def __init__(self, seed: int, users: int, *, faults: bool) -> None:
+    def __init__(self, seed: int, users: int) -> None:
         self._seed = seed
-        self._faults = faults
         self._rng = random.Random(seed)  # noqa: S311 (sample text, not a secret)
         self._names = [f"{self._rng.choice(FIRST_NAMES)} {self._rng.choice(LAST_NAMES)}" for _ in range(users)]
         self._made: list[Conversation] = []
@@ -85,7 +85,7 @@ class _Planter:
         identity = f"conv_demo_{self._seed}_{number:06d}"
         user = number % len(self._names)
         turns = self._turns(number, identity, self._names[user])
-        consent = not self._is_one_in(NO_CONSENT_EVERY, number)
+        consent = not _is_one_in(NO_CONSENT_EVERY, number)
         if not consent:
             self._no_consent.add(identity)
         elif identity not in self._junk | self._duplicates:
@@ -110,21 +110,18 @@ class _Planter:
             ),
         )
 
-    def _is_one_in(self, every: int, number: int) -> bool:
-        return self._faults and number % every == every - 1
-
     def _turns(self, number: int, identity: str, name: str) -> tuple[Turn, ...]:
-        if self._is_one_in(DUPLICATE_EVERY, number):
+        if _is_one_in(DUPLICATE_EVERY, number):
             self._duplicates.add(identity)
             return self._rng.choice(self._plain)
-        if self._is_one_in(NEAR_DUPLICATE_EVERY, number):
+        if _is_one_in(NEAR_DUPLICATE_EVERY, number):
             self._duplicates.add(identity)
             return _nearly(self._rng.choice(self._plain), self._rng)
-        if self._is_one_in(JUNK_EVERY, number):
+        if _is_one_in(JUNK_EVERY, number):
             self._junk.add(identity)
             return _junk(self._rng)
         turns = _talk(self._rng)
-        if self._is_one_in(PERSONAL_EVERY, number):
+        if _is_one_in(PERSONAL_EVERY, number):
             return _with_personal(turns, name, self._rng, self._personal)
         return turns
 

@@ -38,7 +38,7 @@ FREE_MEMORY = 5 * 2**30
 """The server and two training workers beside it took 4.7 GiB at most (docs/results/2026-11-24-demo.md)."""
 SERVING_ACTIONS = ("publish", "promote", "rollback")
 TRAINING = MNTPConfig(steps=40, batch_rows=16, max_tokens=128, learning_rate=2e-3)
-"""Shorter and hotter than LLM2Vec's recipe: a small base, and a run that fits into a minute on two cores."""
+"""Shorter and hotter than LLM2Vec's recipe: a small base, and a run of a minute or so on two cores."""
 
 
 class Show(Protocol):

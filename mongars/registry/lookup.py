@@ -10,7 +10,7 @@ from mongars.errors import AdapterRefusedError, ModelNotFoundError
 from mongars.records import AdapterKind, AdapterRef, AdapterState
 from mongars.registry.manifest import UNSERVABLE
 from mongars.registry.registry import AdapterRegistry
-from mongars.registry.store import SHORT_DIGEST, AdapterStore
+from mongars.registry.store import SHORT_DIGEST
 
 
 def find_adapter(
@@ -43,5 +43,5 @@ def find_adapter(
             param="adapter",
         )
     folder = registry.store.fetch(ref, manifest)
-    AdapterStore(registry.root).verify(ref)
+    registry.store.verify(ref)
     return ref, folder

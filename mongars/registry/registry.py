@@ -205,10 +205,9 @@ def address_of(root: Path, url: str | None) -> str:
     return str(root.resolve()) if url is None else url.rstrip("/")
 
 
-def open_store(root: Path, url: str | None) -> AdapterStore | SharedAdapterStore:
+def open_store(root: Path, url: str | None) -> AdapterStore:
     """Return the folders of a registry's adapters."""
-    store = AdapterStore(root)
-    return store if url is None else SharedAdapterStore(store, Objects(url))
+    return AdapterStore(root) if url is None else SharedAdapterStore(root, Objects(url))
 
 
 def _made_already(

@@ -5,15 +5,13 @@ how often the adapter was pruned: pruning deletes epochs that the manifest has l
 the same bytes writes the next one, so that neither needs a lock across machines. Must not know a rule of change.
 """
 
-from collections.abc import Hashable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Hashable
 from pathlib import Path
 
 from mongars.digests import folder_digest
 from mongars.errors import AdapterRefusedError
 from mongars.files import new_folder
-from mongars.records import AdapterKind, AdapterRef
-from mongars.registry.base_fit import Shapes
+from mongars.records import AdapterRef
 from mongars.registry.manifest import AdapterManifest, prunings
 from mongars.registry.manifest_json import parse, serialise
 from mongars.registry.manifest_store import MANIFEST_FILE, Stored
@@ -54,35 +52,17 @@ class SharedManifest:
         return found and found[1]
 
 
-class SharedAdapterStore:
-    """Adapter folders in an object store; `copies` holds those that this machine has read or published."""
+class SharedAdapterStore(AdapterStore):
+    """Adapter folders in an object store; below `root` those that this machine has read or published."""
 
-    def __init__(self, copies: AdapterStore, objects: Objects) -> None:
-        self._copies = copies
+    def __init__(self, root: Path, objects: Objects) -> None:
+        super().__init__(root)
         self._objects = objects
-
-    @contextmanager
-    def adding(
-        self,
-        folder: Path,
-        name: str,
-        kind: AdapterKind = "encoder",
-        *,
-        base_digest: str,
-        base_shapes: Shapes | None,
-        metrics: Mapping[str, float] | None = None,
-    ) -> Iterator[AdapterRef]:
-        """As AdapterStore.adding, on this machine; `share` brings it to the others."""
-        adding = self._copies.adding(
-            folder, name, kind, base_digest=base_digest, base_shapes=base_shapes, metrics=metrics
-        )
-        with adding as ref:
-            yield ref
 
     def share(self, ref: AdapterRef, manifest: AdapterManifest) -> None:
         """Upload what is missing of an adapter. Called before the manifest that lists it is written."""
         for file in ADAPTER_FILES:
-            data = (self._copies.path(ref) / file).read_bytes()
+            data = (self.path(ref) / file).read_bytes()
             key = f"{_folder(ref, prunings(manifest, ref.digest))}/{file}"
             there = self._objects.look(key)
             if there is None or there[0] != len(data):
@@ -94,27 +74,23 @@ class SharedAdapterStore:
         Raises AdapterRefusedError when it is missing or damaged in the object store, UnavailableError when that
         cannot be reached.
         """
-        place = self._copies.path(ref)
-        with self._copies.exclusive():
+        place = self.path(ref)
+        with self.exclusive():
             if place.is_dir() and folder_digest(place) == ref.digest:
                 return place
-            self._copies.remove(ref, manifest)
+            super().remove(ref, manifest)
             with new_folder(place) as folder:
                 self._download(ref, _folder(ref, prunings(manifest, ref.digest)), folder)
         return place
 
-    def exclusive(self) -> AbstractContextManager[None]:
-        """Hold the lock of this machine's copies."""
-        return self._copies.exclusive()
-
     def holds(self, ref: AdapterRef, manifest: AdapterManifest) -> bool:
         """Return whether there is anything for `remove` to remove."""
-        return self._copies.holds(ref, manifest) or bool(self._removable(ref, manifest))
+        return super().holds(ref, manifest) or bool(self._removable(ref, manifest))
 
     def remove(self, ref: AdapterRef, manifest: AdapterManifest) -> None:
         """Delete an adapter's objects of the epochs that `manifest` has left, and this machine's copy."""
         self._objects.delete(self._removable(ref, manifest))
-        self._copies.remove(ref, manifest)
+        super().remove(ref, manifest)
 
     def _removable(self, ref: AdapterRef, manifest: AdapterManifest) -> list[str]:
         left = prunings(manifest, ref.digest)

@@ -78,7 +78,7 @@ class AdapterStore:
             yield
 
     def share(self, ref: AdapterRef, manifest: AdapterManifest) -> None:
-        """Do nothing: who can read this folder has the adapter (`shared.py` uploads it)."""
+        """Make an adapter known to the other machines: here by lying in the folder (`shared.py` uploads it)."""
 
     def fetch(self, ref: AdapterRef, manifest: AdapterManifest) -> Path:
         """Return the folder of an adapter that `manifest` lists; whoever loads it checks it."""

@@ -5,6 +5,7 @@ Owns which deployments there are and how they are bound, and the checks before t
 Serve reads the annotation of `build_app` to make AppArgs, and would hand over a plain dict instead.
 """
 
+import math
 import socket
 import time
 
@@ -16,6 +17,7 @@ from ray.serve.config import RequestRouterConfig
 
 from mongars.errors import PortInUseError, ResourceError, UnavailableError
 from mongars.neurons.base import base_folder
+from mongars.registry import read_shapes
 from mongars.serving.args import AppArgs
 from mongars.serving.auth import KeyRing
 from mongars.serving.cortex import CortexDeployment
@@ -32,10 +34,11 @@ OPEN_REQUESTS = 1000
 """Requests that one ingress or Cortex has open; the engines behind them refuse with 429 long before."""
 CONSTRUCTOR_TRIES = 3
 """Serve's default of 20 would take minutes to tell that a base model is missing."""
-# Resident memory, seen once with mongars-nano on two busy cores, shared pages counted in each: a model replica
-# 600 MB; Cortex 625, ingress 230, proxy 215, controller 215 and registry 140 MB, together 1.4 GB.
+# Resident memory, seen once with a base of 2 M parameters on two busy cores, shared pages counted in each: a model
+# replica 600 MB; Cortex 625, ingress 230, proxy 215, controller 215 and registry 140 MB, together 1.4 GB.
 REPLICA_BYTES = 600 * 10**6
 OTHER_BYTES = 1425 * 10**6
+FLOAT32_BYTES = 4
 
 
 def build_app(args: AppArgs) -> Application:
@@ -125,7 +128,10 @@ def require_free_port(host: str, port: int) -> None:
 
 def require_memory(args: AppArgs) -> None:
     """Raise ResourceError when the replicas would not fit into the memory that is free."""
-    base = sum(path.stat().st_size for path in base_folder(args.settings.base_model).glob("*.safetensors"))
+    values = sum(math.prod(shape) for shape in read_shapes(base_folder(args.settings.base_model)).values())
+    base = (
+        values * FLOAT32_BYTES
+    )  # on a CPU whatever the file holds, and no less than what a GPU is loaded through
     needed = args.llm_replicas * (REPLICA_BYTES + base) + OTHER_BYTES
     free = psutil.virtual_memory().available
     if free < needed:

@@ -46,9 +46,3 @@ def test_conversations_are_spread_over_the_users(users: int) -> None:
 def test_consent_is_missing_exactly_where_the_gold_says_so() -> None:
     made = generate(100, seed=2)
     assert {one.id for one in made.conversations if not one.consent} == made.gold.no_consent
-
-
-def test_without_faults_nothing_is_planted() -> None:
-    made = generate(200, seed=2, faults=False)
-    assert all(one.consent for one in made.conversations)
-    assert not (made.gold.personal or made.gold.junk or made.gold.duplicates or made.gold.no_consent)

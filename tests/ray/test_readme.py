@@ -25,13 +25,15 @@ BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
 SNIPPET = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)[0]
 STARTED_S = 90.0
+PRETRAIN = (
+    "python jobs/pretrain_base.py --input chats.jsonl --output models/base/mine "
+    "--set steps=2000 --set decay_steps=1200"
+)
 RUN_ELSEWHERE = {
     "make demo": "tests/ray/test_demo.py",
     'make demo ARGS="--input chats.jsonl"': ".ci/run",
     "MONGARS_BASE_MODEL=Qwen/Qwen3-0.6B make serve": "needs a hub; the same path with a local folder is run here",
-    "python jobs/pretrain_base.py --input chats.jsonl --output models/base/mine --set steps=2000": (
-        "tests/ray/test_pretrain_on_ray.py, which takes fewer steps"
-    ),
+    PRETRAIN: "tests/ray/test_pretrain_on_ray.py, which takes fewer steps",
     "source .venv/bin/activate": "the tests' PATH",
 }
 

@@ -322,7 +322,20 @@ def test_everything_of_a_user_is_erased_with_a_receipt(app):
 
 def test_a_replica_that_is_added_is_current_before_it_answers(app, base, make_adapter):
     generation = publish(app, base, make_adapter(91)).generation
+    answer_until(app, generation, replicas=2)
+    patient, answers, over = app.sdk.with_options(max_retries=5), [], threading.Event()
+
+    def embed():
+        while not over.is_set():
+            answers.append(patient.embeddings.create(model="mongars-encoder", input=TEXTS))
+
     more = AppArgs.from_settings(app.settings, llm_replicas=3)
-    serve.run(build_app(more), name=APP_NAME, route_prefix="/")
-    answers = answer_until(app, generation, replicas=3)
-    assert {answer.mongars["version"] for answer in answers[-1:]} == {generation}
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        worker = pool.submit(embed)
+        try:
+            serve.run(build_app(more), name=APP_NAME, route_prefix="/")
+            answers += answer_until(app, generation, replicas=3)
+        finally:
+            over.set()
+        worker.result()
+    assert {answer.mongars["version"] for answer in answers} == {generation}

@@ -239,7 +239,7 @@ def test_a_bucket_that_does_not_exist_is_an_error_and_not_an_empty_registry(
 
 
 def test_a_store_that_does_not_answer_is_an_error_that_names_it(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, bucket: str, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, bucket: str, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # discard: nothing listens there
     with pytest.raises(UnavailableError, match=r"cannot be used.*AWS_"):

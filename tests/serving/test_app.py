@@ -1,3 +1,4 @@
+import re
 import socket
 
 import pytest
@@ -34,6 +35,25 @@ def test_too_little_memory_is_refused_with_both_figures(args, monkeypatch):
     monkeypatch.setattr(application.psutil, "virtual_memory", type("Free", (), {"available": 2**30}))
     with pytest.raises(ResourceError, match=r"2\.\d GiB; 1\.0 GiB are free"):
         require_memory(args)
+
+
+def test_a_base_counts_in_float32_however_its_file_is_kept(args, monkeypatch, tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    large = tmp_path / "large"
+    large.mkdir()
+    (large / "config.json").write_text("{}")
+    half_a_gib = torch.zeros(2**19, 2**8, dtype=torch.bfloat16)  # as float32
+    save_file({"model.weight": half_a_gib}, large / "model.safetensors")
+    monkeypatch.setattr(application.psutil, "virtual_memory", type("Free", (), {"available": 0}))
+    needed = []
+    for base in (args.settings.base_model, str(large)):
+        settings = args.settings.model_copy(update={"base_model": base})
+        with pytest.raises(ResourceError) as refused:
+            require_memory(args.model_copy(update={"settings": settings}))
+        needed.append(float(re.search(r"about (\d+\.\d) GiB", str(refused.value)).group(1)))
+    assert needed[1] - needed[0] == pytest.approx(2 * 0.5, abs=0.11)  # two replicas, and the message rounds
 
 
 def test_without_keys_or_a_base_nothing_is_started(args, free_port):

@@ -13,7 +13,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 
 class PretrainConfig(BaseModel):
-    """A run that makes a base model. The defaults are those of mongars-nano (its card says how they were chosen).
+    """A run that makes a base model. The defaults are those of mongars-nano, but for its precision.
 
     The number of workers and threads belongs to the recipe: it changes the order of floating-point sums, and
     with it the bytes of the weights.
@@ -28,10 +28,10 @@ class PretrainConfig(BaseModel):
     intermediate_size: int = Field(768, ge=8)
     context: int = Field(512, ge=8, description="Tokens in a training row, and the longest input of the model.")
     batch_rows: int = Field(8, ge=1, description="Rows in a step, over all workers.")
-    steps: int = Field(2400, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
+    steps: int = Field(6000, ge=1)
+    learning_rate: float = Field(1e-2, gt=0)
     warmup_steps: int = Field(100, ge=0, description="Steps in which the rate rises to its height.")
-    decay_steps: int = Field(600, ge=0, description="Last steps, in which the rate falls to nothing.")
+    decay_steps: int = Field(3600, ge=0, description="Last steps, in which the rate falls to nothing.")
     weight_decay: float = Field(0.1, ge=0)
     clip_norm: float = Field(1.0, gt=0, description="Largest norm of the gradient of a step.")
     workers: int = Field(1, ge=1)
