@@ -31,7 +31,8 @@ def fuse(lexical: Mapping[str, float], dense: Mapping[str, float]) -> list[tuple
         else:
             score, lanes = word_score, {"lexical": word_score}
         fused.append((key, score, lanes))
-    return sorted(fused, key=lambda candidate: (-candidate[1], candidate[0]))
+    # Scores that divide to the same number are still told apart by their words.
+    return sorted(fused, key=lambda candidate: (-candidate[1], -lexical.get(candidate[0], 0.0), candidate[0]))
 
 
 def _by_maximum(scores: Mapping[str, float]) -> dict[str, float]:

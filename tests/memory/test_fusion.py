@@ -1,7 +1,7 @@
 """The fusion of two lanes."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mongars.memory.fusion import DENSE_WEIGHT, LEXICAL_WEIGHT, fuse
@@ -35,6 +35,7 @@ def test_a_candidate_that_both_lanes_prefer_is_never_below_the_other(lexical, de
 
 
 @given(LEXICAL)
+@example({"m0": 0.0, "m1": 2.0, "m2": 5e-324})  # its quotient by the largest is 0
 def test_without_vectors_the_order_is_that_of_the_words(lexical) -> None:
     scores = [lexical[key] for key, _, _ in fuse(lexical, {})]
     assert scores == sorted(scores, reverse=True) or max(scores) == 0
