@@ -13,6 +13,7 @@ from torch import nn
 
 from mongars.digests import folder_digest
 from mongars.errors import ModelNotFoundError
+from mongars.neurons.linear import use_onednn
 
 WEIGHTS = "*.safetensors"
 # What changes the model's output; the model card, say, does not.
@@ -62,6 +63,7 @@ def load_base(path_or_id: str | Path, *, dtype: torch.dtype | None = None) -> Ba
     model = AutoModelForCausalLM.from_pretrained(
         path, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
     )
+    use_onednn(model)
     tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     return Base(model.eval(), tokenizer, path, base_model_digest(path))
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from mongars.serving.generation.answer import Answer
-from mongars.serving.generation.masks import attention_mask
-from mongars.serving.generation.rows import RowCache, padded_tokens
+from mongars.serving.generation.forward import forward_of
+from mongars.serving.generation.rows import padded_tokens
 from mongars.serving.generation.sampling import choose
 
 
@@ -26,10 +26,8 @@ class Batch:
     """
 
     def __init__(self, model: nn.Module, *, rows: int, prefill_tokens: int, cache_bytes: int) -> None:
-        self._model = model
-        self._config: Any = model.config
-        self._device = next(model.parameters()).device
-        self._cache = RowCache()
+        self._forward = forward_of(model)
+        self._cache = self._forward.cache
         self._rows = rows
         self._cache_tokens = cache_bytes // _token_bytes(model)
         self._prefill_tokens = prefill_tokens
@@ -74,14 +72,8 @@ class Batch:
         now = self._reading[: self._fitting()]
         start = now[0].stored
         length = min(now[-1].to_store, self._prefill_tokens)
-        ids = torch.zeros(len(now), length, dtype=torch.long)
-        for row, answer in enumerate(now):
-            part = answer.tokens[start : start + length]
-            ids[row, : len(part)] = torch.tensor(part)
-        positions = torch.arange(start, start + length).expand(len(now), -1)
-        self._cache.place_span(len(self._decoding), len(now), start, start + length)
-        ends = [min(answer.to_store, length) - 1 for answer in now]
-        logits = self._forward(ids, positions, start + length, keep=ends)
+        parts = [answer.tokens[start : start + length] for answer in now]
+        logits = self._forward.read(parts, first_row=len(self._decoding), start=start)
         for answer in now:
             answer.stored = min(start + length, answer.prompt_tokens)
         if now[0].to_store:
@@ -91,11 +83,11 @@ class Batch:
         self._take(now, logits)
 
     def _fitting(self) -> int:
-        """Return how many of the prompts to read fit into one pass, padded to the longest of them, or 1."""
-        count = 1
-        while count < len(self._reading) and self._reading[0].stored == 0:
-            if self._reading[count].prompt_tokens * (count + 1) > self._prefill_tokens:
-                break
+        """Return how many of the prompts to read fit into one pass, at least 1."""
+        if self._reading[0].stored:
+            return 1
+        count, lengths = 1, [answer.prompt_tokens for answer in self._reading]
+        while count < len(lengths) and self._forward.pass_tokens(lengths[: count + 1]) <= self._prefill_tokens:
             count += 1
         return count
 
@@ -114,29 +106,13 @@ class Batch:
         return sorted(admitted, key=lambda answer: answer.prompt_tokens)
 
     def _decode(self) -> None:
-        answers = self._decoding
-        positions = torch.tensor([answer.stored for answer in answers])
-        ids = torch.tensor([[answer.tokens[-1]] for answer in answers])
-        self._cache.place_next(positions.to(self._device))
-        logits = self._forward(ids, positions[:, None], int(positions.max()) + 1, keep=[0] * len(answers))
+        answers = list(self._decoding)
+        logits = self._forward.decode(
+            [answer.tokens[-1] for answer in answers], [answer.stored for answer in answers]
+        )
         for answer in answers:
             answer.stored += 1
-        self._take(list(answers), logits)
-
-    def _forward(self, ids: Tensor, positions: Tensor, length: int, *, keep: Sequence[int]) -> Tensor:
-        """Run the model; return the logits [rows, vocabulary] after the token that `keep` names in each row."""
-        places = sorted(set(keep))
-        positions = positions.to(self._device)
-        output = self._model(
-            input_ids=ids.to(self._device),
-            position_ids=positions,
-            attention_mask=attention_mask(self._config, positions, length),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=torch.tensor(places, device=self._device),
-        )
-        logits: Tensor = output.logits
-        return logits[torch.arange(len(keep)), [places.index(place) for place in keep]]
+        self._take(answers, logits)
 
     def _take(self, answers: Sequence[Answer], logits: Tensor) -> None:
         tokens = choose(logits, [answer.sampler for answer in answers])

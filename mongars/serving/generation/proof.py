@@ -1,7 +1,7 @@
 """Whether a model answers in a batch as it does alone.
 
-Owns that one measurement. Must not know requests. An architecture whose attention is not what `masks.py` and
-`rows.py` take it for would give fluent nonsense, so every base is tried before it serves.
+Owns that one measurement. Must not know requests. An architecture whose arithmetic is not what `forward.py` takes
+it for would give fluent nonsense, so every base is tried before it serves.
 """
 
 from typing import Any
@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mongars.errors import SettingsError
-from mongars.serving.generation.masks import attention_mask
-from mongars.serving.generation.rows import RowCache
+from mongars.serving.generation.forward import Forward, forward_of
 
 READ = (5, 9)  # tokens of the two prompts
 DECODED = 2
@@ -26,7 +25,7 @@ def prove_batched(model: nn.Module) -> None:
     generator = torch.Generator().manual_seed(0)
     rows = [torch.randint(config.vocab_size, (1, read + DECODED), generator=generator).to(device) for read in READ]
     alone = [model(input_ids=row, use_cache=False).logits[0, -1] for row in rows]
-    together = _together(model, config, rows)
+    together = _together(forward_of(model), rows)
     limit = TOLERANCE[alone[0].dtype] * float(torch.stack(alone).abs().max())
     difference = max(float((one - other).abs().max()) for one, other in zip(alone, together, strict=True))
     if not difference <= limit:
@@ -36,28 +35,11 @@ def prove_batched(model: nn.Module) -> None:
         )
 
 
-def _together(model: nn.Module, config: Any, rows: list[Tensor]) -> list[Tensor]:
-    cache, longest = RowCache(), max(READ)
-    cache.reserve(len(rows), longest + DECODED)
-    prompts = [row[0, :read] for row, read in zip(rows, READ, strict=True)]
-    ids = torch.stack([nn.functional.pad(prompt, (0, longest - len(prompt))) for prompt in prompts])
-    positions = torch.arange(longest, device=ids.device).expand(len(rows), -1)
-    cache.place_span(0, len(rows), 0, longest)
-    _pass(model, config, cache, ids, positions, longest)
+def _together(forward: Forward, rows: list[Tensor]) -> list[Tensor]:
+    tokens = [row[0].tolist() for row in rows]
+    forward.cache.reserve(len(rows), max(READ) + DECODED)
+    forward.read([row[:read] for row, read in zip(tokens, READ, strict=True)], first_row=0, start=0)
     for step in range(DECODED):
-        at = torch.tensor([read + step for read in READ], device=ids.device)
-        ids = torch.stack([row[0, place : place + 1] for row, place in zip(rows, at.tolist(), strict=True)])
-        cache.place_next(at)
-        logits = _pass(model, config, cache, ids, at[:, None], int(at.max()) + 1)
-    return list(logits[:, -1])
-
-
-def _pass(model: nn.Module, config: Any, cache: RowCache, ids: Tensor, positions: Tensor, length: int) -> Tensor:
-    logits: Tensor = model(
-        input_ids=ids,
-        position_ids=positions,
-        attention_mask=attention_mask(config, positions, length),
-        past_key_values=cache,
-        use_cache=True,
-    ).logits
-    return logits
+        at = [read + step for read in READ]
+        logits = forward.decode([row[place] for row, place in zip(tokens, at, strict=True)], at)
+    return list(logits)

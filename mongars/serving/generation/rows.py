@@ -27,6 +27,7 @@ class RowCache:
         self._rows = self._capacity = 0
         self._first = self._count = self._length = 0
         self._positions: Tensor | int = 0
+        self._places: dict[int, Tensor] = {}
 
     def reserve(self, rows: int, length: int) -> None:
         """Make room for `length` tokens, the most that any row will hold, in each of the first `rows` rows."""
@@ -55,6 +56,7 @@ class RowCache:
         """
         longest = int(positions.max()) + 1
         self._first, self._count, self._length, self._positions = 0, len(positions), longest, positions
+        self._places.clear()
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Store a layer's new keys and values; return all to attend to: [rows, heads, tokens, head size]."""
@@ -87,5 +89,15 @@ class RowCache:
         if isinstance(self._positions, int):
             rows[:, :, self._positions : self._positions + new.shape[2]] = new
         else:
-            rows[torch.arange(self._count, device=new.device), :, self._positions] = new[:, :, 0]
+            # As a list of vectors: indexing rows and positions apart takes several times as long.
+            vectors = new.shape[-1]
+            kept.view(-1, vectors).index_copy_(0, self._next_places(new.shape[1]), new.reshape(-1, vectors))
         return rows[:, :, : self._length]
+
+    def _next_places(self, heads: int) -> Tensor:
+        """Return where each row's next token is in a layer's list of vectors, int64 [rows in use x heads]."""
+        if heads not in self._places:
+            assert isinstance(self._positions, Tensor)
+            first = torch.arange(self._count * heads, device=self._positions.device) * self._capacity
+            self._places[heads] = first + self._positions.repeat_interleave(heads)
+        return self._places[heads]

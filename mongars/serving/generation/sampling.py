@@ -27,27 +27,35 @@ class TokenSampler:
         else:
             self._generator.manual_seed(sampling.seed)
 
-    def noise(self, count: int) -> Tensor:
-        """Return Gumbel noise, float32 [count]: argmax(logits + noise) ~ softmax(logits) (Gumbel, 1954)."""
-        uniform = torch.rand(count, generator=self._generator, dtype=torch.float32)
-        return -torch.log(-torch.log(uniform.clamp_min(torch.finfo(torch.float32).tiny)))
+    def draw(self, uniform: Tensor) -> None:
+        """Fill float32 [count] with this request's next random numbers, each in [0, 1)."""
+        torch.rand(len(uniform), generator=self._generator, out=uniform)
 
 
 def choose(logits: Tensor, samplers: Sequence[TokenSampler]) -> list[int]:
     """Return a token for each row of logits [rows, vocabulary]: the greedy one at temperature 0, else a sample."""
     chosen: list[int] = logits.argmax(dim=-1).tolist()
-    for row, sampler in enumerate(samplers):
-        if sampler.temperature > 0:
-            chosen[row] = _sample(logits[row].float().cpu() / sampler.temperature, sampler)
+    rows = [row for row, sampler in enumerate(samplers) if sampler.temperature > 0]
+    if rows:
+        drawn = _sample(logits[rows].float().cpu(), [samplers[row] for row in rows])
+        for row, token in zip(rows, drawn, strict=True):
+            chosen[row] = token
     return chosen
 
 
-def _sample(logits: Tensor, sampler: TokenSampler) -> int:
-    noise = sampler.noise(len(logits))  # by token, so that a seed means the same whatever the nucleus is
-    if sampler.top_p >= 1:
-        return int((logits + noise).argmax())
-    tokens = nucleus(logits, sampler.top_p)
-    return int(tokens[(logits[tokens] + noise[tokens]).argmax()])
+def _sample(logits: Tensor, samplers: Sequence[TokenSampler]) -> list[int]:
+    """Return a token for each row: argmax(logits + Gumbel noise) ~ softmax(logits) (Gumbel, 1954)."""
+    logits = logits / torch.tensor([sampler.temperature for sampler in samplers])[:, None]
+    uniform = torch.empty_like(logits)
+    for row, sampler in enumerate(samplers):
+        sampler.draw(uniform[row])  # one for each token, so that a seed means the same whatever the nucleus is
+    noisy = logits - uniform.clamp_min_(torch.finfo(torch.float32).tiny).log_().neg_().log_()
+    drawn: list[int] = noisy.argmax(dim=-1).tolist()
+    for row, sampler in enumerate(samplers):
+        if sampler.top_p < 1:
+            tokens = nucleus(logits[row], sampler.top_p)
+            drawn[row] = int(tokens[noisy[row, tokens].argmax()])
+    return drawn
 
 
 def nucleus(logits: Tensor, top_p: float) -> Tensor:

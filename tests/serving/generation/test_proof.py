@@ -2,31 +2,10 @@
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from mongars.errors import SettingsError
 from mongars.serving.generation.masks import FULL, SLIDING, attention_mask
 from mongars.serving.generation.proof import prove_batched
-
-SHAPE = {
-    "vocab_size": 120,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-
-
-def tiny(kind: str, **more):
-    torch.manual_seed(0)
-    config = CONFIG_MAPPING[kind](**SHAPE, **more)
-    return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
 
 
 @pytest.mark.parametrize(
@@ -44,15 +23,15 @@ def tiny(kind: str, **more):
         ("olmo2", {}),
     ],
 )
-def test_these_architectures_pass(kind, more):
+def test_these_architectures_pass(kind, more, tiny):
     prove_batched(tiny(kind, **more))
 
 
-def test_a_window_that_the_mask_forgot_is_noticed(monkeypatch):
+def test_a_window_that_the_mask_forgot_is_noticed(monkeypatch, tiny):
     model = tiny("mistral", sliding_window=4)
     whole = type("Config", (), {"model_type": "mistral"})()
     monkeypatch.setattr(
-        "mongars.serving.generation.proof.attention_mask",
+        "mongars.serving.generation.forward.attention_mask",
         lambda _config, positions, length: attention_mask(whole, positions, length),
     )
     with pytest.raises(SettingsError, match="mistral gives other logits in a batch"):
