@@ -3,6 +3,7 @@
 Owns the commands only.
 """
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,10 +25,17 @@ RayAddress = Annotated[str | None, typer.Option(help="Ray address, or `auto`; a 
 def train(
     dataset: Annotated[str, typer.Argument(help="NAME or NAME@VERSION of a dataset.")] = DEFAULT_DATASET,
     knobs: Knobs = None,
+    resume_from: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Checkpoint of another run, of other workers say, to go on from."),
+    ] = None,
     ray: RayAddress = None,
     json: Json = False,
 ) -> None:
-    """Train an adapter from a dataset version; the same dataset and recipe are not trained twice."""
+    """Train an adapter from a dataset version; the same dataset and recipe are not trained twice.
+
+    Ctrl-C keeps where the run is; the same command goes on from there.
+    """
     from mongars.evolution.wiring import train_adapter
     from mongars.serving.cluster import ray_session
     from mongars.training.config import MNTPConfig, config_from
@@ -42,6 +50,7 @@ def train(
             version or "latest",
             config,
             on_progress=lambda step, total, loss, rate: bar.update(step, total, _pace(loss, rate)),
+            resume_from=resume_from,
         )
     if json:
         emit(as_json(trained))

@@ -126,14 +126,15 @@ def train_adapter(
     config: MNTPConfig | None = None,
     *,
     on_progress: "TrainProgress | None" = None,
+    resume_from: Path | None = None,
 ) -> "TrainedAdapter":
     """Train an adapter on a dataset version, by the default recipe without a `config`.
-
 
     Raises DatasetNotFoundError, and what MNTPTrainer raises.
     """
     catalog = DatasetCatalog(settings.datasets_dir)
-    return _train(settings, catalog, catalog.get(name, version), config or MNTPConfig(), on_progress)
+    dataset = catalog.get(name, version)
+    return _train(settings, catalog, dataset, config or MNTPConfig(), on_progress, resume_from)
 
 
 def _train(
@@ -142,6 +143,7 @@ def _train(
     dataset: DatasetRef,
     config: MNTPConfig,
     on_progress: "TrainProgress | None",
+    resume_from: Path | None = None,
 ) -> "TrainedAdapter":
     from mongars.training.trainer import MNTPTrainer
 
@@ -154,6 +156,7 @@ def _train(
         output_dir=settings.home / "training",
         tracking_uri=settings.tracking,
         on_progress=on_progress,
+        resume_from=resume_from,
     ).train()
 
 
