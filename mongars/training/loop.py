@@ -97,7 +97,7 @@ def train_steps(
         if not math.isfinite(loss):
             raise _not_finite(loss, progress.step + 1, kept)
         engine.step()
-        done = _report(progress.step, config, loss, total, time.perf_counter() - started)
+        done = _report(progress.step, config, loss, total, time.perf_counter() - started, device)
         progress = progress.after(done)
         report(done)
         if progress.step % config.checkpoint_steps == 0 and progress.step < config.steps:
@@ -148,7 +148,10 @@ def _seed_dropout(seed: int, step: int, rank: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0]))
 
 
-def _report(step: int, config: MNTPConfig, loss: float, total: _Sums, seconds: float) -> StepReport:
+def _report(
+    step: int, config: MNTPConfig, loss: float, total: _Sums, seconds: float, device: torch.device | None
+) -> StepReport:
+    on_gpu = device is not None and device.type == "cuda"
     return StepReport(
         step=step + 1,
         steps=config.steps,
@@ -156,4 +159,5 @@ def _report(step: int, config: MNTPConfig, loss: float, total: _Sums, seconds: f
         accuracy=total.right / total.hidden if total.hidden else None,
         tokens_per_second=total.tokens / seconds,
         padding_share=1 - total.tokens / total.places,
+        gpu_memory=torch.cuda.max_memory_allocated(device) if on_gpu else None,
     )

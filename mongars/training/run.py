@@ -68,6 +68,7 @@ class StepReport:
     accuracy: float | None  # share of the truly masked positions predicted right
     tokens_per_second: float  # real tokens, without padding
     padding_share: float
+    gpu_memory: int | None = None  # bytes, the most that the first worker held; None on a CPU
 
 
 @dataclass(frozen=True, slots=True)

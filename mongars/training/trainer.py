@@ -16,9 +16,15 @@ import ray.data
 import ray.train
 from ray.util.queue import Queue
 
-from mongars.digests import canonical_json, file_digest
-from mongars.errors import DatasetRefusedError, InputError, TrainingError, UnavailableError
-from mongars.files import naming_full_disk, write_atomically
+from mongars.digests import file_digest
+from mongars.errors import (
+    DatasetRefusedError,
+    InputError,
+    TrainingError,
+    TrainingStoppedError,
+    UnavailableError,
+)
+from mongars.files import naming_full_disk
 from mongars.neurons.base import base_folder, base_model_digest, base_name
 from mongars.records import DatasetRef
 from mongars.settings import refuse_unsafe_ray_data
@@ -120,11 +126,13 @@ class MNTPTrainer:
             rows = tokenising.result()
             _check_rows(rows, self._dataset)
             tracker.params({"rows": len(rows), "tokens": int(rows.tokens.size)})
-            # Beside the folder, whose digest must not depend on it, and before it: a finished folder has its run.
-            write_atomically(_sidecar(job.folder), canonical_json({"run_id": tracker.run_id}))
+            tracker.dataset(self._dataset.name, self._dataset.version, self._dataset.digest)
             with following(lambda report: self._told(tracker, report)) as queue:
                 self._fit(job, rows, queue)
             tracker.finish({"adapter": job.folder})
+        except (TrainingStoppedError, KeyboardInterrupt):
+            tracker.stop()
+            raise
         except BaseException:
             tracker.fail()
             raise
@@ -139,9 +147,12 @@ class MNTPTrainer:
             "recipe_digest": self._config.recipe_digest(),
         }
         params = self._config.model_dump(mode="json")
-        return RunTracker(self._tracking_uri, EXPERIMENT, name=job.folder.name, params=params, tags=tags)
+        return RunTracker(
+            self._tracking_uri, EXPERIMENT, name=job.folder.name, params=params, tags=tags, place=job.folder
+        )
 
     def _told(self, tracker: RunTracker, report: StepReport) -> None:
+        self._on_progress(report.step, report.steps, report.loss, report.tokens_per_second)
         tracker.metrics(
             report.step,
             {
@@ -149,9 +160,10 @@ class MNTPTrainer:
                 "masked_accuracy": report.accuracy,
                 "tokens_per_second": report.tokens_per_second,
                 "padding_share": report.padding_share,
+                "learning_rate": self._config.learning_rate,
+                "gpu_memory_bytes": report.gpu_memory,
             },
         )
-        self._on_progress(report.step, report.steps, report.loss, report.tokens_per_second)
 
     def _fit(self, job: TrainingJob, rows: TokenTable, queue: Queue) -> None:
         self._output_dir.mkdir(parents=True, exist_ok=True)
