@@ -69,7 +69,7 @@ def check_checkpoint(path: Path, job: TrainingJob) -> None:
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path} is no checkpoint of a training run ({type(error).__name__}).",
-            remedy="Name a file KEY.checkpoint.safetensors that an unfinished run left.",
+            remedy="Name a KEY.checkpoint.safetensors that an unfinished run left; remove a damaged one.",
         ) from None
     different = [name for name, value in job.fixed.items() if fixed.get(name) != value]
     if different:

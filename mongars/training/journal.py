@@ -26,17 +26,15 @@ class Journal:
         return self.path.exists()
 
     def append(self, event: Event) -> None:
-        """Add an event by one write, and flush it. Raises OSError."""
+        """Add an event, and flush it to disk. Raises OSError."""
         if not self._whole:
             self.replace(self.read())  # a line that a killed process left half would swallow the next one
             self._whole = True
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(descriptor, _line(event))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with self.path.open("ab") as stream:
+            stream.write(_line(event))
+            stream.flush()
+            os.fsync(stream.fileno())
 
     def read(self) -> list[Event]:
         """Return the events; a last line that is not whole is none."""

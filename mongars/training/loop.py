@@ -118,8 +118,9 @@ def _passes(engine: Engine, batches: Sequence[MaskedBatch], targets: float, devi
 
 
 def _stopped(progress: Progress, config: MNTPConfig) -> TrainingStoppedError:
+    kept = "its checkpoint is kept" if progress.step else "nothing was done yet"
     return TrainingStoppedError(
-        f"The run was stopped after step {progress.step} of {config.steps}; its checkpoint is kept.",
+        f"The run was stopped after step {progress.step} of {config.steps}; {kept}.",
         remedy="Start the same run again and it goes on from there.",
     )
 
@@ -128,7 +129,7 @@ def _not_finite(loss: float, step: int, kept: int) -> TrainingError:
     found = f"the checkpoint after step {kept} is kept" if kept else "there is no checkpoint yet"
     return TrainingError(
         f"The loss is {loss} at step {step}; the adapter was not saved, {found}.",
-        remedy="Go on from the checkpoint with a lower learning_rate, or look for damaged rows.",
+        remedy="Look for damaged rows, or lower learning_rate (resume_from goes on from a checkpoint with it).",
     )
 
 

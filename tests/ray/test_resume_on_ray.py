@@ -118,6 +118,8 @@ def is_worker(process: psutil.Process) -> bool:
 
 
 def test_a_run_that_is_interrupted_keeps_its_step_and_goes_on_in_the_same_mlflow_run(whole, trainer, tmp_path):
+    from mlflow import MlflowClient
+
     handler = signal.getsignal(signal.SIGINT)
     steps: list[int] = []
     with pytest.raises(TrainingStoppedError) as stopped:
@@ -127,6 +129,10 @@ def test_a_run_that_is_interrupted_keeps_its_step_and_goes_on_in_the_same_mlflow
     later: list[int] = []
     trained = trainer(tmp_path, on_progress=lambda step, *_: later.append(step)).train()
     assert steps + later == list(range(1, 61))
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("mongars-mntp").experiment_id])
+    assert (run.info.run_id, run.info.status) == (trained.run_id, "FINISHED")
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")] == list(range(1, 61))
     assert folder_digest(trained.folder) == folder_digest(whole[0].folder)
     assert files_beside(trained) == {f"{trained.folder.name}.run.json"}
 
