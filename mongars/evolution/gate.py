@@ -57,10 +57,7 @@ class Change:
     conversations: int
 
     def __str__(self) -> str:
-        return (
-            f"{self.before:.3f} -> {self.after:.3f}, changed by {self.effect:+.4f} "
-            f"[{self.low:+.4f}, {self.high:+.4f}] over {self.conversations} conversations"
-        )
+        return f"{self.before:.3f} -> {self.after:.3f}, {self.effect:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +117,19 @@ class Gate:
         return Change(champion.value, candidate.value, found.value, found.low, found.high, len(items))
 
     def _loss(self, change: Change) -> tuple[bool, str]:
-        needed, margin = self._config.min_conversations, self._config.margin
+        told, needed = f"loss {change} over {change.conversations} conversations", self._config.min_conversations
         if change.conversations < needed:
-            return False, f"loss {change}: fewer than the {needed} that are needed"
-        better = change.high < -margin
-        return better, f"loss {change}: {'' if better else 'not '}surely better by more than {margin:g}"
+            return False, f"{told}: fewer than the {needed} that are needed"
+        better = change.high < -self._config.margin
+        return better, f"{told}: {'' if better else 'not '}surely better by more than {self._config.margin:g}"
 
     def _retrieval(self, ndcg: Change | None, recall: Change | None) -> tuple[bool, str]:
         """Return whether retrieval is not surely worse; what was not measured refuses nothing."""
         if ndcg is None:
             return True, f"retrieval {NOT_MEASURED}: too few different answers are held out"
-        told, needed = f"nDCG@10 {ndcg} (recall@10 {recall})", self._config.min_conversations
-        if ndcg.conversations < needed:
-            return True, f"{told}: fewer than the {needed} that a judgement needs"
+        told = f"nDCG@10 {ndcg}, recall@10 {recall} over {ndcg.conversations} conversations with a query"
+        if ndcg.conversations < self._config.min_conversations:
+            return True, f"{told}: fewer than the {self._config.min_conversations} that a judgement needs"
         if ndcg.low > 0:
             return True, f"{told}: surely better"
         worse = ndcg.high < -self._config.tolerance

@@ -120,7 +120,8 @@ def test_a_better_loss_is_not_bought_with_surely_worse_retrieval(by: float, prom
     assert change is not None
     assert change.low < change.effect < change.high
     assert change.effect == pytest.approx(change.after - change.before)
-    assert f"{change.effect:+.4f} [{change.low:+.4f}, {change.high:+.4f}] over 60 conversations" in retrieval
+    assert f"{change.effect:+.4f} [{change.low:+.4f}, {change.high:+.4f}], recall@10 " in retrieval
+    assert "over 60 conversations" in retrieval
 
 
 def test_better_retrieval_does_not_promote_a_loss_that_is_not_surely_lower() -> None:

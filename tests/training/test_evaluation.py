@@ -77,6 +77,13 @@ def test_too_few_answers_and_no_scored_pairs_are_not_measured(base_folder):
     assert evaluation.spread is not None
 
 
+def test_a_turn_of_which_the_tokenizer_makes_nothing_takes_no_part(base_folder, monkeypatch):
+    monkeypatch.setattr(turn_retrieval, "MIN_DOCUMENTS", 11)
+    monkeypatch.setattr(Neurons, "without_tokens", lambda _, texts: {texts.index("today you are 3")})
+    search = evaluate_encoder(base_folder, None, ROWS, CONFIG).search
+    assert set(search.ndcg_at_10.by_conversation) == {row.id for row in ROWS} - {"r3"}
+
+
 def test_without_an_answer_there_is_a_loss_alone(base_folder):
     rows = [Row(row.id, row.messages[:1]) for row in ROWS]
     evaluation = evaluate_encoder(base_folder, None, rows, CONFIG)
