@@ -84,7 +84,10 @@ def _prediction(model: MNTPModel, masked: Sequence[MaskedRow]) -> tuple[Means, f
 
 
 def _turns(neurons: Neurons, rows: Sequence[Row]) -> tuple[TurnSearch | None, Spread | None]:
-    """Return what comes of the turns' vectors, None where there is too little."""
+    """Return what comes of the turns' vectors, None where there is too little.
+
+    A turn of which the tokenizer makes nothing has no vector: its pair takes no part, with any adapter.
+    """
     pairs = held_out_pairs(rows)
     texts = TurnCorpus(pairs).texts
     unread = {texts[place] for place in neurons.without_tokens(texts)}

@@ -4,9 +4,9 @@ Owns the choice of the pairs, the corpus and the scores by conversation. Must no
 vectors come in.
 
 The documents are the different answers: answers of the same text are one document, right for every query
-that it answers, because no ranking could tell them apart. A text that is asked in several conversations is
-a query of each, and each time its own answer alone is right. So no encoder reaches 1, and two of them are
-compared on the same terms.
+that it answers, because no ranking could tell them apart. A text that is asked several times is a query each
+time, and each time its own answer alone is right: then no encoder reaches 1, the champion no more than the
+candidate.
 """
 
 import hashlib
