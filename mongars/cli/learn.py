@@ -61,6 +61,9 @@ def train(
 def self_train(
     dataset: Annotated[str, typer.Option(help="Name of the dataset.")] = DEFAULT_DATASET,
     margin: Annotated[float, typer.Option(min=0, help="Least gain on held-out text, in nats per target.")] = 0.0,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Most that turn retrieval may surely lose, in nDCG@10.")
+    ] = 0.0,
     knobs: Knobs = None,
     ray: Annotated[
         str, typer.Option(help="Address of the Ray that serves; `auto` finds the one on this machine.")
@@ -73,6 +76,7 @@ def self_train(
     from mongars.registry.actor import BlockingRegistryClient
     from mongars.serving.cluster import ray_session
     from mongars.training.config import MNTPConfig, config_from
+    from mongars.training.figures import compared
 
     settings = load_settings().resolved()
     with ray_session(settings, ray), stages() as show:
@@ -80,7 +84,7 @@ def self_train(
             dataset=dataset,
             adapter=dataset,
             training=config_from(MNTPConfig, knobs or ()),
-            gate=GateConfig(margin=margin),
+            gate=GateConfig(margin=margin, tolerance=tolerance),
             on_curate=show.update,
             on_train=lambda step, total, loss, rate: show.update(step, total, _pace(loss, rate)),
         )
@@ -96,17 +100,12 @@ def self_train(
                 "generation": report.generation,
                 "dataset": f"{report.dataset.name}@{report.dataset.version}",
                 "adapter": report.digest[:12],
-                "held-out loss, served until now": _loss(report.champion_loss),
-                "held-out loss, candidate": _loss(report.candidate_loss),
-                "gate": report.verdict.reason if report.verdict else None,
-            },
+            }
+            | dict(compared(report.champion, report.candidate))
+            | {"gate": report.verdict.reason if report.verdict else None},
         )
     if report.outcome == "refused":
         raise GateRefusedError("The candidate is not measurably better; what was served goes on.")
-
-
-def _loss(loss: float | None) -> str | None:
-    return None if loss is None else f"{loss:.3f}"
 
 
 def _pace(loss: float, tokens_per_second: float) -> str:
