@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mongars.cli.output import Stages, emit, stages, write
-from mongars.errors import InputError, MongarsError, UnavailableError
+from mongars.errors import MongarsError, UnavailableError
 
 
 def run(measure: Callable[[Stages], dict[str, Any]], show: Callable[[dict[str, Any]], str] | None) -> int:
@@ -80,15 +80,6 @@ def rate_flags(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     return parser
-
-
-def existing(path: Path) -> Path:
-    """Return a file's path. Raises InputError when it is not there."""
-    if not path.is_file():
-        raise InputError(
-            f"There is no file {path}.", remedy="Give the path of the data; see benchmarks/README.md."
-        )
-    return path
 
 
 def _cell(value: object) -> str:

@@ -13,16 +13,14 @@ for it, and of that with the adapter.
 """
 
 import argparse
-import csv
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import existing, markdown, run
+from benchmarks.common import markdown, run
 from mongars.cli.output import Stages
 from mongars.errors import InputError, UnavailableError
 from mongars.neurons.base import Base, base_name, load_base
@@ -33,7 +31,10 @@ from mongars.registry.lookup import find_adapter
 from mongars.registry.registry import AdapterRegistry
 from mongars.settings import load_settings
 from mongars.sources import BadLine, read_conversations
-from mongars.training.embedding_quality import Estimate, retrieval, sts_spearman_estimate
+from mongars.training.bootstrap import Estimate
+from mongars.training.embedding_quality import retrieval, sts_spearman_estimate
+from mongars.training.scored_pairs import read_scored_pairs
+from mongars.training.turn_retrieval import answered_turns
 
 STS = "stsb_en_dev.csv"
 DIALOGUES = "sgd_dev.jsonl.gz"
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     """Return every figure with its interval, and what it was measured on."""
-    left, right, gold = read_sts(flags.data / STS)
+    sts = read_scored_pairs(flags.data / STS)
     conversations, bad = _read_dialogues(flags.data / DIALOGUES)
     queries, replies = turn_pairs(conversations, flags.pool, flags.seed)
     base = load_base(flags.base)
@@ -69,14 +70,15 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     for name, encoder in _encoders(base, adapter):
         progress.stage(name)
         neurons = Neurons(encoder, base.tokenizer)
-        first, second, asked, answered = (neurons.encode(texts)[0] for texts in (left, right, queries, replies))
-        estimate = sts_spearman_estimate(first, second, gold, flags.seed)
+        texts = (sts.left, sts.right, queries, replies)
+        first, second, asked, answered = (neurons.encode(each)[0] for each in texts)
+        estimate = sts_spearman_estimate(first, second, sts.scores, flags.seed)
         rows.append(_row(name, asked @ answered.T, flags.seed, estimate))
     return {
         "base": {"name": base_name(flags.base), "digest": base.digest},
         "adapter": None if adapter is None else {"name": adapter[0].name, "digest": adapter[0].digest},
         "seed": flags.seed,
-        "sts_pairs": len(gold),
+        "sts_pairs": len(sts.scores),
         "pool": len(queries),
         "conversations": len(conversations),
         "bad_lines": bad,
@@ -101,18 +103,6 @@ def show(result: dict[str, Any]) -> str:
             f"replies are distinct, ties count against. In brackets, 95 % bootstrap intervals.\n",
         ]
     )
-
-
-def read_sts(path: Path) -> tuple[list[str], list[str], np.ndarray]:
-    """Return the sentences and the gold scores, float64 [pairs]. Raises InputError."""
-    with existing(path).open(newline="", encoding="utf-8") as stream:
-        rows = [row for row in csv.reader(stream) if row]
-    try:
-        pairs = [(first, second, float(score)) for first, second, score in rows]
-    except ValueError:
-        raise InputError(f"{path} has a line that is not: sentence, sentence, score.") from None
-    left, right, gold = zip(*pairs, strict=True) if pairs else ((), (), ())
-    return list(left), list(right), np.array(gold)
 
 
 def turn_pairs(conversations: Sequence[Conversation], pool: int, seed: int) -> Pairs:
@@ -189,7 +179,8 @@ def _row(name: str, scores: np.ndarray, seed: int, sts: Estimate | None = None) 
     row: dict[str, Any] = {"encoder": name}
     if sts is not None:
         row["sts_spearman"] = as_json(sts)
-    return row | {metric: as_json(value) for metric, value in retrieval(scores).estimates(seed).items()}
+    found = retrieval(scores, np.arange(len(scores)))  # reply i answers query i
+    return row | {metric: as_json(value) for metric, value in found.estimates(seed).items()}
 
 
 def _read_dialogues(path: Path) -> tuple[list[Conversation], int]:
@@ -199,12 +190,7 @@ def _read_dialogues(path: Path) -> tuple[list[Conversation], int]:
 
 
 def _pairs(conversation: Conversation) -> list[tuple[str, str]]:
-    turns = [(turn.role, turn.content.strip()) for turn in conversation.turns]
-    return [
-        (query, reply)
-        for (asker, query), (answerer, reply) in pairwise(turns)
-        if (asker, answerer) == ("user", "assistant") and query and reply
-    ]
+    return list(answered_turns((turn.role, turn.content) for turn in conversation.turns))
 
 
 def _flags() -> argparse.ArgumentParser:

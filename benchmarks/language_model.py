@@ -27,8 +27,8 @@ from mongars.errors import InputError
 from mongars.neurons.base import base_name, load_base
 from mongars.records import as_json
 from mongars.sources import BadLine, check_readable, numbered_lines
+from mongars.training.bootstrap import Estimate, ratio_estimate
 from mongars.training.byte_bpe import END
-from mongars.training.embedding_quality import CONFIDENCE, RESAMPLES, Estimate
 from mongars.training.pretraining.documents import Document, document_ids, document_texts, read_document
 from mongars.training.text import special_token_ids
 
@@ -249,15 +249,9 @@ def perplexity_ratio(nats: np.ndarray, peer: np.ndarray, tokens: np.ndarray, see
 
     All are [documents]: nats of either model and the count of scored tokens, at least one in all.
     """
-    differences = nats - peer
-    random = np.random.default_rng(seed)
-    ratios = np.empty(RESAMPLES)
-    for index in range(RESAMPLES):
-        drawn = random.integers(0, len(tokens), len(tokens))
-        ratios[index] = differences[drawn].sum() / max(tokens[drawn].sum(), 1)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.exp(np.quantile(ratios, [tail, 1 - tail]))
-    return Estimate(math.exp(differences.sum() / tokens.sum()), float(low), float(high))
+    scored = tokens > 0
+    ratio = ratio_estimate((nats - peer)[scored], tokens[scored].astype(np.float64), seed=seed)
+    return Estimate(math.exp(ratio.value), math.exp(ratio.low), math.exp(ratio.high))
 
 
 def _scored(ids: np.ndarray, special: np.ndarray, closing: int | None) -> np.ndarray:

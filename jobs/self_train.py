@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--adapter", default=DEFAULT_NAME)
     parser.add_argument("--set", action="append", default=[], metavar="KNOB=JSON", help="a knob of MNTPConfig")
     parser.add_argument("--margin", type=float, default=0.0, help="least gain in nats per target")
+    parser.add_argument("--tolerance", type=float, default=0.0, help="most that turn retrieval may lose, nDCG@10")
     parser.add_argument("--ray-address", default="auto")
     flags = parser.parse_args()
     try:
@@ -36,7 +37,7 @@ def main() -> int:
             dataset=flags.dataset,
             adapter=flags.adapter,
             training=config_from(MNTPConfig, flags.set),
-            gate=GateConfig(margin=flags.margin),
+            gate=GateConfig(margin=flags.margin, tolerance=flags.tolerance),
         )
         connect_to_ray(settings, flags.ray_address)
         client = BlockingRegistryClient.connect(settings.ray_namespace)

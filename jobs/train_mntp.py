@@ -4,7 +4,9 @@
 
 Prints the adapter's folder and metrics as JSON, progress on stderr. The job runs in a copy of its working folder,
 so give MONGARS_HOME, MONGARS_MODELS_DIR and MONGARS_BASE_MODEL as absolute paths. Exit codes are those of
-`mongars`.
+`mongars`. A run that did not end goes on when it is submitted again: SIGINT and SIGTERM let it keep where it is
+after the step that runs. `ray job stop` sends SIGTERM, and SIGKILL 3 s later: a longer step is lost, and
+so are those since the last checkpoint (knob `checkpoint_steps`).
 """
 
 import argparse
@@ -39,6 +41,7 @@ def _flags() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", required=True, metavar="NAME[@VERSION]", help="the latest version by default")
     parser.add_argument("--output", type=Path, help="where adapters go; MONGARS_HOME/training by default")
     parser.add_argument("--set", action="append", default=[], metavar="KNOB=JSON", help="a knob of MNTPConfig")
+    parser.add_argument("--resume-from", type=Path, metavar="FILE", help="checkpoint of another run to go on from")
     parser.add_argument("--gpu", action="store_true", help="one GPU for each worker")
     return parser
 
@@ -59,6 +62,7 @@ def _train(flags: argparse.Namespace) -> TrainedAdapter:
             output_dir=flags.output or settings.home / "training",
             tracking_uri=settings.tracking,
             on_progress=_show,
+            resume_from=flags.resume_from,
             use_gpu=flags.gpu,
         ).train()
 

@@ -16,6 +16,7 @@
     │   ├── StaleGenerationError             the manifest moved on since it was read
     │   └── GateRefusedError         3       a candidate that is not measurably better
     ├── TrainingError                1       a run that cannot go on (NaN loss, missing target modules)
+    │   └── TrainingStoppedError   130       a run that was asked to stop, and kept where it is
     ├── ResourceError                1  503  too little memory or disk
     └── UnavailableError             4  503  unavailable
         ├── PortInUseError
@@ -156,6 +157,13 @@ class TrainingError(MongarsError):
     """A training run that cannot go on."""
 
     code = "training_failed"
+
+
+class TrainingStoppedError(TrainingError):
+    """Somebody asked the run to stop; it can go on from what it kept."""
+
+    exit_code = 130  # 128 + SIGINT, as shells say it
+    code = "training_stopped"
 
 
 class ResourceError(MongarsError):

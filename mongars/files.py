@@ -1,8 +1,9 @@
 """Writing so that a reader, or a machine that lost power, sees the old state or the new one and nothing between.
 
-Owns temporary names, fsync and rename. Must not know what is written.
+Owns temporary names, fsync, rename, and what a full disk is called. Must not know what is written.
 """
 
+import errno
 import os
 import shutil
 import tempfile
@@ -10,6 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from mongars.errors import ResourceError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def private_folder(folder: Path) -> None:
@@ -54,6 +59,19 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write `data` to `path` as `replacing` does. Raises OSError; then `path` is what it was before."""
     with replacing(path, mode=mode) as stream:
         stream.write(data)
+
+
+@contextmanager
+def naming_full_disk(place: Path) -> Iterator[None]:
+    """Turn the OSError of a full disk, or of a quota, into a ResourceError that names the place."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise ResourceError(
+            f"No space is left at {place}.", remedy="Free some, then start the same command again."
+        ) from error
 
 
 @contextmanager

@@ -75,6 +75,11 @@ class Settings(BaseSettings):
     retention_days: int | None = Field(
         None, ge=1, description="Conversations older than this never enter a dataset; unlimited by default."
     )
+    sts_file: Path | None = Field(
+        None,
+        description="CSV of sentence, sentence, score: a self-training cycle tells how well cosines follow the "
+        "scores; not measured by default.",
+    )
     otlp_endpoint: str | None = Field(
         None,
         validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -128,6 +133,7 @@ class Settings(BaseSettings):
                 "index_uri": self.index,
                 "mlflow_tracking_uri": self.tracking,
                 "api_keys_file": self.keys_file.resolve(),
+                "sts_file": self.sts_file and self.sts_file.resolve(),
             }
         )
 

@@ -3,6 +3,7 @@
 Owns the commands only.
 """
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,10 +25,17 @@ RayAddress = Annotated[str | None, typer.Option(help="Ray address, or `auto`; a 
 def train(
     dataset: Annotated[str, typer.Argument(help="NAME or NAME@VERSION of a dataset.")] = DEFAULT_DATASET,
     knobs: Knobs = None,
+    resume_from: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Checkpoint of another run, of other workers say, to go on from."),
+    ] = None,
     ray: RayAddress = None,
     json: Json = False,
 ) -> None:
-    """Train an adapter from a dataset version; the same dataset and recipe are not trained twice."""
+    """Train an adapter from a dataset version; the same dataset and recipe are not trained twice.
+
+    Ctrl-C keeps where the run is; the same command goes on from there.
+    """
     from mongars.evolution.wiring import train_adapter
     from mongars.serving.cluster import ray_session
     from mongars.training.config import MNTPConfig, config_from
@@ -42,6 +50,7 @@ def train(
             version or "latest",
             config,
             on_progress=lambda step, total, loss, rate: bar.update(step, total, _pace(loss, rate)),
+            resume_from=resume_from,
         )
     if json:
         emit(as_json(trained))
@@ -52,6 +61,9 @@ def train(
 def self_train(
     dataset: Annotated[str, typer.Option(help="Name of the dataset.")] = DEFAULT_DATASET,
     margin: Annotated[float, typer.Option(min=0, help="Least gain on held-out text, in nats per target.")] = 0.0,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Most that turn retrieval may surely lose, in nDCG@10.")
+    ] = 0.0,
     knobs: Knobs = None,
     ray: Annotated[
         str, typer.Option(help="Address of the Ray that serves; `auto` finds the one on this machine.")
@@ -64,6 +76,7 @@ def self_train(
     from mongars.registry.actor import BlockingRegistryClient
     from mongars.serving.cluster import ray_session
     from mongars.training.config import MNTPConfig, config_from
+    from mongars.training.figures import compared
 
     settings = load_settings().resolved()
     with ray_session(settings, ray), stages() as show:
@@ -71,7 +84,7 @@ def self_train(
             dataset=dataset,
             adapter=dataset,
             training=config_from(MNTPConfig, knobs or ()),
-            gate=GateConfig(margin=margin),
+            gate=GateConfig(margin=margin, tolerance=tolerance),
             on_curate=show.update,
             on_train=lambda step, total, loss, rate: show.update(step, total, _pace(loss, rate)),
         )
@@ -87,17 +100,12 @@ def self_train(
                 "generation": report.generation,
                 "dataset": f"{report.dataset.name}@{report.dataset.version}",
                 "adapter": report.digest[:12],
-                "held-out loss, served until now": _loss(report.champion_loss),
-                "held-out loss, candidate": _loss(report.candidate_loss),
-                "gate": report.verdict.reason if report.verdict else None,
-            },
+            }
+            | dict(compared(report.champion, report.candidate))
+            | {"gate": report.verdict.reason if report.verdict else None},
         )
     if report.outcome == "refused":
         raise GateRefusedError("The candidate is not measurably better; what was served goes on.")
-
-
-def _loss(loss: float | None) -> str | None:
-    return None if loss is None else f"{loss:.3f}"
 
 
 def _pace(loss: float, tokens_per_second: float) -> str:

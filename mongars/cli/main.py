@@ -14,7 +14,7 @@ from mongars.errors import MongarsError
 
 EPILOG = """Examples: `mongars demo` runs the whole loop; `mongars chat "Hello"` talks to `make serve`;
 `mongars ingest chats.jsonl` reads conversations. Exit codes: 0 ok, 1 failed, 2 usage, 3 refused by the gate,
-4 unreachable."""
+4 unreachable, 130 training stopped (the same command goes on)."""
 
 app = typer.Typer(
     name="mongars",

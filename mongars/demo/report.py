@@ -14,6 +14,7 @@ from mongars.demo.verify import Tally
 from mongars.digests import canonical_json
 from mongars.files import write_atomically
 from mongars.records import as_json
+from mongars.training.figures import compared
 
 Rows = list[tuple[str, object]]
 
@@ -34,7 +35,10 @@ class GoldReport:
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """Everything that the table shows. Losses are in nats per target, times in seconds."""
+    """Everything that the table shows. Losses are in nats per target, times in seconds.
+
+    `champion` and `candidate` are the cycle's: figures by name, None for what could not be measured.
+    """
 
     source: str
     outcome: str
@@ -51,8 +55,8 @@ class DemoReport:
     adapter: str
     loss_first: float
     loss_last: float
-    champion_loss: float | None
-    candidate_loss: float | None
+    champion: Mapping[str, float | None]
+    candidate: Mapping[str, float | None]
     gate: str | None
     generation_before: int
     generation: int
@@ -132,12 +136,12 @@ def _training(report: DemoReport) -> Rows:
         ("loss, first step", f"{report.loss_first:.3f}"),
         ("loss, last step", f"{report.loss_last:.3f}"),
     ]
-    if report.champion_loss is not None and report.candidate_loss is not None:
-        rows += [
-            ("held-out loss, served until now", f"{report.champion_loss:.3f}"),
-            ("held-out loss, candidate", f"{report.candidate_loss:.3f}"),
-        ]
-    return [*rows, ("gate", report.gate or "not asked: judged in an earlier run"), ("outcome", report.outcome)]
+    return [
+        *rows,
+        *compared(report.champion, report.candidate),
+        ("gate", report.gate or "not asked: judged in an earlier run"),
+        ("outcome", report.outcome),
+    ]
 
 
 def _swap(report: DemoReport) -> Rows:

@@ -18,9 +18,9 @@ from mongars.evolution.harvest import ConsentedConversations, Harvest, harvest
 from mongars.evolution.rollout import Rollout
 from mongars.records import AdapterKind, AdapterRef, DatasetRef, RegistryStatus
 from mongars.registry import AdapterManifest, Publication, Shapes
+from mongars.training.figures import Evaluation
 
-if TYPE_CHECKING:  # their modules import torch and ray
-    from mongars.training.evaluation import Evaluation
+if TYPE_CHECKING:  # its module imports torch and ray
     from mongars.training.trainer import TrainedAdapter
 
 Stage = Literal["harvest", "curate", "train", "evaluate", "gate", "publish", "rollout"]
@@ -82,7 +82,7 @@ class Collaborators:
     repository: ConsentedConversations
     curate: Callable[[Path], CurationReport]
     train: Callable[[DatasetRef], "TrainedAdapter"]
-    evaluate: Callable[[Path | None, DatasetRef], "Evaluation"]
+    evaluate: Callable[[Path | None, DatasetRef], Evaluation]
     gate: Gate
     registry: Registry
     adapter_folder: Callable[[AdapterRef], Path]
@@ -93,9 +93,11 @@ class Collaborators:
 class CycleReport:
     """What a cycle came to.
 
-    `outcome`: `promoted` (a new generation is served by all of `replicas`), `refused` (the gate's decision, now or
-    in an earlier cycle) or `unchanged` (this very adapter was published before). `verdict` and the losses, in nats
-    per target on held-out conversations, are None when nothing was measured in this cycle.
+    `outcome`: `promoted` (a new generation is served by all of `replicas`), `refused` (the gate's decision,
+    now or in an earlier cycle) or `unchanged` (this very adapter was published before). `champion` and
+    `candidate` are the figures of what was served until now and of the new adapter, by name
+    (`Evaluation.figures`), a None for what could not be measured; when nothing was measured in this cycle
+    they are empty, and `verdict` is None.
     """
 
     outcome: Outcome
@@ -106,8 +108,8 @@ class CycleReport:
     adapter_reused: bool
     run_id: str | None
     verdict: Verdict | None = None
-    champion_loss: float | None = None
-    candidate_loss: float | None = None
+    champion: Mapping[str, float | None] = field(default_factory=dict)
+    candidate: Mapping[str, float | None] = field(default_factory=dict)
     replicas: tuple[str, ...] = ()
     training: Mapping[str, float] = field(default_factory=dict)
 
@@ -191,26 +193,24 @@ class SelfTrainingEngine:
         begin("gate")
         verdict = self._parts.gate.judge(before, after)
         begin("publish")
-        generation = self._settle(report, verdict, champion, after.loss)
+        generation = self._settle(report, verdict, champion, after)
         replicas = self._roll_out(generation, begin) if verdict.promote else ()
         return report.cycle(
             "promoted" if verdict.promote else "refused",
             generation,
             verdict=verdict,
-            champion_loss=before.loss,
-            candidate_loss=after.loss,
+            champion=before.figures(),
+            candidate=after.figures(),
             replicas=replicas,
         )
 
-    def _settle(self, report: "_Facts", verdict: Verdict, champion: AdapterRef | None, loss: float) -> int:
+    def _settle(
+        self, report: "_Facts", verdict: Verdict, champion: AdapterRef | None, candidate: Evaluation
+    ) -> int:
         """Publish or reject the candidate with the numbers that decided it; return the generation."""
         registry, folder = self._parts.registry, report.trained.folder
-        metrics = {
-            "held_out_loss": loss,
-            "gate_effect": verdict.effect,
-            "gate_low": verdict.low,
-            "gate_high": verdict.high,
-        }
+        measured = {name: value for name, value in candidate.figures().items() if value is not None}
+        metrics = measured | verdict.metrics()
         if not verdict.promote:
             registry.register(folder, self._name, base_digest=self._base_digest, base_shapes=self._base_shapes)
             return registry.reject(report.digest, metrics=metrics).generation
@@ -246,8 +246,8 @@ class _Facts:
         generation: int,
         *,
         verdict: Verdict | None = None,
-        champion_loss: float | None = None,
-        candidate_loss: float | None = None,
+        champion: Mapping[str, float | None] | None = None,
+        candidate: Mapping[str, float | None] | None = None,
         replicas: tuple[str, ...] = (),
     ) -> CycleReport:
         return CycleReport(
@@ -259,8 +259,8 @@ class _Facts:
             adapter_reused=self.trained.reused,
             run_id=self.trained.run_id,
             verdict=verdict,
-            champion_loss=champion_loss,
-            candidate_loss=candidate_loss,
+            champion=champion or {},
+            candidate=candidate or {},
             replicas=replicas,
             training=self.trained.metrics,
         )

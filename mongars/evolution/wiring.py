@@ -26,7 +26,8 @@ from mongars.training.config import MNTPConfig
 
 if TYPE_CHECKING:
     from mongars.registry.actor import BlockingRegistryClient
-    from mongars.training.evaluation import Evaluation
+    from mongars.training.figures import Evaluation
+    from mongars.training.scored_pairs import ScoredPairs
     from mongars.training.trainer import TrainedAdapter, TrainProgress
 
 DEFAULT_NAME = "conversations"
@@ -49,11 +50,14 @@ def build_engine(
 ) -> SelfTrainingEngine:
     """Return the engine over the places of `settings`; Ray must be running in this process when a cycle runs.
 
-    Raises ModelNotFoundError when the base model is not there.
+    Raises ModelNotFoundError when the base model is not there, InputError for scored pairs that cannot be
+    read.
     """
     from mongars.neurons.base import base_folder, base_model_digest
+    from mongars.training.scored_pairs import read_scored_pairs
 
     plan = plan or CyclePlan()
+    pairs = read_scored_pairs(settings.sts_file) if settings.sts_file else None
     catalog = DatasetCatalog(settings.datasets_dir)
 
     def curate(path: Path) -> CurationReport:
@@ -63,7 +67,7 @@ def build_engine(
         return _train(settings, catalog, dataset, plan.training, plan.on_train)
 
     def evaluate(adapter: Path | None, dataset: DatasetRef) -> "Evaluation":
-        return _evaluate(settings, catalog, dataset, adapter, plan.training)
+        return _evaluate(settings, catalog, dataset, adapter, plan.training, pairs)
 
     store = open_store(settings.encoders_dir, settings.encoders_url)
     parts = Collaborators(
@@ -126,14 +130,15 @@ def train_adapter(
     config: MNTPConfig | None = None,
     *,
     on_progress: "TrainProgress | None" = None,
+    resume_from: Path | None = None,
 ) -> "TrainedAdapter":
     """Train an adapter on a dataset version, by the default recipe without a `config`.
-
 
     Raises DatasetNotFoundError, and what MNTPTrainer raises.
     """
     catalog = DatasetCatalog(settings.datasets_dir)
-    return _train(settings, catalog, catalog.get(name, version), config or MNTPConfig(), on_progress)
+    dataset = catalog.get(name, version)
+    return _train(settings, catalog, dataset, config or MNTPConfig(), on_progress, resume_from)
 
 
 def _train(
@@ -142,6 +147,7 @@ def _train(
     dataset: DatasetRef,
     config: MNTPConfig,
     on_progress: "TrainProgress | None",
+    resume_from: Path | None = None,
 ) -> "TrainedAdapter":
     from mongars.training.trainer import MNTPTrainer
 
@@ -154,17 +160,23 @@ def _train(
         output_dir=settings.home / "training",
         tracking_uri=settings.tracking,
         on_progress=on_progress,
+        resume_from=resume_from,
     ).train()
 
 
 def _evaluate(
-    settings: Settings, catalog: DatasetCatalog, dataset: DatasetRef, adapter: Path | None, config: MNTPConfig
+    settings: Settings,
+    catalog: DatasetCatalog,
+    dataset: DatasetRef,
+    adapter: Path | None,
+    config: MNTPConfig,
+    pairs: "ScoredPairs | None",
 ) -> "Evaluation":
     """Measure on the version's held-out split, at the targets that the recipe's seed chooses."""
-    from mongars.training.evaluation import evaluate_mntp
+    from mongars.training.evaluation import evaluate_encoder
     from mongars.training.text import read_rows
 
-    return evaluate_mntp(settings.base_model, adapter, read_rows(catalog.parts(dataset), "test"), config)
+    return evaluate_encoder(settings.base_model, adapter, read_rows(catalog.parts(dataset), "test"), config, pairs)
 
 
 def _repository(settings: Settings) -> PersistenceRepository:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from mongars.errors import TrainingError
@@ -49,10 +49,20 @@ def mntp_model(base: Base, config: MNTPConfig, base_name: str) -> MNTPModel:
 
 
 def adapter_card(
-    config: MNTPConfig, dataset: DatasetRef, base: Base, base_name: str, metrics: Mapping[str, float]
+    config: MNTPConfig,
+    dataset: DatasetRef,
+    base: Base,
+    base_name: str,
+    metrics: Mapping[str, float],
+    *,
+    resumed_from: str | None = None,
 ) -> dict[str, Any]:
-    """Return the card: what the adapter was made from, how, and with what result."""
-    return {
+    """Return the card: what the adapter was made from, how, and with what result.
+
+    `resumed_from` is the digest of another run's checkpoint, for an adapter that was begun by that run.
+    """
+    origin = {"resumed_from": resumed_from} if resumed_from else {}
+    return origin | {
         "schema": 1,
         "kind": "encoder",
         "objective": "mntp",
@@ -76,7 +86,8 @@ def write_adapter(
     # peft would ask the hub for the base's vocabulary, to guess whether embeddings were trained
     state = get_peft_model_state_dict(adapted, state_dict=dict(trained), save_embedding_layers=False)
     with new_folder(target) as folder:
-        save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, folder / ADAPTER_WEIGHTS)
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
+        (folder / ADAPTER_WEIGHTS).write_bytes(save(tensors))  # not save_file: a full disk must be an OSError
         adapted.peft_config["default"].save_pretrained(str(folder))
         _sort_lists(folder / "adapter_config.json")
         _write_json(folder / "card.json", card)

@@ -19,7 +19,7 @@ class MNTPConfig(BaseModel):
     """A run of masked next-token prediction. Defaults are the recipe of LLM2Vec (arXiv 2404.05961, appendix).
 
     The number of workers and threads belongs to the recipe: it changes the order of floating-point sums, and
-    with it the bytes of the adapter.
+    with it the bytes of the adapter. `checkpoint_steps` changes nothing in it, so no dump and no digest has it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +54,9 @@ class MNTPConfig(BaseModel):
     threads: int = Field(1, ge=1, description="Threads of a worker.")
     zero_stage: int = Field(1, ge=0, le=3, description="What DeepSpeed ZeRO shards (arXiv 1910.02054).")
     seed: int = Field(0, ge=0)
+    checkpoint_steps: int = Field(
+        100, ge=1, exclude=True, description="Steps that a killed run loses at most; outside the recipe."
+    )
 
     @model_validator(mode="after")
     def _shares_add_up(self) -> Self:
@@ -76,7 +79,7 @@ class MNTPConfig(BaseModel):
         return self.batch_rows // (self.workers * self.micro_batch)
 
     def recipe_digest(self) -> str:
-        """Return the sha256 of every knob, in hex."""
+        """Return the sha256 of every knob that the adapter depends on, in hex."""
         return canonical_json_digest(self.model_dump(mode="json"))
 
 

@@ -1,7 +1,7 @@
 """The training loop of one worker, as plain functions.
 
-Owns the order of a step: mask, count, forward, backward, check, update, report. Must not know Ray or DeepSpeed:
-the engine, the sum over workers and the report are handed in.
+Owns the order of a step: mask, count, forward, backward, check, update, report, keep. Must not know Ray, DeepSpeed
+or files: the engine, the sum over workers, the report and what keeps a checkpoint are handed in.
 """
 
 import math
@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mongars.errors import TrainingError
+from mongars.errors import TrainingError, TrainingStoppedError
 from mongars.training.config import MNTPConfig
 from mongars.training.masking import Masker
 from mongars.training.objectives import MaskedBatch, collate
 from mongars.training.plan import global_batch, micro_batches
-from mongars.training.run import StepReport
+from mongars.training.run import Progress, StepReport
 from mongars.training.text import TokenTable
 
 SumOverWorkers = Callable[[Sequence[float]], list[float]]
@@ -64,40 +64,73 @@ def train_steps(
     rows: TokenTable,
     masker: Masker,
     config: MNTPConfig,
+    start: Progress | None = None,
     *,
     rank: int = 0,
     sum_over_workers: SumOverWorkers = list,
+    keep: Callable[[Progress], None] = lambda _: None,
+    stopping: Callable[[], bool] = lambda: False,
     report: Callable[[StepReport], None] = lambda _: None,
     device: torch.device | None = None,
-) -> list[StepReport]:
-    """Run every step of one worker and return their reports, which are the same on every worker.
+) -> Progress:
+    """Run the steps of one worker that `start` has not done, and return where the run is then.
 
+    `keep` is called on every worker, when a checkpoint is due and before a stop; one `stopping` stops all.
     With dropout 0 the losses do not depend on the number of workers, but for the order of floating-point sums.
-    Raises TrainingError, on every worker and before the update, when a loss is not finite.
+    Raises, on every worker, TrainingStoppedError when asked to stop, and TrainingError, before the update, when a
+    loss is not finite.
     """
-    reports = []
-    for step in range(config.steps):
+    progress = start or Progress()
+    kept = progress.step
+    while progress.step < config.steps:
         started = time.perf_counter()
-        batches = _worker_batches(rows, masker, config, step=step, rank=rank)
-        targets = sum_over_workers([sum(batch.labels.numel() for batch in batches)])[0]
-        _seed_dropout(config.seed, step, rank)
-        sums = _Sums()
-        for batch in batches:
-            placed = batch.to(device) if device else batch
-            losses, right = engine.forward(placed)
-            engine.backward(losses.sum() / max(targets, 1))
-            sums.add(placed, losses, right)
+        batches = _worker_batches(rows, masker, config, step=progress.step, rank=rank)
+        targets, asked = sum_over_workers([sum(batch.labels.numel() for batch in batches), float(stopping())])
+        if asked:
+            if progress.step > kept:
+                keep(progress)
+            raise _stopped(progress, config)
+        _seed_dropout(config.seed, progress.step, rank)
+        sums = _passes(engine, batches, targets, device)
         total = _Sums(*sum_over_workers(list(vars(sums).values())))
         loss = total.loss / max(targets, 1)
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"The loss is {loss} at step {step + 1}; the adapter was not saved.",
-                remedy="Lower learning_rate, or look for damaged rows.",
-            )
+            raise _not_finite(loss, progress.step + 1, kept)
         engine.step()
-        reports.append(_report(step, config, loss, total, time.perf_counter() - started))
-        report(reports[-1])
-    return reports
+        done = _report(progress.step, config, loss, total, time.perf_counter() - started, device)
+        progress = progress.after(done)
+        report(done)
+        if progress.step % config.checkpoint_steps == 0 and progress.step < config.steps:
+            keep(progress)
+            kept = progress.step
+    return progress
+
+
+def _passes(engine: Engine, batches: Sequence[MaskedBatch], targets: float, device: torch.device | None) -> _Sums:
+    """Run a worker's forward and backward passes of a step."""
+    sums = _Sums()
+    for batch in batches:
+        placed = batch.to(device) if device else batch
+        losses, right = engine.forward(placed)
+        engine.backward(losses.sum() / max(targets, 1))
+        sums.add(placed, losses, right)
+    return sums
+
+
+def _stopped(progress: Progress, config: MNTPConfig) -> TrainingStoppedError:
+    kept = "its checkpoint is kept" if progress.step else "nothing was done yet"
+    return TrainingStoppedError(
+        f"The run was stopped after step {progress.step} of {config.steps}; {kept}.",
+        remedy="Start the same run again and it goes on from there.",
+    )
+
+
+def _not_finite(loss: float, step: int, kept: int) -> TrainingError:
+    found = f"the checkpoint after step {kept} is kept" if kept else "there is no checkpoint yet"
+    return TrainingError(
+        f"The loss is {loss} at step {step}; the adapter was not saved, {found}.",
+        remedy="Look for damaged rows, or lower learning_rate (resume_from goes on from a checkpoint with it).",
+    )
 
 
 def _worker_batches(
@@ -116,7 +149,10 @@ def _seed_dropout(seed: int, step: int, rank: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0]))
 
 
-def _report(step: int, config: MNTPConfig, loss: float, total: _Sums, seconds: float) -> StepReport:
+def _report(
+    step: int, config: MNTPConfig, loss: float, total: _Sums, seconds: float, device: torch.device | None
+) -> StepReport:
+    on_gpu = device is not None and device.type == "cuda"
     return StepReport(
         step=step + 1,
         steps=config.steps,
@@ -124,4 +160,5 @@ def _report(step: int, config: MNTPConfig, loss: float, total: _Sums, seconds: f
         accuracy=total.right / total.hidden if total.hidden else None,
         tokens_per_second=total.tokens / seconds,
         padding_share=1 - total.tokens / total.places,
+        gpu_memory=torch.cuda.max_memory_allocated(device) if on_gpu else None,
     )

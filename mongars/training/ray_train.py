@@ -1,9 +1,10 @@
 """Workers on Ray Train, and their reports on the way to the driver.
 
-Owns what every run needs of Ray Train: starting, following, typed errors. Must not know what is trained.
+Owns what every run needs of Ray Train: starting, following, stopping, typed errors. Must not know what is trained.
 """
 
 import logging
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -32,13 +33,70 @@ class Workers:
 
 
 def fit(
-    work: Callable[[dict[str, Any]], None], told: dict[str, Any], *, name: str, place: Path, workers: Workers
+    work: Callable[[dict[str, Any]], None],
+    told: dict[str, Any],
+    *,
+    name: str,
+    place: Path,
+    workers: Workers,
+    ask_to_stop: Callable[[], None] | None = None,
 ) -> None:
     """Run `work(told)` in every worker, which Ray Train has given a process group.
 
     Workers that died are started again, `workers.retries` times; the work must go on from what it kept. A typed
     error of a worker is final. Raises it, or a TrainingError that names what happened. `place` must exist.
+    On the main thread, `ask_to_stop` is called for the first SIGINT or SIGTERM, and the workers must then end by
+    themselves; a second signal does what it does elsewhere.
     """
+    if ask_to_stop is None or threading.current_thread() is not threading.main_thread():
+        _fit(work, told, name=name, place=place, workers=workers)
+        return
+    with _first_signal(ask_to_stop):
+        _beside_main(lambda: _fit(work, told, name=name, place=place, workers=workers))
+
+
+@contextmanager
+def _first_signal(act: Callable[[], None]) -> Iterator[None]:
+    """Call `act` on the first SIGINT or SIGTERM within the block."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def handle(number: int, _: object) -> None:
+        restore()
+        logger.warning("Stopping after the step that runs (%s).", signal.Signals(number).name)
+        act()
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        restore()
+
+
+def _beside_main(work: Callable[[], None]) -> None:
+    """Run `work` on a thread and wait: on the main thread Ray Train takes SIGINT, and aborts the workers."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="ray-train", daemon=True)  # a second signal must not wait for it
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+
+
+def _fit(
+    work: Callable[[dict[str, Any]], None], told: dict[str, Any], *, name: str, place: Path, workers: Workers
+) -> None:
     for left in range(workers.retries, -1, -1):
         try:
             _fit_once(work, told, name=name, place=place, workers=workers)

@@ -1,11 +1,13 @@
 """What travels between the driver, the workers and Ray's own processes in a run.
 
-Owns a run's name and its messages. Imports neither torch nor peft: every process that unpickles a message imports
-this module, and those take seconds.
+Owns a run's name, the places of its files and its messages. Imports neither torch nor peft: every process that
+unpickles a message imports this module, and those take seconds.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mongars.digests import canonical_json_digest
 from mongars.records import DatasetRef
@@ -14,9 +16,22 @@ from mongars.training.config import MNTPConfig
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "card.json")
 
 
+# What may change when a run goes on from the checkpoint of another one: neither the rows of a step nor the shapes
+# of the weights depend on it. The learning rate is here for the run whose loss was not finite.
+FREE_KNOBS = frozenset({"workers", "threads", "zero_stage", "micro_rows", "learning_rate"})
+
+
+@dataclass(frozen=True, slots=True)
+class OtherCheckpoint:
+    """The checkpoint of another run that this one goes on from. It makes another adapter, so it is in the key."""
+
+    path: Path
+    digest: str
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """What every worker of a run is told. `folder` is where rank 0 puts the adapter."""
+    """What every worker of a run is told. `folder` is where rank 0 puts the adapter; the rest lies beside it."""
 
     config: MNTPConfig
     dataset: DatasetRef
@@ -24,6 +39,23 @@ class TrainingJob:
     base_name: str
     base_digest: str
     folder: Path
+    resumed: OtherCheckpoint | None = None
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that the run itself goes on from. It is gone when the adapter is there."""
+        return self.folder.with_name(f"{self.folder.name}.checkpoint.safetensors")
+
+    @property
+    def stop(self) -> Path:
+        """An empty file that asks the workers to keep where they are and stop."""
+        return self.folder.with_name(f"{self.folder.name}.stop")
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """All that must be the same where a checkpoint is taken up."""
+        recipe = self.config.model_dump(mode="json", exclude=set(FREE_KNOBS))
+        return recipe | {"dataset": self.dataset.digest, "base": self.base_digest}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +68,31 @@ class StepReport:
     accuracy: float | None  # share of the truly masked positions predicted right
     tokens_per_second: float  # real tokens, without padding
     padding_share: float
+    gpu_memory: int | None = None  # bytes, the most that the first worker held; None on a CPU
 
 
-def adapter_key(config: MNTPConfig, dataset: DatasetRef, base_digest: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: the steps done, and what its card will say of them."""
+
+    step: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def after(self, report: StepReport) -> "Progress":
+        """Return the progress with one more step. Nothing in it differs between two equal runs."""
+        told = {"loss": report.loss, "masked_accuracy": report.accuracy}
+        known = {name: value for name, value in told.items() if value is not None}
+        first = {f"{name}_first": value for name, value in known.items()}
+        last = {f"{name}_last": value for name, value in known.items()}
+        return Progress(report.step, first | dict(self.metrics) | last)
+
+
+def adapter_key(
+    config: MNTPConfig, dataset: DatasetRef, base_digest: str, resumed: OtherCheckpoint | None = None
+) -> str:
     """Return the name of a run's folder: 16 hex digits over all that its result depends on."""
     parts = [config.recipe_digest(), dataset.name, dataset.version, dataset.digest, base_digest]
-    return canonical_json_digest(parts)[:16]
+    return canonical_json_digest([*parts, resumed.digest] if resumed else parts)[:16]
 
 
 def is_complete(folder: Path) -> bool:

@@ -16,15 +16,22 @@ import ray.data
 import ray.train
 from ray.util.queue import Queue
 
-from mongars.digests import canonical_json
-from mongars.errors import DatasetRefusedError, TrainingError, UnavailableError
-from mongars.files import write_atomically
+from mongars.digests import file_digest
+from mongars.errors import (
+    DatasetRefusedError,
+    InputError,
+    TrainingError,
+    TrainingStoppedError,
+    UnavailableError,
+)
+from mongars.files import naming_full_disk
 from mongars.neurons.base import base_folder, base_model_digest, base_name
 from mongars.records import DatasetRef
 from mongars.settings import refuse_unsafe_ray_data
+from mongars.training.checkpoint import check_checkpoint
 from mongars.training.config import MNTPConfig
 from mongars.training.ray_train import Workers, fit, following
-from mongars.training.run import StepReport, TrainingJob, adapter_key, is_complete
+from mongars.training.run import OtherCheckpoint, StepReport, TrainingJob, adapter_key, is_complete
 from mongars.training.text import COLUMNS, TokenTable, tokenise_batch
 from mongars.training.tracking import RunTracker
 
@@ -45,7 +52,8 @@ class TrainedAdapter:
 class MNTPTrainer:
     """Trains one adapter. Ray must be running in this process; its workers must see the same file system.
 
-    `on_progress` is called for each step, on a thread of the trainer's.
+    `on_progress` is called for each step, on a thread of the trainer's. `resume_from` is the checkpoint of another
+    run, which this one goes on from. `retries` is how often workers that died are started again.
     """
 
     def __init__(
@@ -58,8 +66,10 @@ class MNTPTrainer:
         tracking_uri: str,
         on_progress: TrainProgress | None = None,
         *,
+        resume_from: Path | None = None,
         use_gpu: bool = False,
         cpus_per_worker: float = 1,
+        retries: int = 3,
     ) -> None:
         self._config = config
         self._parts = parts
@@ -68,41 +78,64 @@ class MNTPTrainer:
         self._output_dir = output_dir.resolve()
         self._tracking_uri = tracking_uri
         self._on_progress = on_progress or (lambda *_: None)
-        self._use_gpu = use_gpu
-        self._cpus_per_worker = cpus_per_worker
+        self._resume_from = resume_from.resolve() if resume_from else None
+        self._workers = Workers(config.workers, use_gpu, cpus_per_worker, retries)
 
     def train(self) -> TrainedAdapter:
         """Train, or return the adapter that an equal run left in `output_dir/<key>/`.
 
+        A run that did not end goes on from the checkpoint beside that folder. SIGINT and SIGTERM, on the main
+        thread, let it keep where it is and stop.
+
         Raises DatasetRefusedError for a version that is not `ready` or is empty, ModelNotFoundError for the base,
-        TrainingError for a run that cannot go on, UnavailableError without Ray or the tracking store.
+        InputError for a `resume_from` that is no checkpoint, TrainingError for a run that cannot go on,
+        TrainingStoppedError for one that was stopped, UnavailableError without Ray or the tracking store,
+        ResourceError without space.
         """
         refuse_unsafe_ray_data()
         _check(self._dataset)
+        job = self._job()
+        reused = is_complete(job.folder)
+        if not reused:
+            if not ray.is_initialized():
+                raise UnavailableError("Ray is not running in this process.", remedy="Call ray.init() first.")
+            with naming_full_disk(self._output_dir):
+                self._train(job)
+        job.checkpoint.unlink(missing_ok=True)  # here, because a run may be killed between its last two files
+        return _result(job.folder, reused=reused)
+
+    def _job(self) -> TrainingJob:
+        """Return what the workers will be told, with the checkpoints looked at."""
         base = base_folder(self._base_path).resolve()
         digest = base_model_digest(base)
-        folder = self._output_dir / adapter_key(self._config, self._dataset, digest)
-        if is_complete(folder):
-            return _result(folder, reused=True)
-        if not ray.is_initialized():
-            raise UnavailableError("Ray is not running in this process.", remedy="Call ray.init() first.")
-        job = TrainingJob(self._config, self._dataset, base, base_name(self._base_path), digest, folder)
+        resumed = _other_checkpoint(self._resume_from) if self._resume_from else None
+        folder = self._output_dir / adapter_key(self._config, self._dataset, digest, resumed)
+        job = TrainingJob(self._config, self._dataset, base, base_name(self._base_path), digest, folder, resumed)
+        if resumed:
+            check_checkpoint(resumed.path, job)
+        if job.checkpoint.exists():
+            check_checkpoint(job.checkpoint, job)
+        return job
+
+    def _train(self, job: TrainingJob) -> None:
+        """Tokenise, track, train."""
         with ThreadPoolExecutor(1) as beside:
-            tokenising = beside.submit(tokenise, self._parts, base, self._config)
+            tokenising = beside.submit(tokenise, self._parts, job.base_path, self._config)
             tracker = self._start_tracking(job)  # a new SQLite store takes seconds
         try:
             rows = tokenising.result()
             _check_rows(rows, self._dataset)
             tracker.params({"rows": len(rows), "tokens": int(rows.tokens.size)})
-            # Beside the folder, whose digest must not depend on it, and before it: a finished folder has its run.
-            write_atomically(_sidecar(folder), canonical_json({"run_id": tracker.run_id}))
+            tracker.dataset(self._dataset.name, self._dataset.version, self._dataset.digest)
             with following(lambda report: self._told(tracker, report)) as queue:
                 self._fit(job, rows, queue)
-            tracker.finish({"adapter": folder})
+            tracker.finish({"adapter": job.folder})
+        except (TrainingStoppedError, KeyboardInterrupt):
+            tracker.stop()
+            raise
         except BaseException:
             tracker.fail()
             raise
-        return _result(folder, reused=False)
 
     def _start_tracking(self, job: TrainingJob) -> RunTracker:
         dataset = self._dataset
@@ -114,9 +147,12 @@ class MNTPTrainer:
             "recipe_digest": self._config.recipe_digest(),
         }
         params = self._config.model_dump(mode="json")
-        return RunTracker(self._tracking_uri, EXPERIMENT, name=job.folder.name, params=params, tags=tags)
+        return RunTracker(
+            self._tracking_uri, EXPERIMENT, name=job.folder.name, params=params, tags=tags, place=job.folder
+        )
 
     def _told(self, tracker: RunTracker, report: StepReport) -> None:
+        self._on_progress(report.step, report.steps, report.loss, report.tokens_per_second)
         tracker.metrics(
             report.step,
             {
@@ -124,19 +160,25 @@ class MNTPTrainer:
                 "masked_accuracy": report.accuracy,
                 "tokens_per_second": report.tokens_per_second,
                 "padding_share": report.padding_share,
+                "learning_rate": self._config.learning_rate,
+                "gpu_memory_bytes": report.gpu_memory,
             },
         )
-        self._on_progress(report.step, report.steps, report.loss, report.tokens_per_second)
 
     def _fit(self, job: TrainingJob, rows: TokenTable, queue: Queue) -> None:
         self._output_dir.mkdir(parents=True, exist_ok=True)
-        fit(
-            _worker,
-            {"job": job, "rows": ray.put(rows), "queue": queue},
-            name=job.folder.name,
-            place=self._output_dir,
-            workers=Workers(self._config.workers, self._use_gpu, self._cpus_per_worker),
-        )
+        job.stop.unlink(missing_ok=True)  # of a run that was killed while it stopped
+        try:
+            fit(
+                _worker,
+                {"job": job, "rows": ray.put(rows), "queue": queue},
+                name=job.folder.name,
+                place=self._output_dir,
+                workers=self._workers,
+                ask_to_stop=job.stop.touch,
+            )
+        finally:
+            job.stop.unlink(missing_ok=True)
         if not is_complete(job.folder):
             raise TrainingError(
                 f"The workers finished, but {job.folder} is not there.",
@@ -188,6 +230,12 @@ def _check_rows(rows: TokenTable, dataset: DatasetRef) -> None:
     if not len(rows):
         label = f"{dataset.name}@{dataset.version}"
         raise DatasetRefusedError(f"{label} has no training text.", remedy="Curate more text.")
+
+
+def _other_checkpoint(path: Path) -> OtherCheckpoint:
+    if not path.is_file():
+        raise InputError(f"{path} is not there.", remedy="Name a checkpoint, KEY.checkpoint.safetensors.")
+    return OtherCheckpoint(path, file_digest(path))
 
 
 def _sidecar(folder: Path) -> Path:

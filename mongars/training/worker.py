@@ -1,20 +1,24 @@
 """One worker of a run, from the base model to the saved adapter.
 
-Owns the order of a worker's work. Must not know Ray: it runs in any process that has a process group.
+Owns the order of a worker's work, and where it begins: at the run's own checkpoint, at that of another run which
+it was given, or at step 0. Must not know Ray: it runs in any process that has a process group.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
 from mongars.errors import TrainingError
+from mongars.files import naming_full_disk
 from mongars.neurons.base import load_base
 from mongars.training.adapter import adapter_card, mntp_model, write_adapter
+from mongars.training.checkpoint import Checkpoint, load_weights, read_checkpoint, write_checkpoint
 from mongars.training.collective import sum_over_workers
 from mongars.training.engine import DeepSpeedEngine
 from mongars.training.loop import train_steps
 from mongars.training.masking import Masker
-from mongars.training.run import StepReport, TrainingJob
+from mongars.training.objectives import MNTPModel
+from mongars.training.run import Progress, StepReport, TrainingJob
 from mongars.training.text import TokenTable
 
 
@@ -26,7 +30,10 @@ def run_worker(
     device: torch.device,
     report: Callable[[StepReport], None],
 ) -> None:
-    """Train, and on rank 0 report each step and write the adapter. Raises TrainingError."""
+    """Train to the end; rank 0 reports each step, keeps checkpoints and writes the adapter.
+
+    Raises TrainingError, TrainingStoppedError when `job.stop` appears, ResourceError without space.
+    """
     config = job.config
     torch.set_num_threads(config.threads)
     base = load_base(job.base_path, dtype=torch.float32)
@@ -35,27 +42,43 @@ def run_worker(
     masker = Masker.of(config, base.tokenizer)
     torch.manual_seed(config.seed)  # the fresh LoRA weights
     model = mntp_model(base, config, job.base_name)
-    engine = DeepSpeedEngine(model, config)
-    reports = train_steps(
-        engine,
-        rows,
-        masker,
-        config,
-        rank=rank,
-        sum_over_workers=sum_over_workers,
-        report=report if rank == 0 else lambda _: None,
-        device=device,
-    )
-    trained = engine.trained_weights()
-    if rank == 0:
-        card = adapter_card(config, job.dataset, base, job.base_name, run_metrics(reports))
-        write_adapter(job.folder, model.encoder, trained, card)
+    engine, start = _begin(job, model)
+    first = rank == 0
+    with naming_full_disk(job.folder.parent):
+        end = train_steps(
+            engine,
+            rows,
+            masker,
+            config,
+            start,
+            rank=rank,
+            sum_over_workers=sum_over_workers,
+            keep=lambda progress: _keep(engine, progress, job, first=first),
+            stopping=job.stop.exists if first else lambda: False,
+            report=report if first else lambda _: None,
+            device=device,
+        )
+        trained = engine.trained_weights()
+        if first:
+            origin = job.resumed.digest if job.resumed else None
+            card = adapter_card(config, job.dataset, base, job.base_name, end.metrics, resumed_from=origin)
+            write_adapter(job.folder, model.encoder, trained, card)
 
 
-def run_metrics(reports: Sequence[StepReport]) -> dict[str, float]:
-    """Return what the card says of a run: nothing that differs between two equal runs."""
-    metrics = {"loss_first": reports[0].loss, "loss_last": reports[-1].loss}
-    accuracies = [report.accuracy for report in reports if report.accuracy is not None]
-    if accuracies:
-        metrics |= {"masked_accuracy_first": accuracies[0], "masked_accuracy_last": accuracies[-1]}
-    return metrics
+def _begin(job: TrainingJob, model: MNTPModel) -> tuple[DeepSpeedEngine, Progress]:
+    """Return the engine where the run goes on. Weights come before the engine, which copies and shards them."""
+    found = job.checkpoint if job.checkpoint.exists() else job.resumed and job.resumed.path
+    if not found:
+        return DeepSpeedEngine(model, job.config), Progress()
+    kept = read_checkpoint(found)
+    load_weights(model.encoder, kept.weights)
+    engine = DeepSpeedEngine(model, job.config)
+    engine.go_on(kept.moments, kept.progress.step)
+    return engine, kept.progress
+
+
+def _keep(engine: DeepSpeedEngine, progress: Progress, job: TrainingJob, *, first: bool) -> None:
+    """Gather the state on every worker, which sharding demands, and write it on one."""
+    kept = Checkpoint(progress, engine.trained_weights(), engine.moments())
+    if first:
+        write_checkpoint(job.checkpoint, kept, job.fixed)

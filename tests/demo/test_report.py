@@ -26,8 +26,8 @@ SOUND = DemoReport(
     adapter="a" * 64,
     loss_first=3.0,
     loss_last=2.0,
-    champion_loss=3.0,
-    candidate_loss=2.5,
+    champion={"held_out_loss": 3.0, "ndcg_at_10": 0.15, "sts_spearman": None},
+    candidate={"held_out_loss": 2.5, "ndcg_at_10": 0.2, "sts_spearman": None},
     gate="surely better",
     generation_before=0,
     generation=1,
@@ -57,6 +57,9 @@ def test_the_tables_say_what_was_counted():
     assert told["dropped: exact_duplicate"] == "1"
     assert told["generation"] == "0 -> 1"
     assert (told["failed"], told["mixed"]) == ("0", "0")
+    assert told["held-out loss"] == "3.000 -> 2.500"
+    assert told["turn retrieval, nDCG@10"] == "0.150 -> 0.200"
+    assert told["STS, Spearman"] == "not measured"
 
 
 def test_planted_faults_that_were_kept_are_found(tmp_path):

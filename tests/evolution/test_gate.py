@@ -1,7 +1,5 @@
 """The gate: promotes what is surely better, and nothing else."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,15 +7,22 @@ from hypothesis import strategies as st
 
 from mongars.errors import InputError, SettingsError
 from mongars.evolution.gate import Gate, GateConfig
+from mongars.training.figures import Evaluation, Means, Spread, TurnSearch
+
+WIDE = Spread(alignment=0.6, uniformity=-1.4, effective_rank=88.0)
 
 
-@dataclass(frozen=True)
-class Measured:
-    per_conversation: dict[str, tuple[float, int]]
+def means(values: list[float], items: int = 10) -> Means:
+    return Means({f"c{index:03}": (value * items, items) for index, value in enumerate(values)})
 
 
-def measured(losses: list[float], targets: int = 10) -> Measured:
-    return Measured({f"c{index:03}": (loss * targets, targets) for index, loss in enumerate(losses)})
+def of_losses(by_conversation: dict[str, tuple[float, int]]) -> Evaluation:
+    return Evaluation(Means(by_conversation), accuracy=0.5)
+
+
+def measured(losses: list[float], ndcg: list[float] | None = None, spread: Spread | None = None) -> Evaluation:
+    search = None if ndcg is None else TurnSearch(recall_at_10=means(ndcg, 3), ndcg_at_10=means(ndcg, 3))
+    return Evaluation(means(losses), 0.5, search, spread)
 
 
 def noisy(mean: float, noise: float = 0.5, count: int = 60, seed: int = 1) -> list[float]:
@@ -28,14 +33,14 @@ def test_a_candidate_that_is_better_everywhere_is_promoted() -> None:
     before = noisy(3.0)
     verdict = Gate().judge(measured(before), measured([loss - 0.2 for loss in before]))
     assert verdict.promote
-    assert verdict.effect == pytest.approx(-0.2)
-    assert verdict.low <= verdict.effect <= verdict.high < 0
+    assert verdict.loss.effect == pytest.approx(-0.2)
+    assert verdict.loss.low <= verdict.loss.effect <= verdict.loss.high < 0
 
 
 def test_a_difference_that_may_be_chance_is_not_promoted() -> None:
     verdict = Gate().judge(measured(noisy(3.0, seed=1)), measured(noisy(2.98, seed=2)))
     assert not verdict.promote
-    assert verdict.low < 0 < verdict.high
+    assert verdict.loss.low < 0 < verdict.loss.high
 
 
 def test_the_margin_must_be_exceeded() -> None:
@@ -48,7 +53,7 @@ def test_the_margin_must_be_exceeded() -> None:
 def test_the_same_adapter_again_is_not_better() -> None:
     verdict = Gate().judge(measured(noisy(3.0)), measured(noisy(3.0)))
     assert not verdict.promote
-    assert (verdict.effect, verdict.low, verdict.high) == (0.0, 0.0, 0.0)
+    assert (verdict.loss.effect, verdict.loss.low, verdict.loss.high) == (0.0, 0.0, 0.0)
 
 
 def test_too_few_conversations_promote_nothing() -> None:
@@ -58,9 +63,9 @@ def test_too_few_conversations_promote_nothing() -> None:
 
 
 def test_the_effect_weighs_conversations_by_their_targets() -> None:
-    before = Measured({"long": (90.0, 90), "short": (10.0, 10)})
-    after = Measured({"long": (0.0, 90), "short": (20.0, 10)})
-    assert Gate().judge(before, after).effect == pytest.approx(-0.8)
+    before = of_losses({"long": (90.0, 90), "short": (10.0, 10)})
+    after = of_losses({"long": (0.0, 90), "short": (20.0, 10)})
+    assert Gate().judge(before, after).loss.effect == pytest.approx(-0.8)
 
 
 @pytest.mark.parametrize(
@@ -75,12 +80,134 @@ def test_the_effect_weighs_conversations_by_their_targets() -> None:
 )
 def test_evaluations_of_other_targets_are_refused(other: dict[str, tuple[float, int]]) -> None:
     with pytest.raises(InputError):
-        Gate().judge(Measured({"a": (1.0, 10), "b": (1.0, 10)}), Measured(other))
+        Gate().judge(of_losses({"a": (1.0, 10), "b": (1.0, 10)}), of_losses(other))
 
 
-def test_an_impossible_gate_is_refused() -> None:
+@pytest.mark.parametrize(
+    "knob",
+    [{"confidence": 1.0}, {"margin": -0.1}, {"tolerance": -0.1}, {"resamples": 0}, {"min_conversations": 0}],
+)
+def test_an_impossible_gate_is_refused(knob: dict[str, float]) -> None:
     with pytest.raises(SettingsError):
-        GateConfig(confidence=1.0)
+        GateConfig(**knob)
+
+
+BETTER = noisy(3.0), [loss - 0.2 for loss in noisy(3.0)]
+FOUND = noisy(0.3, noise=0.1, seed=5)
+
+
+def shifted(by: float) -> list[float]:
+    """Retrieval changed by about `by` in each conversation, with noise that the pairing does not remove."""
+    noise = np.random.default_rng(9).normal(size=len(FOUND))
+    return [score + by + 0.05 * each for score, each in zip(FOUND, noise, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("by", "promoted", "told"),
+    [
+        (0.05, True, "surely better"),
+        (0.0, True, "not surely worse"),
+        (-0.05, False, "surely worse by more than 0"),
+    ],
+)
+def test_a_better_loss_is_not_bought_with_surely_worse_retrieval(by: float, promoted: bool, told: str) -> None:
+    before, after = BETTER
+    verdict = Gate().judge(measured(before, FOUND), measured(after, shifted(by)))
+    assert verdict.promote == promoted
+    retrieval = verdict.reason.split("; ")[1]
+    assert retrieval.endswith(told) or f": {told} by" in retrieval
+    change = verdict.ndcg_at_10
+    assert change is not None
+    assert change.low < change.effect < change.high
+    assert change.effect == pytest.approx(change.after - change.before)
+    assert f"{change.effect:+.4f} [{change.low:+.4f}, {change.high:+.4f}], recall@10 " in retrieval
+    assert "over 60 conversations" in retrieval
+
+
+def test_better_retrieval_does_not_promote_a_loss_that_is_not_surely_lower() -> None:
+    before, _ = BETTER
+    verdict = Gate().judge(measured(before, FOUND), measured(before, shifted(0.05)))
+    assert not verdict.promote
+    loss, retrieval, _ = verdict.reason.split("; ")
+    assert loss.endswith("not surely better by more than 0")
+    assert retrieval.endswith(": surely better")
+
+
+def test_retrieval_may_fall_by_the_tolerance() -> None:
+    before, after = BETTER
+    found = measured(before, FOUND), measured(after, shifted(-0.05))
+    assert Gate(GateConfig(tolerance=0.1)).judge(*found).promote
+    assert not Gate(GateConfig(tolerance=0.02)).judge(*found).promote
+
+
+def test_what_was_not_measured_is_told_and_refuses_nothing() -> None:
+    before, after = BETTER
+    verdict = Gate().judge(measured(before), measured(after))
+    assert verdict.promote
+    assert verdict.ndcg_at_10 is None
+    assert "retrieval not measured" in verdict.reason
+    assert "spread not measured" in verdict.reason
+
+
+def test_a_handful_of_conversations_with_a_query_says_nothing_of_retrieval() -> None:
+    before, after = BETTER
+    found = measured(before, FOUND[:9]), measured(after, [score - 0.2 for score in FOUND[:9]])
+    verdict = Gate().judge(*found)
+    assert verdict.promote
+    assert "fewer than the 10 that a judgement needs" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    "narrow",
+    [Spread(0.1, uniformity=-0.6, effective_rank=80.0), Spread(0.1, uniformity=-1.4, effective_rank=43.0)],
+)
+def test_an_encoder_that_lost_more_than_half_of_its_spread_is_refused(narrow: Spread) -> None:
+    before, after = BETTER
+    verdict = Gate().judge(measured(before, FOUND, WIDE), measured(after, shifted(0.05), narrow))
+    assert not verdict.promote
+    assert f"effective rank 88.0 -> {narrow.effective_rank:.1f}" in verdict.reason
+    assert verdict.reason.endswith(": collapsed")
+
+
+def test_a_little_less_spread_is_no_collapse() -> None:
+    before, after = BETTER
+    verdict = Gate().judge(measured(before, FOUND, WIDE), measured(after, FOUND, Spread(0.5, -1.1, 79.0)))
+    assert verdict.promote
+    assert verdict.reason.endswith("uniformity -1.40 -> -1.10: not collapsed")
+
+
+def test_a_spread_like_the_champions_is_never_a_collapse_however_narrow() -> None:
+    before, after = BETTER
+    point = Spread(0.0, uniformity=0.0, effective_rank=1.0)
+    assert Gate().judge(measured(before, FOUND, point), measured(after, FOUND, point)).promote
+
+
+@pytest.mark.parametrize("part", ["search", "spread"])
+def test_turns_that_only_one_was_measured_on_are_refused(part: str) -> None:
+    bare = measured(BETTER[1])
+    whole = measured(BETTER[0], FOUND if part == "search" else None, WIDE if part == "spread" else None)
+    for pair in ((whole, bare), (bare, whole)):
+        with pytest.raises(InputError, match="same turns"):
+            Gate().judge(*pair)
+
+
+def test_queries_of_other_conversations_are_refused() -> None:
+    with pytest.raises(InputError):
+        Gate().judge(measured(BETTER[0], FOUND), measured(BETTER[1], FOUND[:59]))
+
+
+def test_the_numbers_that_are_kept_name_loss_and_retrieval() -> None:
+    before, after = BETTER
+    verdict = Gate().judge(measured(before, FOUND), measured(after, shifted(0.05)))
+    kept = verdict.metrics()
+    assert kept["gate_effect"] == verdict.loss.effect
+    assert kept["gate_ndcg_at_10_high"] == verdict.ndcg_at_10.high
+    assert len(kept) == 6
+    assert set(Gate().judge(measured(before), measured(after)).metrics()) == {
+        "gate_effect",
+        "gate_low",
+        "gate_high",
+    }
 
 
 @settings(max_examples=30, deadline=None)
@@ -88,12 +215,12 @@ def test_an_impossible_gate_is_refused() -> None:
 def test_a_verdict_is_ordered_repeatable_and_the_reverse_of_its_reverse(
     losses: list[tuple[float, float, int]],
 ) -> None:
-    before = Measured({f"c{i}": (a * n, n) for i, (a, _, n) in enumerate(losses)})
-    after = Measured({f"c{i}": (b * n, n) for i, (_, b, n) in enumerate(losses)})
+    before = of_losses({f"c{i}": (a * n, n) for i, (a, _, n) in enumerate(losses)})
+    after = of_losses({f"c{i}": (b * n, n) for i, (_, b, n) in enumerate(losses)})
     gate = Gate(GateConfig(resamples=200))
     verdict = gate.judge(before, after)
     assert verdict == gate.judge(before, after)
-    assert verdict.low <= verdict.high
-    assert verdict.promote == (verdict.high < 0 and len(losses) >= 10)
-    assert gate.judge(after, before).effect == pytest.approx(-verdict.effect)
+    assert verdict.loss.low <= verdict.loss.high
+    assert verdict.promote == (verdict.loss.high < 0 and len(losses) >= 10)
+    assert gate.judge(after, before).loss.effect == pytest.approx(-verdict.loss.effect)
     assert not (verdict.promote and gate.judge(after, before).promote)

@@ -14,6 +14,7 @@ from mongars.evolution.rollout import Rollout
 from mongars.evolution.self_training import Collaborators, SelfTrainingEngine, Stage
 from mongars.records import Conversation, DatasetRef, RegistryStatus, ReplicaStatus, Turn, now
 from mongars.registry import AdapterRegistry
+from mongars.training.figures import Evaluation, Means, TurnSearch
 
 BASE = "b" * 64
 WriteAdapter = Callable[..., Path]
@@ -41,13 +42,6 @@ class Trained:
     reused: bool
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    loss: float
-    accuracy: float
-    per_conversation: dict[str, tuple[float, int]]
-
-
 class World:
     """What surrounds an engine: conversations, a trainer that numbers its adapters, losses by folder."""
 
@@ -61,6 +55,7 @@ class World:
         self.base_loss = 3.0
         self.losses: dict[bytes, float] = {}
         self.next_loss = 2.5
+        self.found = 0.5
         self.stages: list[Stage] = []
         self.seen_by_curation: list[str] = []
         self.on_evaluate = lambda: None
@@ -85,7 +80,12 @@ class World:
     def evaluate(self, folder: Path | None, dataset: DatasetRef) -> Evaluation:
         self.on_evaluate()
         loss = self.base_loss if folder is None else self.losses[self._weights(folder)]
-        return Evaluation(loss, 0.5, {f"c{index}": (loss * 10, 10) for index in range(20)})
+        found = Means({f"c{index}": (self.found, 1) for index in range(20)})
+        if folder is None:
+            found = Means(dict.fromkeys(found.by_conversation, (0.5, 1)))
+        return Evaluation(
+            Means({f"c{index}": (loss * 10, 10) for index in range(20)}), 0.5, TurnSearch(found, found)
+        )
 
     def run(self):
         parts = Collaborators(
@@ -117,17 +117,20 @@ def world(tmp_path: Path, write_adapter: WriteAdapter) -> World:
 def test_the_first_cycle_judges_against_the_untrained_base_and_publishes(world: World) -> None:
     report = world.run()
     assert (report.outcome, report.generation, report.replicas) == ("promoted", 1, ("r1",))
-    assert (report.champion_loss, report.candidate_loss) == (3.0, 2.5)
+    assert (report.champion["held_out_loss"], report.candidate["held_out_loss"]) == (3.0, 2.5)
     assert world.stages == ALL
     served = world.registry.current()
     assert served.digest == report.digest
     assert served.metrics["gate_effect"] == pytest.approx(-0.5)
+    assert (served.metrics["ndcg_at_10"], served.metrics["gate_ndcg_at_10_effect"]) == (0.5, 0.0)
+    assert report.candidate["sts_spearman"] is None
+    assert "sts_spearman" not in served.metrics  # not measured is not a number
 
 
 def test_a_second_cycle_on_the_same_data_changes_no_generation(world: World) -> None:
     first, second = world.run(), world.run()
     assert (second.outcome, second.generation, second.digest) == ("unchanged", 1, first.digest)
-    assert (second.adapter_reused, second.verdict) == (True, None)
+    assert (second.adapter_reused, second.verdict, second.candidate) == (True, None, {})
     assert "evaluate" not in world.stages
 
 
@@ -135,7 +138,7 @@ def test_a_better_candidate_replaces_the_champion_it_was_judged_against(world: W
     world.run()
     world.version, world.next_loss = 2, 2.0
     report = world.run()
-    assert (report.outcome, report.champion_loss, report.generation) == ("promoted", 2.5, 2)
+    assert (report.outcome, report.champion["held_out_loss"], report.generation) == ("promoted", 2.5, 2)
 
 
 def test_a_refused_candidate_is_kept_as_rejected_with_its_numbers(world: World) -> None:
@@ -150,6 +153,15 @@ def test_a_refused_candidate_is_kept_as_rejected_with_its_numbers(world: World) 
     assert world.registry.current() == served
     again = world.run()
     assert (again.outcome, again.generation, again.verdict) == ("refused", report.generation, None)
+
+
+def test_a_candidate_that_finds_less_is_refused_however_low_its_loss(world: World) -> None:
+    world.found = 0.4
+    report = world.run()
+    assert report.outcome == "refused"
+    assert "surely worse" in report.verdict.reason
+    rejected = world.registry.snapshot().find(report.digest)
+    assert (rejected.state, rejected.metrics["ndcg_at_10"]) == ("rejected", pytest.approx(0.4))
 
 
 def test_a_candidate_left_by_a_crash_is_judged(world: World) -> None:

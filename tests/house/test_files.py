@@ -1,8 +1,10 @@
+import errno
 from pathlib import Path
 
 import pytest
 
-from mongars.files import new_folder, private_folder, replacing, write_atomically
+from mongars.errors import ResourceError
+from mongars.files import naming_full_disk, new_folder, private_folder, replacing, write_atomically
 
 
 def test_a_file_is_replaced_whole_with_its_mode_and_nothing_beside_it(tmp_path: Path):
@@ -61,3 +63,10 @@ def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir(mode=0o755)
     private_folder(tmp_path / "shared")
     assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_full_disk_is_named_with_its_place_and_any_other_error_stays(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match=str(tmp_path)), naming_full_disk(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(PermissionError), naming_full_disk(tmp_path):
+        raise PermissionError(errno.EACCES, "Permission denied")

@@ -37,6 +37,7 @@ def test_every_job_tells_its_flags(tmp_path: Path, name: str) -> None:
         (("jobs/train_mntp.py", "--dataset", "nothing"), 1, "nothing"),
         (("jobs/train_mntp.py", "--dataset", "nothing", "--set", "step=3"), 2, "step"),
         (("jobs/self_train.py", "--set", "steps=none"), 2, "--set steps=60"),
+        (("jobs/self_train.py", "--tolerance", "-0.1"), 2, "tolerance >= 0"),
         (("jobs/pretrain_base.py", "--input", "nowhere.jsonl", "--output", "base"), 2, "nowhere.jsonl"),
         (("jobs/pretrain_base.py", "--input", "README.md", "--output", "docs"), 2, "not empty"),
         (("jobs/pretrain_base.py", "--input", "README.md", "--output", "base", "--set", "heads=3"), 2, "heads 3"),

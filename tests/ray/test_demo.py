@@ -21,7 +21,9 @@ def test_the_demo_swaps_a_better_adapter_under_load_and_a_second_run_changes_not
     first = demo(checkout)
     assert first["outcome"] == "promoted"
     assert (first["generation_before"], first["generation"]) == (0, 1)
-    assert first["candidate_loss"] < first["champion_loss"]
+    champion, candidate = first["champion"], first["candidate"]
+    assert candidate["held_out_loss"] < champion["held_out_loss"]
+    assert candidate["ndcg_at_10"] > champion["ndcg_at_10"]
     assert len(first["replicas"]) == 2
     assert set(first["replicas"].values()) == {1}
     requests = first["requests"]

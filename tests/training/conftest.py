@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from mongars.errors import TrainingError
 from mongars.neurons.base import load_base
 from mongars.training.adapter import mntp_model
 from mongars.training.config import MNTPConfig
 from mongars.training.loop import train_steps
 from mongars.training.masking import Masker
+from mongars.training.run import StepReport
 from mongars.training.text import TokenTable
 
 TINY = {
@@ -81,9 +83,14 @@ def token_rows() -> TokenTable:
 
 @pytest.fixture
 def train(base_folder, token_rows) -> Callable[..., Any]:
-    """Return train(**knobs) -> (reports, engine of rank 0), by as many threads as the knobs have workers."""
+    """Return train(**knobs) -> (reports, engine of rank 0), by as many threads as the knobs have workers.
 
-    def run(prepare: Callable[[Any], None] = lambda _: None, **knobs: Any) -> Any:
+    `loop` are further arguments of `train_steps`.
+    """
+
+    def run(
+        prepare: Callable[[Any], None] = lambda _: None, loop: dict[str, Any] | None = None, **knobs: Any
+    ) -> Any:
         config = MNTPConfig(**(TINY | knobs))
         workers = Workers(config.workers)
         engines = []
@@ -94,19 +101,33 @@ def train(base_folder, token_rows) -> Callable[..., Any]:
             prepare(engines[-1].model)
         masker = Masker.of(config, base.tokenizer)
 
+        reports: list[list[StepReport]] = [[] for _ in engines]
+
         def work(rank: int) -> Any:
             def add_up(values: Sequence[float]) -> list[float]:
                 return workers.sum(rank, torch.tensor(values, dtype=torch.float64)).tolist()
 
             try:
-                return train_steps(engines[rank], token_rows, masker, config, rank=rank, sum_over_workers=add_up)
+                train_steps(
+                    engines[rank],
+                    token_rows,
+                    masker,
+                    config,
+                    rank=rank,
+                    sum_over_workers=add_up,
+                    report=reports[rank].append,
+                    **(loop or {}),
+                )
+            except TrainingError:
+                raise  # on every worker, so none waits for this one
             except BaseException:
                 workers.stop()
                 raise
 
         with ThreadPoolExecutor(config.workers) as pool:
             futures = [pool.submit(work, rank) for rank in range(config.workers)]
-        reports = [future.result() for future in futures]
+        for future in futures:
+            future.result()
         return reports[0], engines[0]
 
     return run

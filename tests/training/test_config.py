@@ -36,6 +36,12 @@ def test_the_recipe_digest_changes_with_any_knob_and_with_nothing_else():
     assert MNTPConfig().recipe_digest() != MNTPConfig(seed=1).recipe_digest()
 
 
+def test_how_often_a_run_is_kept_is_no_part_of_the_recipe():
+    often = MNTPConfig(checkpoint_steps=1)
+    assert often.recipe_digest() == MNTPConfig().recipe_digest()
+    assert "checkpoint_steps" not in often.model_dump()
+
+
 def test_knobs_of_the_command_line_are_json_values_over_the_default_recipe() -> None:
     config = config_from(MNTPConfig, ["steps=7", "learning_rate=0.002"])
     assert (config.steps, config.learning_rate, config.lora_rank) == (7, 0.002, MNTPConfig().lora_rank)

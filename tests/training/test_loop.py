@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from mongars.errors import TrainingError
+from mongars.errors import TrainingError, TrainingStoppedError
+from mongars.training.run import Progress
 
 
 def losses(reports) -> list[float]:
@@ -53,3 +54,56 @@ def test_only_the_adapter_learns(train):
     names = [name for name, p in engine.model.named_parameters() if p.requires_grad]
     assert names
     assert all("lora_" in name for name in names)
+
+
+def test_a_checkpoint_is_due_every_so_many_steps_but_not_where_the_adapter_follows(train):
+    kept: list[Progress] = []
+    train(loop={"keep": kept.append}, steps=9, checkpoint_steps=3)
+    assert [progress.step for progress in kept] == [3, 6]
+
+
+def test_a_run_that_is_asked_to_stop_keeps_where_it_is_on_every_worker(train):
+    kept: list[Progress] = []
+    asked = iter([False] * 9 + [True])  # of two workers, each asked once a step: one of them in the fifth
+    with pytest.raises(TrainingStoppedError, match="after step 4 of 12"):
+        train(loop={"keep": kept.append, "stopping": lambda: next(asked)}, workers=2, checkpoint_steps=3)
+    assert [progress.step for progress in kept] == [3, 3, 4, 4]
+
+
+def test_what_is_kept_already_is_not_kept_again(train):
+    kept: list[Progress] = []
+    asked = iter([False] * 3 + [True])
+    with pytest.raises(TrainingStoppedError):
+        train(loop={"keep": kept.append, "stopping": lambda: next(asked)}, checkpoint_steps=3)
+    assert [progress.step for progress in kept] == [3]
+
+
+def test_the_steps_that_were_done_are_not_done_again(train):
+    reports, _ = train(loop={"start": Progress(10, {"loss_first": 5.0})})
+    assert [report.step for report in reports] == [11, 12]
+
+
+def test_a_card_tells_of_the_first_and_the_last_step_over_all_starts(train):
+    reports, _ = train()
+    whole = resumed = Progress()
+    for report in reports:
+        whole = whole.after(report)
+    for part in (reports[:5], reports[5:]):
+        resumed = Progress(resumed.step, dict(resumed.metrics))
+        for report in part:
+            resumed = resumed.after(report)
+    assert whole == resumed
+    assert (whole.step, whole.metrics["loss_first"]) == (12, reports[0].loss)
+    assert whole.metrics["loss_last"] == reports[-1].loss
+
+
+def test_a_loss_that_is_not_finite_names_the_checkpoint_that_is_kept(train):
+    models = []
+
+    def poison(progress):
+        if progress.step == 6:
+            with torch.no_grad():
+                next(p for p in models[0].parameters() if p.requires_grad).fill_(float("nan"))
+
+    with pytest.raises(TrainingError, match=r"at step 7; .* checkpoint after step 6 is kept"):
+        train(models.append, loop={"keep": poison}, checkpoint_steps=3)

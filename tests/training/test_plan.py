@@ -31,3 +31,21 @@ def test_epochs_have_orders_of_their_own():
     first = [place.row for place in global_batch(0, rows=20, batch_rows=20, seed=0)]
     second = [place.row for place in global_batch(1, rows=20, batch_rows=20, seed=0)]
     assert first != second
+
+
+@given(st.integers(1, 40), st.integers(1, 4), st.integers(0, 20), st.integers(0, 3))
+def test_a_run_that_goes_on_with_other_workers_sees_every_row_of_an_epoch_once(
+    rows: int, share: int, stopped_after: int, seed: int
+):
+    """Six rows a worker or two: worlds of 2 and of 3 share the same batch."""
+    batch_rows = 6 * share
+    seen: Counter[tuple[int, int]] = Counter()
+    for step in range(-(-2 * rows // batch_rows)):
+        world = 2 if step < stopped_after else 3
+        places = global_batch(step, rows=rows, batch_rows=batch_rows, seed=seed)
+        for rank in range(world):
+            for own in micro_batches(places, [1] * rows, rank=rank, world=world, micro_rows=share):
+                seen.update((place.epoch, place.row) for place in own)
+    assert {place: count for place, count in seen.items() if place[0] < 2} == {
+        (epoch, row): 1 for epoch in (0, 1) for row in range(rows)
+    }

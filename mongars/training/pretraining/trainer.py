@@ -33,7 +33,7 @@ class MadeBase:
 
     folder: Path
     digest: str
-    run_id: str
+    run_id: str | None
     work: Path
     bad_lines: tuple[BadLine, ...]
 
@@ -87,7 +87,9 @@ class BasePretrainer:
             sources=tuple(path.name for path in self._inputs),
         )
         params = self._config.model_dump(mode="json")
-        tracker = RunTracker(self._tracking_uri, EXPERIMENT, name=key, params=params, tags=dict(texts))
+        tracker = RunTracker(
+            self._tracking_uri, EXPERIMENT, name=key, params=params, tags=dict(texts), place=folder
+        )
         try:
             with following(lambda report: self._told(tracker, report)) as queue:
                 fit(_worker, {"job": job, "queue": queue}, name=key, place=folder, workers=self._workers)

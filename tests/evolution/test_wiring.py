@@ -1,0 +1,52 @@
+"""What a cycle is put together from, without Ray: a tiny base, a version in the catalog."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pytest
+
+from mongars.curation.catalog import DatasetCatalog
+from mongars.curation.manifest import Provenance
+from mongars.curation.rows import ROW_SCHEMA
+from mongars.errors import InputError
+from mongars.evolution import wiring
+from mongars.records import DatasetRef
+from mongars.settings import Settings
+
+SCORED = "hello,hello!,5\nhow,today,1\nare,you there,3\n"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, base_folder: Path) -> Settings:
+    """Settings whose scored pairs are not there yet."""
+    return Settings(home=tmp_path, models_dir=tmp_path, base_model=str(base_folder), sts_file=tmp_path / "sts.csv")
+
+
+@pytest.fixture
+def dataset(settings: Settings) -> DatasetRef:
+    """A version with a conversation to train on and two that are held out."""
+    catalog = DatasetCatalog(settings.datasets_dir)
+    talk = [{"role": "user", "content": "hello there"}, {"role": "assistant", "content": "how are you"}]
+    row = {"subject": "s", "source": "test", "language": "en", "messages": talk}
+    rows = [row | {"id": name, "split": split} for name, split in (("a", "train"), ("b", "test"), ("c", "test"))]
+    with catalog.open_draft("chats") as draft:
+        draft.append(pa.Table.from_pylist(rows, schema=ROW_SCHEMA))
+        return catalog.publish(draft, Provenance(recipe={}, recipe_hash="r"))[0]
+
+
+def test_scored_pairs_that_cannot_be_read_are_told_before_anything_is_trained(settings: Settings) -> None:
+    with pytest.raises(InputError, match=r"sts\.csv"):
+        wiring.build_engine(settings, SimpleNamespace())
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_cycle_measures_the_held_out_rows_and_the_scored_pairs_if_there_are_any(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, dataset: DatasetRef, given: bool
+) -> None:
+    settings.sts_file.write_text(SCORED)
+    settings = settings if given else settings.model_copy(update={"sts_file": None})
+    monkeypatch.setattr(wiring, "SelfTrainingEngine", lambda parts, **_: parts)
+    evaluation = wiring.build_engine(settings, SimpleNamespace()).evaluate(None, dataset)
+    assert set(evaluation.loss.by_conversation) == {"b", "c"}
+    assert (evaluation.sts_spearman is not None) == given

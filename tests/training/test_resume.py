@@ -1,0 +1,125 @@
+"""Stopped and taken up again under DeepSpeed, in real processes that share a real process group."""
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+
+from mongars.digests import file_digest, folder_digest
+from mongars.errors import TrainingStoppedError
+from mongars.neurons.base import base_model_digest
+from mongars.records import DatasetRef
+from mongars.registry.card import read_card
+from mongars.training.checkpoint import check_checkpoint
+from mongars.training.config import MNTPConfig
+from mongars.training.run import OtherCheckpoint, TrainingJob, adapter_key
+from mongars.training.text import TokenTable
+from mongars.training.worker import run_worker
+
+CONFIG = MNTPConfig(
+    lora_rank=3, lora_dropout=0.1, learning_rate=1e-2, max_tokens=32, batch_rows=12, steps=9, checkpoint_steps=2
+)
+DATASET = DatasetRef("chats", "1", "d" * 64, "ready", 40)
+STOPPED_AFTER = 5  # between two checkpoints, in the second epoch
+STAGES = (0, 1, 2, 3)
+
+
+def job_of(output: Path, base: Path, resumed: OtherCheckpoint | None = None, **knobs) -> TrainingJob:
+    config = CONFIG.model_copy(update=knobs)
+    digest = base_model_digest(base)
+    folder = output / adapter_key(config, DATASET, digest, resumed)
+    return TrainingJob(config, DATASET, base, "tiny", digest, folder, resumed)
+
+
+def work(rank: int, world: int, meeting: str, jobs: list[tuple[TrainingJob, int]], rows: TokenTable) -> None:
+    """Run jobs one after the other as one worker; each is asked to stop after some steps."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}  # DeepSpeed wants them
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
+    for job, stop_after in jobs:
+        losses = []
+
+        def told(report, job=job, stop_after=stop_after, losses=losses) -> None:
+            losses.append([report.step, report.loss])
+            if report.step == stop_after:
+                job.stop.touch()
+
+        with suppress(TrainingStoppedError):
+            run_worker(job, rows, rank=rank, device=torch.device("cpu"), report=told)
+        if rank == 0:
+            job.stop.unlink(missing_ok=True)
+            with job.folder.with_suffix(".losses").open("a") as file:
+                file.writelines(f"{json.dumps(loss)}\n" for loss in losses)
+    dist.barrier()  # a worker that leaves early would break the others' last collective
+    dist.destroy_process_group()
+
+
+def losses_of(job: TrainingJob) -> list[tuple[int, float]]:
+    lines = job.folder.with_suffix(".losses").read_text().splitlines()
+    return [tuple(json.loads(line)) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def run(token_rows, tmp_path_factory):
+    """Return run(world, [(job, step to stop after)])."""
+
+    def start(world: int, jobs: list[tuple[TrainingJob, int]]) -> None:
+        for job, _ in jobs:
+            job.folder.parent.mkdir(exist_ok=True)
+        meeting = tmp_path_factory.mktemp("meeting") / "file"
+        torch.multiprocessing.spawn(work, (world, str(meeting), jobs, token_rows), nprocs=world)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def two_workers(run, base_folder, tmp_path_factory) -> dict[str, dict[int, TrainingJob]]:
+    """For each ZeRO stage, by two workers: a whole run, one that was stopped, one that was stopped and went on."""
+    home = tmp_path_factory.mktemp("home")
+    jobs = {
+        name: {stage: job_of(home / name, base_folder, zero_stage=stage, micro_rows=3) for stage in STAGES}
+        for name in ("whole", "stopped", "resumed")
+    }
+    ends = {"whole": 0, "stopped": STOPPED_AFTER, "resumed": STOPPED_AFTER}
+    run(2, [(jobs[name][stage], end) for name, end in ends.items() for stage in STAGES])
+    run(2, [(job, 0) for job in jobs["resumed"].values()])
+    return jobs
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_run_that_was_stopped_ends_with_the_bytes_of_a_whole_one(two_workers, stage):
+    whole, resumed = two_workers["whole"][stage], two_workers["resumed"][stage]
+    assert folder_digest(resumed.folder) == folder_digest(whole.folder)
+    assert losses_of(resumed) == losses_of(whole), "each step once, with the same loss"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stopped_run_keeps_the_step_it_is_at_and_no_adapter(two_workers, stage):
+    job = two_workers["stopped"][stage]
+    check_checkpoint(job.checkpoint, job)
+    assert [step for step, _ in losses_of(job)] == list(range(1, STOPPED_AFTER + 1))
+    assert not job.folder.exists()
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_another_number_of_workers_goes_on_at_any_stage_with_the_same_losses(run, base_folder, tmp_path, world):
+    """From one checkpoint of two workers at stage 1. Three do not divide the weights, so that ZeRO pads them."""
+    exact = {"lora_dropout": 0.0}  # dropout is drawn for a worker, so it depends on their number
+    whole = job_of(tmp_path / "whole", base_folder, **exact)
+    source = job_of(tmp_path / "source", base_folder, **exact)
+    run(2, [(whole, 0), (source, STOPPED_AFTER)])
+    taken = OtherCheckpoint(source.checkpoint, file_digest(source.checkpoint))
+    jobs = [job_of(tmp_path / "n", base_folder, taken, workers=world, zero_stage=s, **exact) for s in STAGES]
+    check_checkpoint(taken.path, jobs[0])
+    run(world, [(job, 0) for job in jobs])
+    steps, losses = zip(*losses_of(whole)[STOPPED_AFTER:], strict=True)
+    for job in jobs:
+        assert [step for step, _ in losses_of(job)] == list(steps)
+        assert [loss for _, loss in losses_of(job)] == pytest.approx(list(losses), abs=1e-4)
+    cards = [read_card(job.folder) for job in jobs]
+    assert {card.resumed_from for card in cards} == {taken.digest}
+    assert {card.metrics["loss_first"] for card in cards} == {losses_of(whole)[0][1]}
