@@ -2,11 +2,11 @@
 
     python benchmarks/ingress.py --base models/base/mongars-nano [--streams 16] [--repeats 3]
 
-The same chats, streamed: by an engine in this process, and by a server with one replica on a Ray of its own. Both
-ways take turns, and generate the same tokens: same prompt, settings and seeds. They read a copy of the base whose
-answers have no end mark, so that each is as long as it may be: a small base ends its answers after a few words.
-Every chat of the server is that of a user without memories, whose turns are then remembered; that is part of what
-it costs.
+The same chats, streamed: by an engine in this process, and by a server with one replica on a Ray of its own. Each
+stream has one chat after the other, as many as `--chats` says. Both ways take turns, and generate the same tokens:
+same prompts, settings and seeds. They read a copy of the base whose answers have no end mark, so that each is as
+long as it may be: a small base ends its answers after a few words. Every chat of the server is that of a user
+without memories, whose turns are then remembered; that is part of what it costs.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,8 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
         home = Path(place)
         base = load_base(endless_copy(base_folder(flags.base), home / "base"))
         settings = Settings(home=home, models_dir=home / "models", base_model=str(base.path.resolve())).resolved()
-        users = [create_key(settings.keys_file, f"user-{n}") for n in range(flags.streams * (flags.repeats + 1))]
+        asked = flags.streams * flags.chats
+        users = [create_key(settings.keys_file, f"user-{n}") for n in range(asked * (flags.repeats + 1))]
         args = AppArgs.from_settings(settings, llm_replicas=1).model_copy(update={"torch_threads": flags.threads})
         progress.stage("server")
         with ray_session(settings, None):
@@ -64,8 +65,11 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
             engine = Engine(base)
             for repeat in range(flags.repeats + 1):
                 progress.stage(f"repeat {repeat} of {flags.repeats}")
-                keys = users[repeat * flags.streams : (repeat + 1) * flags.streams]
-                ways = {"engine": bare(engine, flags.streams), "server": served(flags.port, keys)}
+                keys = users[repeat * asked : (repeat + 1) * asked]
+                ways = {
+                    "engine": bare(engine, flags.streams, asked),
+                    "server": served(flags.port, flags.streams, keys),
+                }
                 tokens = {}
                 for name, way in ways.items():
                     started = time.perf_counter()
@@ -78,6 +82,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     return {
         "base": {"name": base_name(flags.base), "digest": base_model_digest(base_folder(flags.base))},
         "streams": flags.streams,
+        "chats": flags.chats,
         "tokens": sum(tokens["engine"]),
         "threads": flags.threads,
         "rates": rates,
@@ -87,10 +92,10 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
 def show(result: dict[str, Any]) -> str:
     """Return a row for each way."""
     rows = [[name, *rate_and_ratio(result["rates"], name, ours="server")] for name in ("server", "engine")]
-    return (
-        markdown(["way", "tokens/s", "the server is so many times that"], rows)
-        + f"\nBase {result['base']['name']}, digest {result['base']['digest'][:12]}; {result['streams']} streams, "
-        f"{result['tokens']} tokens; {result['threads']} threads.\n"
+    base = result["base"]
+    return markdown(["way", "tokens/s", "the server is so many times that"], rows) + (
+        f"\nBase {base['name']}, digest {base['digest'][:12]}; {result['streams']} streams of "
+        f"{result['chats']} chats, {result['tokens']} tokens; {result['threads']} threads.\n"
     )
 
 
@@ -103,7 +108,7 @@ def endless_copy(base: Path, target: Path) -> Path:
     return target
 
 
-async def bare(engine: Any, streams: int) -> list[int]:
+async def bare(engine: Any, streams: int, asked: int) -> list[int]:
     """Answer every question with the engine alone; return the tokens of each answer."""
     from mongars.conversation.prompt import SYSTEM_PROMPT
     from mongars.records import GenerationRequest, Sampling, Turn
@@ -115,13 +120,23 @@ async def bare(engine: Any, streams: int) -> list[int]:
             last = [piece async for piece in pieces][-1]
         return int(last.usage.completion_tokens)
 
-    return list(await asyncio.gather(*map(answer, range(streams))))
+    return await in_streams(streams, [answer(number) for number in range(asked)])
 
 
-async def served(port: int, keys: Sequence[str]) -> list[int]:
+async def served(port: int, streams: int, keys: Sequence[str]) -> list[int]:
     """Ask the server every question, each with a key of its own; return the tokens of each answer."""
     async with httpx.AsyncClient(base_url=f"http://{HOST}:{port}", timeout=120) as http:
-        return list(await asyncio.gather(*(_chat(http, key, number) for number, key in enumerate(keys))))
+        return await in_streams(streams, [_chat(http, key, number) for number, key in enumerate(keys)])
+
+
+async def in_streams(streams: int, chats: Sequence[Coroutine[None, None, int]]) -> list[int]:
+    """Return what each chat returns; stream n of `streams` has every chat n, n + streams, ... in turn."""
+
+    async def one_stream(own: Sequence[Coroutine[None, None, int]]) -> list[int]:
+        return [await chat for chat in own]
+
+    by_stream = await asyncio.gather(*(one_stream(chats[first::streams]) for first in range(streams)))
+    return [by_stream[number % streams][number // streams] for number in range(len(chats))]
 
 
 async def _chat(http: httpx.AsyncClient, key: str, number: int) -> int:
@@ -144,7 +159,9 @@ async def _chat(http: httpx.AsyncClient, key: str, number: int) -> int:
 
 def _flags() -> argparse.ArgumentParser:
     parser = rate_flags("Answer tokens a second behind HTTP, beside those of the bare engine.")
+    parser.set_defaults(threads=1)  # as a replica has by default: the others' work needs a core too
     parser.add_argument("--streams", type=int, default=16)
+    parser.add_argument("--chats", type=int, default=4, help="chats of each stream, one after the other")
     parser.add_argument("--port", type=int, default=8124)
     return parser
 

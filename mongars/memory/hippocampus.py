@@ -6,6 +6,7 @@ embeds is handed in as an Embedder, and its encoder may change between any two c
 
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +18,16 @@ import numpy.typing as npt
 from mongars import telemetry
 from mongars.errors import InputError
 from mongars.memory.cache import TieredCache
+from mongars.memory.grouped import Grouped
 from mongars.memory.index import Hit, MemoryIndex
 from mongars.memory.persistence import PersistenceRepository
 from mongars.memory.rows import check_ids
 from mongars.records import AdapterStamp, Embeddings, Memory, Turn
 
-EMBED_BATCH = 64  # texts of one call while spaces are filled; the encoder sorts and batches within
+logger = logging.getLogger(__name__)
+EMBED_BATCH = 64  # texts of one call to the encoder, which sorts and batches within
 MAX_RECALL = 100
+MAX_PENDING = 256  # calls whose turns wait for the index; a caller beyond that waits as well
 _DONE = object()
 
 
@@ -46,7 +50,10 @@ class Recall:
 
 
 class Hippocampus:
-    """A user's memory. Its methods are coroutines; SQL, index and file work run on threads."""
+    """A user's memory. Its methods are coroutines; SQL, index and file work run on threads.
+
+    `behind` says that turns are missing in the index which `reembed` would add.
+    """
 
     def __init__(
         self, repository: PersistenceRepository, index: MemoryIndex, embedder: Embedder, cache: TieredCache
@@ -56,15 +63,19 @@ class Hippocampus:
         self._index = index
         self._embedder = embedder
         self._cache = cache
+        # A write to the index takes 5 to 20 ms for one memory and hardly more for fifty.
+        self._indexing = Grouped(self._add_to_index, limit=EMBED_BATCH)
+        self._pending: dict[str, set[asyncio.Task[None]]] = {}
+        self.behind = False
         self._duration = telemetry.meter.create_histogram(telemetry.RECALL_DURATION, unit="s")
 
     async def remember(
         self, conversation_id: str, user: str, turns: Sequence[Turn], *, consent: bool
     ) -> tuple[Memory, ...]:
-        """Keep turns: in SQL first, then in the lexical lane, then in the current encoder's space.
+        """Keep turns: they are in SQL when this returns; the index follows beside it, and `recall` waits for it.
 
-        When the embedder or the index fails its error rises, and the text is kept by then: recall finds it by
-        its words, and `reembed` adds what is missing.
+        What the embedder or the index then refuses is found by its words or not at all until `reembed` has added
+        it; `behind` says that it is needed.
         Raises InputError for text that cannot be kept, ConversationNotFoundError for another user's id.
         """
         memories = await asyncio.to_thread(
@@ -72,10 +83,15 @@ class Hippocampus:
         )
         recallable = [memory for memory in memories if _recallable(memory)]
         if recallable:
-            await asyncio.to_thread(self._index.add_texts, recallable)
-            await self._embed_into_space(recallable)
-            await self._drop_forgotten(recallable)
+            await self._index_soon(user, recallable)
         return memories
+
+    async def settled(self, user: str | None = None) -> None:
+        """Return when what was remembered before, of one user or of all, is in the index or was refused by it."""
+        pending = self._pending.values() if user is None else [self._pending.get(user, set())]
+        tasks = [task for own in pending for task in own]
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def recall(
         self, user: str, query: str, k: int = 4, *, exclude_conversation: str | None = None
@@ -88,6 +104,7 @@ class Hippocampus:
             raise InputError(f"k is {k}.", remedy=f"Ask for 1 to {MAX_RECALL} memories.", param="k")
         check_ids(user=user, query=query, exclude_conversation=exclude_conversation)
         started = time.perf_counter()
+        await self.settled(user)
         vector, stamp = await self._embed_query(user, query)
         hits = await asyncio.to_thread(
             self._index.search,
@@ -129,6 +146,8 @@ class Hippocampus:
         At most `limit` rows. Also puts into the lexical lane what a crash kept out of it. When the encoder
         changes meanwhile, each batch is filed under the encoder that made it; a later call finishes the new one.
         """
+        await self.settled()
+        self.behind = False
         added = 0
         chunks = self._repository.memory_chunks(EMBED_BATCH)
         while limit is None or added < limit:
@@ -157,6 +176,30 @@ class Hippocampus:
         await asyncio.to_thread(self._index.clear)
         await asyncio.to_thread(self._cache.clear)
         return await self.reembed()
+
+    async def _index_soon(self, user: str, memories: Sequence[Memory]) -> None:
+        """Begin to index, and wait for it only where too much is under way."""
+        task = asyncio.create_task(self._indexing.add(memories))
+        own = self._pending.setdefault(user, set())
+        own.add(task)
+        task.add_done_callback(lambda _: self._indexed(user, task))
+        if sum(map(len, self._pending.values())) > MAX_PENDING:
+            await asyncio.wait([task])
+
+    def _indexed(self, user: str, task: asyncio.Task[None]) -> None:
+        own = self._pending[user]
+        own.discard(task)
+        if not own:
+            del self._pending[user]
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        self.behind = True
+        logger.warning("Turns are kept, but not indexed yet (%s).", type(error).__name__)
+
+    async def _add_to_index(self, memories: Sequence[Memory]) -> None:
+        await asyncio.to_thread(self._index.add_texts, memories)
+        await self._embed_into_space(memories)
+        await self._drop_forgotten(memories)
 
     async def _embed_into_space(self, memories: Sequence[Memory]) -> None:
         answer = await self._embedder.embed([memory.text for memory in memories])

@@ -29,6 +29,14 @@ OBJECT_STORE_BYTES = 512 * 2**20
 # took 10 to 13 s with two on two cores, 20 to 26 s with four, because each task loads its language models.
 MIN_CPUS = 2
 CONNECT_TIMEOUT_S = 5.0
+# Read by Serve's processes when they start: its proxy talks to the ingress by gRPC, as our replicas do to each
+# other (`clients.direct`), and a replica's own work and routing are on the event loop that its answers are on,
+# which nothing of ours blocks (docs/results/2026-11-25-serving.md).
+SERVE_ENVIRONMENT = {
+    "RAY_SERVE_PROXY_USE_GRPC": "1",
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+}
 
 
 def check_resources(folder: Path, *, free_memory: int = MIN_FREE_MEMORY) -> None:
@@ -60,6 +68,8 @@ def start_local_ray(settings: Settings) -> None:
     Raises ResourceError when memory or disk are short.
     """
     check_resources(settings.home)
+    for name, value in SERVE_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     ray.init(
         address="local",
         namespace=settings.ray_namespace,

@@ -27,7 +27,7 @@ from mongars.memory.persistence import PersistenceRepository
 from mongars.neurons.base import base_folder
 from mongars.records import AdapterStamp, Conversation, Memory, ReplyPiece, Sampling, Turn
 from mongars.serving.args import AppArgs
-from mongars.serving.clients import LLMClient
+from mongars.serving.clients import LLMClient, direct
 from mongars.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class CortexDeployment:
         cache = TieredCache([MemoryTier(), await asyncio.to_thread(FileTier, settings.home / "cache.db")])
         self._hippocampus = Hippocampus(self._repository, index, self._llm, cache)
         limits = CortexLimits(budget=await self._budget(args), recall=args.recall)
-        self._cortex = Cortex(self._hippocampus, LLMIntegration(backends(args, llm)), Bouche(), limits)
+        self._cortex = Cortex(self._hippocampus, LLMIntegration(backends(args, direct(llm))), Bouche(), limits)
         self._filling = asyncio.create_task(self._follow_encoder())
 
     async def answer(
@@ -113,12 +113,12 @@ class CortexDeployment:
         return PromptBudget(tokens=await self._llm.context_tokens(), count=count)
 
     async def _follow_encoder(self) -> None:
-        """Fill the space of each new encoder for what was remembered before it."""
+        """Fill the space of each new encoder for what was remembered before it, and what the index had missed."""
         filled: AdapterStamp | None = None
         while True:
             try:
                 stamp = await self._llm.stamp()
-                if filled is None or stamp.digest != filled.digest:
+                if filled is None or stamp.digest != filled.digest or self._hippocampus.behind:
                     await self._hippocampus.reembed()
                     filled = stamp
             except MongarsError as error:

@@ -1,13 +1,15 @@
 """The parts that need no server; the whole is a run of minutes."""
 
-from benchmarks.ingress import bare, show
+import asyncio
+
+from benchmarks.ingress import bare, in_streams, show
 from mongars.serving.engine import Engine
 
 
 async def test_the_bare_engine_answers_every_stream_the_same_way_each_time(base):
     engine = Engine(base)
     try:
-        first, second = await bare(engine, 3), await bare(engine, 3)
+        first, second = await bare(engine, 2, 3), await bare(engine, 2, 3)
     finally:
         engine.close()
     assert first == second
@@ -20,6 +22,7 @@ def test_the_table_gives_the_share_of_the_engine_that_is_left():
         {
             "base": {"name": "tiny", "digest": "a" * 64},
             "streams": 16,
+            "chats": 4,
             "tokens": 900,
             "threads": 2,
             "rates": {"engine": [100.0, 110.0, 90.0], "server": [90.0, 88.0, 81.0]},
@@ -27,3 +30,21 @@ def test_the_table_gives_the_share_of_the_engine_that_is_left():
     )
     assert "| engine | 100.0 | 0.90 [0.80, 0.90] |" in text
     assert "| server | 88.0 |  |" in text
+
+
+async def test_a_stream_has_one_chat_after_the_other_beside_the_other_streams():
+    begun: list[int] = []
+    gates = [asyncio.Event() for _ in range(5)]
+
+    async def chat(number: int) -> int:
+        begun.append(number)
+        await gates[number].wait()
+        return number * 10
+
+    running = asyncio.create_task(in_streams(2, [chat(number) for number in range(5)]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert begun == [0, 1]
+    for gate in gates:
+        gate.set()
+    assert await running == [0, 10, 20, 30, 40]

@@ -61,6 +61,7 @@ async def test_instructions_and_blank_turns_are_kept_but_not_recalled(hippocampu
 
 async def test_rows_without_a_vector_of_the_new_encoder_are_found_by_their_words(hippocampus, embedder) -> None:
     await hippocampus.remember("c", "anna", said("the red bicycle"), consent=False)
+    await hippocampus.settled()
     embedder.switch("a" * 64)
     recall = await hippocampus.recall("anna", "bicycle")
     assert recall.stamp.digest == "a" * 64
@@ -71,6 +72,7 @@ async def test_reembed_fills_the_space_of_the_current_encoder_and_then_has_nothi
     hippocampus, embedder
 ) -> None:
     await hippocampus.remember("c", "anna", said("a puppy", "a car", "some rain"), consent=False)
+    await hippocampus.settled()
     embedder.switch("b" * 64)
     assert await hippocampus.reembed(limit=2) == 2
     assert await hippocampus.reembed() == 1
@@ -89,6 +91,7 @@ async def test_an_encoder_that_changes_during_the_call_files_vectors_under_its_o
 
     embedder.embed = switching
     kept = await hippocampus.remember("c", "anna", said("a puppy"), consent=False)
+    await hippocampus.settled()
     ids = [memory.id for memory in kept]
     assert index.missing_vectors("c" * 64, ids) == set()
     assert index.missing_vectors(None, ids) == set(ids)
@@ -96,6 +99,7 @@ async def test_an_encoder_that_changes_during_the_call_files_vectors_under_its_o
 
 async def test_a_query_is_embedded_once_for_each_encoder(hippocampus, embedder) -> None:
     await hippocampus.remember("c", "anna", said("a puppy"), consent=False)
+    await hippocampus.settled()
     embedder.calls.clear()
     first = await hippocampus.recall("anna", "hound")
     assert texts_of(await hippocampus.recall("anna", "hound")) == texts_of(first)
@@ -111,13 +115,59 @@ async def test_one_user_never_answers_from_the_cache_of_another(hippocampus, emb
     assert embedder.calls == [["hound"], ["hound"]]
 
 
-async def test_a_failing_embedder_loses_no_text(hippocampus, embedder) -> None:
+async def test_a_failing_embedder_loses_no_text(hippocampus, embedder, caplog) -> None:
     embedder.error = BackendError("The encoder is away.")
-    with pytest.raises(BackendError):
-        await hippocampus.remember("c", "anna", said("the red bicycle"), consent=False)
+    await hippocampus.remember("c", "anna", said("the red bicycle"), consent=False)
+    await hippocampus.settled()
+    assert hippocampus.behind
+    assert "BackendError" in caplog.text
+    assert "bicycle" not in caplog.text
     embedder.error = None
     assert texts_of(await hippocampus.recall("anna", "bicycle")) == ["the red bicycle"]
     assert await hippocampus.reembed() == 1
+    assert not hippocampus.behind
+
+
+async def test_turns_are_kept_before_the_index_has_them_and_recall_waits_for_it(
+    hippocampus, embedder, sqlite_repository
+) -> None:
+    embedding, go = asyncio.Event(), asyncio.Event()
+    honest = embedder.embed
+
+    async def slow(texts: Iterable[str]):
+        embedding.set()
+        await go.wait()
+        return await honest(texts)
+
+    embedder.embed = slow
+    kept = await hippocampus.remember("c", "anna", said("a puppy"), consent=False)
+    assert sqlite_repository.existing([memory.id for memory in kept]) == {memory.id for memory in kept}
+    await embedding.wait()
+    recalling = asyncio.create_task(hippocampus.recall("anna", "hound"))
+    other = asyncio.create_task(hippocampus.recall("bob", "hound"))
+    await asyncio.sleep(0)
+    assert not recalling.done()
+    go.set()
+    assert texts_of(await recalling) == ["a puppy"]
+    assert texts_of(await other) == []
+
+
+async def test_who_remembers_faster_than_the_index_takes_waits_for_it(hippocampus, embedder, monkeypatch) -> None:
+    monkeypatch.setattr("mongars.memory.hippocampus.MAX_PENDING", 1)
+    go = asyncio.Event()
+    honest = embedder.embed
+
+    async def slow(texts: Iterable[str]):
+        await go.wait()
+        return await honest(texts)
+
+    embedder.embed = slow
+    await hippocampus.remember("c1", "anna", said("a puppy"), consent=False)
+    second = asyncio.create_task(hippocampus.remember("c2", "anna", said("a car"), consent=False))
+    done, _ = await asyncio.wait([second], timeout=0.2)
+    assert not done
+    go.set()
+    await second
 
 
 async def test_what_a_crash_kept_out_of_the_index_comes_back(hippocampus, sqlite_repository) -> None:
@@ -195,11 +245,11 @@ async def test_what_is_forgotten_while_it_is_being_indexed_does_not_stay(hippoca
         return await honest(list(texts))
 
     embedder.embed = slow
-    writing = asyncio.create_task(hippocampus.remember("c", "anna", said("the red bicycle"), consent=False))
+    kept: tuple[Memory, ...] = await hippocampus.remember("c", "anna", said("the red bicycle"), consent=False)
     await inside.wait()
     await hippocampus.forget_user("anna")
     forgotten.set()
-    kept: tuple[Memory, ...] = await writing
+    await hippocampus.settled()
     ids = [memory.id for memory in kept]
     assert index.missing_texts(ids) == index.missing_vectors(None, ids) == set(ids)
 

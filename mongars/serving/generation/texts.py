@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-COALESCE_S = 0.03
-"""Least time between two pieces of one answer. Ray's own language model server waits 0.05 s for each hop."""
+COALESCE_S = 0.05
+"""Least time between two pieces of one answer, as Ray's own language model server has it."""
 
 
 class TextQueue:

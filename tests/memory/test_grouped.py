@@ -1,0 +1,83 @@
+import asyncio
+
+import pytest
+
+from mongars.memory.grouped import Grouped
+
+LIMIT = 10
+
+
+class Work:
+    """Notes each group, and holds it until it is let go."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[str]] = []
+        self.begun = asyncio.Event()
+        self.go = asyncio.Event()
+        self.fails: BaseException | None = None
+
+    async def __call__(self, items) -> None:
+        self.groups.append(list(items))
+        self.begun.set()
+        await self.go.wait()
+        if self.fails:
+            raise self.fails
+
+
+async def begun(grouped: Grouped, work: Work, *others: str) -> list[asyncio.Task]:
+    """Start one caller, and when it is at work the others."""
+    tasks = [asyncio.create_task(grouped.add(["first"]))]
+    await work.begun.wait()
+    tasks += [asyncio.create_task(grouped.add([other])) for other in others]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_the_first_goes_alone_and_all_who_came_meanwhile_go_together():
+    work = Work()
+    tasks = await begun(Grouped(work, limit=LIMIT), work, "a", "b", "c")
+    assert work.groups == [["first"]]
+    work.go.set()
+    await asyncio.gather(*tasks)
+    assert work.groups == [["first"], ["a", "b", "c"]]
+
+
+async def test_nobody_is_done_before_the_work_is():
+    work = Work()
+    tasks = await begun(Grouped(work, limit=LIMIT), work, "a")
+    assert not any(task.done() for task in tasks)
+    work.go.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_a_group_is_bounded_and_one_caller_is_never_split():
+    work = Work()
+    grouped = Grouped(work, limit=LIMIT)
+    tasks = [asyncio.create_task(grouped.add(["x"] * size)) for size in (1, LIMIT - 1, 1, 3 * LIMIT, 1)]
+    work.go.set()
+    await asyncio.gather(*tasks)
+    assert [len(group) for group in work.groups] == [LIMIT, 1, 3 * LIMIT, 1]
+
+
+async def test_a_failure_reaches_all_of_its_group_and_nobody_after_it():
+    work = Work()
+    grouped = Grouped(work, limit=LIMIT)
+    work.fails = OSError("the disk is full")
+    tasks = await begun(grouped, work)
+    work.go.set()
+    with pytest.raises(OSError, match="full"):
+        await tasks[0]
+    work.fails = None
+    await grouped.add(["again"])
+    assert work.groups == [["first"], ["again"]]
+
+
+async def test_a_caller_who_leaves_takes_nothing_from_the_others():
+    work = Work()
+    tasks = await begun(Grouped(work, limit=LIMIT), work, "leaving", "staying")
+    tasks[1].cancel()
+    work.go.set()
+    await tasks[2]
+    assert work.groups == [["first"], ["leaving", "staying"]]
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[1]
