@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,25 @@ def take_turns(
             if repeat:
                 rates[name].append(amount / (time.perf_counter() - started))
     return rates
+
+
+def on_own_thread(way: Callable[[], object]) -> None:
+    """Run a way on a thread that ends with it, and with it its OpenMP threads.
+
+    Left over, they would slow down the way that comes next: libgomp puts idle threads to sleep at once where a
+    process has more of them than there are cores (1,270 tokens a second in place of 1,760 on two cores).
+    """
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(way).result()
+
+
+def as_transformers_loads(base: Any) -> Any:
+    """Return a base with its model as transformers loads it: what a peer in this process runs."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32, attn_implementation="sdpa")
+    return replace(base, model=model.eval())
 
 
 def peer_rates(python: str, script: Path, task: Mapping[str, Any], name: str) -> list[float]:

@@ -9,7 +9,10 @@ the least and the greatest of the repeats. infinity-emb runs in an environment o
 """
 
 import argparse
+import json
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,7 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import markdown, peer_rates, rate_and_ratio, rate_flags, run, take_turns
+from benchmarks.common import (
+    as_transformers_loads,
+    markdown,
+    on_own_thread,
+    peer_rates,
+    rate_and_ratio,
+    rate_flags,
+    run,
+    take_turns,
+)
 from mongars.cli.output import Stages
 
 TOKENS = (5, 250)
@@ -47,18 +59,18 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     torch.set_num_threads(flags.threads)
     base = load_base(flags.base)
     neurons = Neurons(bidirectional_encoder(base), base.tokenizer)
+    peer = Neurons(bidirectional_encoder(as_transformers_loads(base)), base.tokenizer)
     texts = make_texts(base.tokenizer, flags.texts, seed=flags.seed)
-    vectors = {name: way(neurons, texts) for name, way in WAYS.items()}
-    ways = {name: partial(way, neurons, texts) for name, way in WAYS.items()}
-    rates = take_turns(ways, len(texts), flags.repeats, progress, "texts")
+    ways = {name: partial(way, neurons if way is ours else peer, texts) for name, way in WAYS.items()}
+    vectors = {name: way() for name, way in ways.items()}
+    on_own = {name: partial(on_own_thread, way) for name, way in ways.items()}
+    rates = take_turns(on_own, len(texts), flags.repeats, progress, "texts")
     if flags.infinity:
         progress.stage("infinity-emb")
-        task = {
-            "base": str(Path(flags.infinity_base or flags.base).resolve()),
-            "texts": texts,
-            "repeats": flags.repeats,
-        }
-        rates["infinity-emb"] = peer_rates(flags.infinity, INFINITY_SCRIPT, task, "infinity-emb")
+        with tempfile.TemporaryDirectory(prefix="mongars-embedding-") as place:
+            copy = older_copy(base.path, Path(place) / "base")
+            task = {"base": str(copy), "texts": texts, "repeats": flags.repeats}
+            rates["infinity-emb"] = peer_rates(flags.infinity, INFINITY_SCRIPT, task, "infinity-emb")
     return {
         "base": {"name": base_name(flags.base), "digest": base.digest},
         "texts": len(texts),
@@ -91,6 +103,20 @@ def make_texts(tokenizer: Any, count: int, *, seed: int) -> list[str]:
     sizes = rng.integers(*TOKENS, size=count, endpoint=True)
     low = len(tokenizer) // 4  # the first entries are single bytes
     return [tokenizer.decode(rng.integers(low, len(tokenizer), size=size).tolist()) for size in sizes]
+
+
+def older_copy(base: Path, target: Path) -> Path:
+    """Copy a base for transformers 4, which infinity-emb needs: some settings had other names and forms there."""
+    shutil.copytree(base, target)
+    config, tokenizer = target / "config.json", target / "tokenizer_config.json"
+    told = json.loads(config.read_text(encoding="utf-8"))
+    rope = told.get("rope_parameters") or {}
+    config.write_text(json.dumps(told | {"rope_theta": rope.get("rope_theta", 10000.0)}), encoding="utf-8")
+    told = json.loads(tokenizer.read_text(encoding="utf-8"))
+    special = told.pop("extra_special_tokens", [])
+    told |= {"tokenizer_class": "PreTrainedTokenizerFast", "additional_special_tokens": special}
+    tokenizer.write_text(json.dumps(told), encoding="utf-8")
+    return target
 
 
 def ours(neurons: Any, texts: list[str]) -> np.ndarray:
@@ -142,9 +168,6 @@ def _flags() -> argparse.ArgumentParser:
     parser = rate_flags("How fast texts become vectors, against the usual ways.")
     parser.add_argument("--texts", type=int, default=1024)
     parser.add_argument("--infinity", help="the Python of an environment with infinity-emb")
-    parser.add_argument(
-        "--infinity-base", help="the copy of the base that it can read; by default the base itself"
-    )
     return parser
 
 

@@ -12,14 +12,22 @@ with the least and the greatest of the repeats. vLLM runs in an environment of i
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import markdown, peer_rates, rate_and_ratio, rate_flags, run, take_turns
+from benchmarks.common import (
+    as_transformers_loads,
+    markdown,
+    on_own_thread,
+    peer_rates,
+    rate_and_ratio,
+    rate_flags,
+    run,
+    take_turns,
+)
 from mongars.cli.output import Stages
 from mongars.errors import UnavailableError
 
@@ -47,11 +55,15 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
 
     torch.set_num_threads(flags.threads)
     base = load_base(flags.base)
+    peer = as_transformers_loads(base)
     results = []
     for streams in flags.streams or STREAMS:
         work = make_work(streams, len(base.tokenizer), seed=flags.seed)
         tokens = sum(length for _, length in work)
-        ways = {name: partial(on_own_thread, way, base, work) for name, way in WAYS.items()}
+        ways = {
+            name: partial(on_own_thread, partial(way, base if way is ours else peer, work))
+            for name, way in WAYS.items()
+        }
         rates = take_turns(ways, tokens, flags.repeats, progress, f"{streams} streams")
         if flags.vllm:
             progress.stage(f"{streams} streams, vLLM")
@@ -90,16 +102,6 @@ def make_work(streams: int, vocabulary: int, *, seed: int) -> Work:
         (rng.integers(8, vocabulary, size=size).tolist(), int(length))
         for size, length in zip(sizes, lengths, strict=True)
     ]
-
-
-def on_own_thread(way: Way, base: Any, work: Work) -> None:
-    """Run a way on a thread that ends with it, and with it its OpenMP threads.
-
-    Left over, they would slow down the way that comes next: libgomp puts idle threads to sleep at once where a
-    process has more of them than there are cores (measured: ours 1,270 tokens a second in place of 1,900).
-    """
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(way, base, work).result()
 
 
 def ours(base: Any, work: Work) -> None:

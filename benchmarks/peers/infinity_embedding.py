@@ -24,7 +24,8 @@ async def measure(task: dict) -> list[float]:
         lengths_via_tokenize=True,
     )
     rates = []
-    async with AsyncEmbeddingEngine.from_args(arguments) as engine:
+    engine = AsyncEmbeddingEngine.from_args(arguments)
+    async with engine:
         for repeat in range(task["repeats"] + 1):
             started = time.perf_counter()
             vectors, _ = await engine.embed(task["texts"])

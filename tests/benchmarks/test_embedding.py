@@ -1,5 +1,7 @@
 """Every way gives the same vectors, on a tiny base."""
 
+import json
+
 import pytest
 
 from benchmarks import embedding
@@ -25,6 +27,15 @@ def test_texts_repeat_with_their_seed_and_change_with_it(base):
     assert texts == embedding.make_texts(base.tokenizer, 10, seed=0)
     assert texts != embedding.make_texts(base.tokenizer, 10, seed=1)
     assert len(set(texts)) == 10
+
+
+def test_the_copy_for_an_older_transformers_says_the_same_in_its_words(base_folder, tmp_path):
+    copy = embedding.older_copy(base_folder, tmp_path / "copy")
+    told, original = (json.loads((folder / "config.json").read_text()) for folder in (copy, base_folder))
+    assert told["rope_theta"] == original["rope_parameters"]["rope_theta"]
+    told, original = (json.loads((folder / "tokenizer_config.json").read_text()) for folder in (copy, base_folder))
+    assert told["additional_special_tokens"] == original["extra_special_tokens"]
+    assert told["tokenizer_class"] == "PreTrainedTokenizerFast"
 
 
 def test_an_infinity_that_is_not_there_is_told(failed, base_folder):
