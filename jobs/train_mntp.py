@@ -44,9 +44,7 @@ def _flags() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, help="where adapters go; MONGARS_HOME/training by default")
     parser.add_argument("--set", action="append", default=[], metavar="KNOB=JSON", help="a knob of the recipe")
     parser.add_argument("--objective", choices=RECIPES, default="mntp", help="stage 1 or 2; mntp by default")
-    parser.add_argument(
-        "--init-from", metavar="FOLDER|DIGEST", help="adapter whose weights the run starts from, stage 1's say"
-    )
+    parser.add_argument("--init-from", metavar="FOLDER|DIGEST", help="adapter whose weights the run starts from")
     parser.add_argument("--resume-from", type=Path, metavar="FILE", help="checkpoint of another run to go on from")
     parser.add_argument("--gpu", action="store_true", help="one GPU for each worker")
     return parser

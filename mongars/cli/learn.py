@@ -27,7 +27,7 @@ def train(
     dataset: Annotated[str, typer.Argument(help="NAME or NAME@VERSION of a dataset.")] = DEFAULT_DATASET,
     objective: Annotated[
         Objective,
-        typer.Option(help="Stage 1 predicts masked tokens; stage 2, `contrastive`, learns which texts are alike."),
+        typer.Option(help="Stage 1 predicts masked tokens; `contrastive`, stage 2, learns which texts are alike."),
     ] = "mntp",
     init_from: Annotated[
         str | None,

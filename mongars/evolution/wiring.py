@@ -145,10 +145,10 @@ def train_adapter(
 
 
 def adapter_folder(settings: Settings, named: str) -> Path:
-    """Return the folder of an encoder adapter to start from, named by its path or by its digest in the registry.
+    """Return the folder of an encoder adapter to start from, named by its path or its digest in the registry.
 
-    One that the gate refused is found, too: stage 1 need not be better to be a start. Raises ModelNotFoundError
-    for what is neither, AdapterRefusedError for an adapter of another kind or base.
+    One that the gate refused is found, too: stage 1 need not be better to be a start. Raises
+    ModelNotFoundError for what is neither, AdapterRefusedError for an adapter of another kind or base.
     """
     from mongars.neurons.base import base_folder, base_model_digest
 

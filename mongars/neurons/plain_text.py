@@ -1,7 +1,7 @@
 """A text to be embedded as the encoder is fed with it.
 
-Owns the way from texts to token ids and to padded rows, shared by training and serving: an encoder is trained on
-what it will read. Must not know windows, batches or vectors.
+Owns the way from texts to token ids and to padded rows, shared by training and serving: an encoder is trained
+on what it will read. Must not know windows, batches or vectors.
 """
 
 from collections.abc import Sequence

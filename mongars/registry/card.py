@@ -30,8 +30,8 @@ class AdapterCard(BaseModel):
     """The provenance of an adapter: base, dataset, every knob of the recipe, seed and final metrics.
 
     `dataset` and `seed` are None for an adapter that was trained elsewhere. `run_id` is MLflow's, where the
-    trainer names one; `resumed_from` is the digest of the checkpoint of another run, where that one had begun it;
-    `init_from` that of the adapter whose weights the training started from.
+    trainer names one; `resumed_from` is the digest of the checkpoint of another run, where that one had begun
+    it; `init_from` that of the adapter whose weights the training started from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

@@ -80,7 +80,7 @@ class AdapterRecipe(BaseModel, ABC):
 
 
 class MNTPConfig(AdapterRecipe):
-    """Stage 1, masked next-token prediction. Defaults are the recipe of LLM2Vec (arXiv 2404.05961, appendix)."""
+    """Stage 1, masked next-token prediction. Defaults are LLM2Vec's recipe (arXiv 2404.05961, appendix)."""
 
     objective: ClassVar[str] = "mntp"
     accuracy_name: ClassVar[str] = "masked_accuracy"
@@ -126,7 +126,7 @@ class ContrastiveConfig(AdapterRecipe):
     accuracy_name: ClassVar[str] = "batch_accuracy"
 
     pairs: Literal["simcse", "turns"] = Field(
-        "simcse", description="A turn with itself, read with two dropouts; or a turn with the one that answers it."
+        "simcse", description="A turn with itself, read with two dropouts; or a turn with the next one."
     )
     temperature: float = Field(0.05, gt=0, description="Cosines are divided by it.")
     dropout: float = Field(0.3, ge=0, lt=1, description="Attention dropout, while training only.")
@@ -138,7 +138,7 @@ class ContrastiveConfig(AdapterRecipe):
     @model_validator(mode="after")
     def _pairs_differ(self) -> Self:
         if self.pairs == "simcse" and not (self.dropout or self.lora_dropout):
-            raise ValueError("without dropout both readings of a text are the same: simcse learns nothing from it")
+            raise ValueError("without dropout both readings of a text are the same vector")
         if self.min_tokens > self.max_tokens:
             raise ValueError("min_tokens is more than max_tokens")
         return self

@@ -2,15 +2,16 @@
 
     loss of pair i = - log  exp(cos(q[i], d[i]) / T)  /  sum over j of exp(cos(q[i], d[j]) / T)
 
-InfoNCE with in-batch negatives, as SimCSE (arXiv 2104.08821) and LLM2Vec (arXiv 2404.05961) have it; j runs over i
-and the pairs that are truly others. Owns the loss, its batch and its model, which pools as serving does. Must not
-know how the workers tell each other their vectors: that is handed in.
+InfoNCE with in-batch negatives, as SimCSE (arXiv 2104.08821) and LLM2Vec (arXiv 2404.05961) have it; j runs
+over i and the pairs that are truly others. Owns the loss, its batch and its model, which pools as serving
+does. Must not know how the workers tell each other their vectors: that is handed in.
 
-Over several workers the negatives are those of the whole step. Each worker gathers all vectors without a gradient,
-puts its own, which have one, in their place, and differentiates the loss of the whole step. So its gradient is
-that of the loss through its own texts, all of it: also where they are negatives of another worker's queries. Every
-text is one worker's own, so the workers' gradients sum to that of one worker with all of them, unscaled. No
-collective runs in a backward pass. What a worker reports is the loss of its own queries, and these sum up too.
+Over several workers the negatives are those of the whole step. Each worker gathers all vectors without a
+gradient, puts its own, which have one, in their place, and differentiates the loss of the whole step. So its
+gradient is that of the loss through its own texts, all of it: also where they are negatives of another
+worker's queries. Every text is one worker's own, so the workers' gradients sum to that of one worker with all
+of them, unscaled. No collective runs in a backward pass. What a worker reports is the loss of its own
+queries, and these sum up too.
 """
 
 import hashlib
@@ -75,7 +76,7 @@ class EmbeddingModel(nn.Module):
 
 
 class ContrastiveObjective:
-    """A `loop.Objective`: pairs of a table, for one worker. `gather` joins a tensor of every worker, by rank."""
+    """A `loop.Objective`: pairs of a table, for one worker. `gather` joins the workers' tensors, by rank."""
 
     def __init__(self, config: ContrastiveConfig, rows: PairTable, rank: int = 0, *, gather: Gather) -> None:
         self._config, self._rows, self._rank, self._gather = config, rows, rank, gather
@@ -106,14 +107,15 @@ class ContrastiveObjective:
         ]
 
     def loss(self, outputs: Outputs, batch: PairBatch) -> PassLoss:
-        """Return the loss of the step as this worker may differentiate it, and what its own queries add to it."""
+        """Return the step's loss as this worker may differentiate it, and what its own queries add to it."""
         (vectors,) = outputs
         queries, documents = (self._joined(own) for own in vectors.chunk(2))
         query_keys, document_keys = self._gather(batch.keys.view(2, -1).T.contiguous()).T
         rivals = true_negatives(query_keys, document_keys)
         losses, right = info_nce(queries, documents, rivals, self._config.temperature)
         own = self._own(batch.targets)
-        return PassLoss(losses.sum(), float(losses[own].detach().sum()), float(right[own].sum()), batch.targets)
+        mine = float(losses[own].detach().sum())
+        return PassLoss(losses.sum(), mine, float(right[own].sum()), batch.targets)
 
     def _joined(self, own: Tensor) -> Tensor:
         """Return all workers' vectors, [pairs of the step, hidden]; only this worker's have a gradient."""
@@ -137,7 +139,7 @@ def info_nce(queries: Tensor, documents: Tensor, rivals: Tensor, temperature: fl
 
 
 def true_negatives(query_keys: Tensor, document_keys: Tensor) -> Tensor:
-    """Return which documents are wrong for which query, bool [queries, documents], from the texts' keys [pairs].
+    """Return which documents are wrong for which query, bool [queries, documents], from keys [pairs] of texts.
 
     Not its own document nor one of the same text, not the query's own text, and not what answers a query of
     the same text: that is right, too.
@@ -147,13 +149,13 @@ def true_negatives(query_keys: Tensor, document_keys: Tensor) -> Tensor:
 
 
 def collate_pairs(queries: Sequence[np.ndarray], positives: Sequence[np.ndarray]) -> PairBatch:
-    """Pad pairs of texts, int32 [tokens] each, into a batch. There must be a pair, and every text has a token."""
+    """Pad pairs of texts, int32 [tokens] each, into a batch. There must be a pair, every text with a token."""
     texts = [*queries, *positives]
     return PairBatch(*padded(texts), keys=torch.tensor([_key(ids) for ids in texts]))
 
 
 def set_attention_dropout(encoder: nn.Module, share: float) -> None:
-    """Have every attention of a module tree drop a share of its weights while training; the base keeps its own.
+    """Have every attention of a module tree drop a share of its weights while training, not the base's.
 
     Raises TrainingError where transformers has no such knob in this architecture.
     """
@@ -161,7 +163,7 @@ def set_attention_dropout(encoder: nn.Module, share: float) -> None:
     if share and not attentions:
         config: Any = encoder.config
         raise TrainingError(
-            f"{config.model_type} has no attention dropout.", remedy="Set dropout to 0, and lora_dropout above it."
+            f"{config.model_type} has no attention dropout.", remedy="Set dropout to 0, lora_dropout above it."
         )
     for attention in attentions:
         attention.attention_dropout = share

@@ -1,8 +1,8 @@
 """The training loop of one worker, as plain functions.
 
 Owns the order of a step: draw, count, forward, backward, check, update, report, keep. Must not know Ray,
-DeepSpeed, files or what is learned: the engine, the objective, the sum over workers, the report and what keeps a
-checkpoint are handed in.
+DeepSpeed, files or what is learned: the engine, the objective, the sum over workers, the report and what
+keeps a checkpoint are handed in.
 """
 
 import math
@@ -33,7 +33,7 @@ class Batch(Protocol):
 
     @property
     def targets(self) -> int:
-        """How many losses there are in it; a step's loss is the mean over those of all batches and workers."""
+        """How many losses are in it; a step's loss is the mean over those of all batches and workers."""
         ...
 
     def to(self, device: torch.device) -> "Batch":
@@ -45,8 +45,8 @@ class Batch(Protocol):
 class PassLoss:
     """What a forward pass came to, as sums over targets.
 
-    `gradient_of` is differentiated: over all workers and passes of a step, its gradients sum to that of the summed
-    loss. `loss`, in nats, is what this pass adds to it; `right` of `judged` predictions were right.
+    `gradient_of` is differentiated: over all workers and passes of a step, its gradients sum to that of the
+    summed loss. `loss`, in nats, is what this pass adds to it; `right` of `judged` predictions were right.
     """
 
     gradient_of: Tensor

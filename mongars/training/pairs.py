@@ -16,9 +16,8 @@ from mongars.training.config import ContrastiveConfig
 from mongars.training.text import TokenTable, load_tokenizer
 
 SPEAKERS = ("user", "assistant")
-SCHEMA = pa.schema(
-    {"id": pa.string(), "query": pa.list_(pa.int32()), "positive": pa.list_(pa.int32())}  # null: the query itself
-)
+IDS = pa.list_(pa.int32())
+SCHEMA = pa.schema({"id": pa.string(), "query": IDS, "positive": IDS})  # a null positive is the query itself
 Ids = Sequence[int]
 
 
@@ -57,7 +56,7 @@ class PairTable:
 
 
 def tokenise_pairs(batch: pa.Table, *, base: str, config: ContrastiveConfig) -> pa.Table:
-    """Return the pairs of the `train` rows of a batch as (id, query, positive), by the tokenizer in `base`."""
+    """Return the pairs of a batch's `train` rows as (id, query, positive), by the tokenizer in `base`."""
     tokenizer = load_tokenizer(base)
     rows = [
         {"id": f"{row['id']}/{place}", "query": query, "positive": positive}

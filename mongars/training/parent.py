@@ -1,7 +1,7 @@
 """The adapter that a run starts from: stage 1's, for stage 2.
 
-Owns what it must be and how its weights come into a fresh model. Must not know objectives, nor where adapters are
-published: a folder is handed in.
+Owns what it must be and how its weights come into a fresh model. Must not know objectives, nor where adapters
+are published: a folder is handed in.
 """
 
 from collections.abc import Mapping
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def find_parent(folder: Path, recipe: AdapterRecipe, base: Path, base_digest: str) -> ParentAdapter:
     """Return the adapter in a folder, which a run of `recipe` on the base in `base` can start from.
 
-    Raises InputError without the folder, AdapterRefusedError for what is no adapter of this base, or has another
-    rank, alpha or other target modules than the recipe.
+    Raises InputError without the folder, AdapterRefusedError for what is no adapter of this base, or has
+    another rank, alpha or other target modules than the recipe.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not there.", remedy="Name the folder of an adapter.")
@@ -43,7 +43,7 @@ def find_parent(folder: Path, recipe: AdapterRecipe, base: Path, base_digest: st
 
 
 def take_up(adapted: "PeftModel", parent: ParentAdapter) -> None:
-    """Put the parent's weights in place of the fresh ones. Raises TrainingError when it is not what was found."""
+    """Put the parent's weights in place of the fresh ones. Raises TrainingError when it changed since."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict  # seconds, and not on the driver
     from safetensors.torch import load_file
 
@@ -52,9 +52,11 @@ def take_up(adapted: "PeftModel", parent: ParentAdapter) -> None:
             f"The adapter {parent.path.name} changed since the run was started.", remedy="Start it again."
         )
     weights = load_file(parent.path / ADAPTER_WEIGHTS)
-    own = get_peft_model_state_dict(adapted, save_embedding_layers=False)  # else peft asks the hub about the base
+    # else peft asks the hub about the base
+    own = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     if weights.keys() != own.keys():
-        raise AdapterRefusedError(f"The weights of adapter {parent.path.name} are not those of its configuration.")
+        name = parent.path.name
+        raise AdapterRefusedError(f"The weights of adapter {name} are not those of its configuration.")
     set_peft_model_state_dict(adapted, weights)
 
 

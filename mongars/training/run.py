@@ -31,7 +31,7 @@ class OtherCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class ParentAdapter:
-    """The adapter whose weights a run starts from, of stage 1 say. It makes another adapter: it is in the key."""
+    """The adapter whose weights a run starts from. It makes another adapter, so it is in the key."""
 
     path: Path
     digest: str
@@ -75,7 +75,7 @@ class StepReport:
     step: int  # from 1
     steps: int
     loss: float  # nats per target: a masked token, or a text whose positive is to be found
-    accuracy: float | None  # share of the truly masked tokens predicted right, or of the positives ranked first
+    accuracy: float | None  # share of truly masked tokens predicted right, or of positives ranked first
     accuracy_name: str
     tokens_per_second: float  # real tokens, without padding
     padding_share: float

@@ -53,9 +53,10 @@ class TrainedAdapter:
 class AdapterTrainer:
     """Trains one adapter. Ray must be running in this process; its workers must see the same file system.
 
-    What is learned follows from the class of the recipe. `on_progress` is called for each step, on a thread of
-    the trainer's. `resume_from` is the checkpoint of another run, which this one goes on from; `init_from` the
-    folder of an adapter whose weights it starts from. `retries` is how often workers that died are started again.
+    What is learned follows from the class of the recipe. `on_progress` is called for each step, on a thread
+    of the trainer's. `resume_from` is the checkpoint of another run, which this one goes on from; `init_from`
+    the folder of an adapter whose weights it starts from. `retries` is how often workers that died are
+    started again.
     """
 
     def __init__(
@@ -91,11 +92,10 @@ class AdapterTrainer:
         A run that did not end goes on from the checkpoint beside that folder. SIGINT and SIGTERM, on the main
         thread, let it keep where it is and stop.
 
-        Raises DatasetRefusedError for a version that is not `ready` or is empty, ModelNotFoundError for the base,
-        InputError for a `resume_from` that is no checkpoint, AdapterRefusedError for an `init_from` that does not
-        fit base and recipe, TrainingError for a run that cannot go on,
-        TrainingStoppedError for one that was stopped, UnavailableError without Ray or the tracking store,
-        ResourceError without space.
+        Raises DatasetRefusedError for a version that is not `ready` or is empty, ModelNotFoundError for the
+        base, InputError for a `resume_from` that is no checkpoint, AdapterRefusedError for an `init_from`
+        that does not fit base and recipe, TrainingError for a run that cannot go on, TrainingStoppedError for
+        one that was stopped, UnavailableError without Ray or the tracking store, ResourceError without space.
         """
         refuse_unsafe_ray_data()
         _check(self._dataset)

@@ -90,7 +90,7 @@ def test_the_run_is_in_mlflow_with_its_parent_and_its_pairs(first, second, home)
     assert run.data.metrics["batch_accuracy"] == second.metrics["batch_accuracy_last"]
 
 
-def test_the_adapter_loads_by_plain_peft_on_a_plain_model_and_differs_from_its_parent(first, second, base_folder):
+def test_the_adapter_loads_by_plain_peft_and_differs_from_its_parent(first, second, base_folder):
     plain = AutoModel.from_pretrained(base_folder)
     plain.config.is_causal = False
     prove_bidirectional(PeftModel.from_pretrained(plain, second.folder))

@@ -99,8 +99,8 @@ Objectives = Callable[[AdapterRecipe, Any, int, Workers], Any]
 def train_with(base_folder) -> Callable[..., Any]:
     """Return train_with(config, objective, ...) -> (reports, engine of rank 0), the workers as threads.
 
-    `objective(config, base, rank, workers)` makes a worker's objective; `prepare` sees each worker's model; `loop`
-    are further arguments of `train_steps`.
+    `objective(config, base, rank, workers)` makes a worker's objective; `prepare` sees each worker's model;
+    `loop` are further arguments of `train_steps`.
     """
 
     def run(
@@ -180,7 +180,7 @@ def run_workers(tmp_path_factory) -> Callable[..., None]:
 
 @pytest.fixture
 def write_parent(base):
-    """Return write_parent(folder, config) -> folder: an adapter of the base, its weights random and not zero."""
+    """Return write_parent(folder, config) -> folder: an adapter of the base with random weights."""
 
     def write(folder: Path, config: AdapterRecipe) -> Path:
         torch.manual_seed(5)
@@ -189,7 +189,8 @@ def write_parent(base):
             name: torch.randn_like(each) / 10 for name, each in adapted.named_parameters() if each.requires_grad
         }
         dataset = DatasetRef("chats", "1", "d" * 64, "ready", 40)
-        write_adapter(folder, adapted, trained, adapter_card(config, dataset, base, "tiny", {"loss_last": 1.0}))
+        card = adapter_card(config, dataset, base, "tiny", {"loss_last": 1.0})
+        write_adapter(folder, adapted, trained, card)
         return folder
 
     return write

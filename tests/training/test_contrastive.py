@@ -131,7 +131,7 @@ def test_texts_longer_than_the_window_are_refused(base, pair_rows):
 
 
 def test_the_gradients_and_losses_of_workers_sum_to_those_of_one():
-    """Before any optimizer, which would hide a wrong scale: each worker's share, from its own vectors alone."""
+    """Before any optimizer, which would hide a wrong scale: each worker's share, of its own vectors."""
     queries, documents, keys = (
         unit(6, 2),
         unit(6, 3),
