@@ -1,6 +1,7 @@
-"""Train an MNTP adapter from a dataset version.
+"""Train an adapter from a dataset version: by MNTP, or in stage 2 from such an adapter.
 
     ray job submit --working-dir . -- python jobs/train_mntp.py --dataset NAME[@VERSION]
+    ... --objective contrastive --init-from FOLDER|DIGEST
 
 Prints the adapter's folder and metrics as JSON, progress on stderr. The job runs in a copy of its working folder,
 so give MONGARS_HOME, MONGARS_MODELS_DIR and MONGARS_BASE_MODEL as absolute paths. Exit codes are those of
@@ -17,11 +18,12 @@ from pathlib import Path
 
 from mongars.curation.catalog import DatasetCatalog
 from mongars.errors import MongarsError
+from mongars.evolution.wiring import adapter_folder
 from mongars.records import as_json
 from mongars.serving.cluster import job_session
 from mongars.settings import load_settings
-from mongars.training.config import MNTPConfig, config_from
-from mongars.training.trainer import MNTPTrainer, TrainedAdapter
+from mongars.training.config import RECIPES, config_from
+from mongars.training.trainer import AdapterTrainer, TrainedAdapter
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,10 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _flags() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Train an MNTP adapter from a dataset version.")
+    parser = argparse.ArgumentParser(description="Train an adapter from a dataset version.")
     parser.add_argument("--dataset", required=True, metavar="NAME[@VERSION]", help="the latest version by default")
     parser.add_argument("--output", type=Path, help="where adapters go; MONGARS_HOME/training by default")
-    parser.add_argument("--set", action="append", default=[], metavar="KNOB=JSON", help="a knob of MNTPConfig")
+    parser.add_argument("--set", action="append", default=[], metavar="KNOB=JSON", help="a knob of the recipe")
+    parser.add_argument("--objective", choices=RECIPES, default="mntp", help="stage 1 or 2; mntp by default")
+    parser.add_argument("--init-from", metavar="FOLDER|DIGEST", help="adapter whose weights the run starts from")
     parser.add_argument("--resume-from", type=Path, metavar="FILE", help="checkpoint of another run to go on from")
     parser.add_argument("--gpu", action="store_true", help="one GPU for each worker")
     return parser
@@ -48,13 +52,14 @@ def _flags() -> argparse.ArgumentParser:
 
 def _train(flags: argparse.Namespace) -> TrainedAdapter:
     settings = load_settings().resolved()
-    config = config_from(MNTPConfig, flags.set)
+    config = config_from(RECIPES[flags.objective], flags.set)
     name, _, version = flags.dataset.partition("@")
     catalog = DatasetCatalog(settings.datasets_dir)
     dataset = catalog.get(name, version or "latest")
     catalog.require_ready(dataset)
+    parent = adapter_folder(settings, flags.init_from) if flags.init_from else None
     with job_session(settings):
-        return MNTPTrainer(
+        return AdapterTrainer(
             config,
             parts=catalog.parts(dataset),
             dataset=dataset,
@@ -63,6 +68,7 @@ def _train(flags: argparse.Namespace) -> TrainedAdapter:
             tracking_uri=settings.tracking,
             on_progress=_show,
             resume_from=flags.resume_from,
+            init_from=parent,
             use_gpu=flags.gpu,
         ).train()
 

@@ -4,7 +4,7 @@ Owns the commands only.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,11 +19,22 @@ Knobs = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KNOB=JSON", help="A knob of the recipe, such as steps=60; repeat it."),
 ]
+Objective = Literal["mntp", "contrastive"]
 RayAddress = Annotated[str | None, typer.Option(help="Ray address, or `auto`; a local Ray by default.")]
 
 
 def train(
     dataset: Annotated[str, typer.Argument(help="NAME or NAME@VERSION of a dataset.")] = DEFAULT_DATASET,
+    objective: Annotated[
+        Objective,
+        typer.Option(help="Stage 1 predicts masked tokens; `contrastive`, stage 2, learns which texts are alike."),
+    ] = "mntp",
+    init_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER|DIGEST", help="Adapter whose weights the run starts from: stage 1's, for stage 2."
+        ),
+    ] = None,
     knobs: Knobs = None,
     resume_from: Annotated[
         Path | None,
@@ -38,11 +49,11 @@ def train(
     """
     from mongars.evolution.wiring import train_adapter
     from mongars.serving.cluster import ray_session
-    from mongars.training.config import MNTPConfig, config_from
+    from mongars.training.config import RECIPES, config_from
 
     name, _, version = dataset.partition("@")
     settings = load_settings().resolved()
-    config = config_from(MNTPConfig, knobs or ())
+    config = config_from(RECIPES[objective], knobs or ())
     with ray_session(settings, ray), progress("Training") as bar:
         trained = train_adapter(
             settings,
@@ -51,6 +62,7 @@ def train(
             config,
             on_progress=lambda step, total, loss, rate: bar.update(step, total, _pace(loss, rate)),
             resume_from=resume_from,
+            init_from=init_from,
         )
     if json:
         emit(as_json(trained))

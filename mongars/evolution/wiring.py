@@ -20,9 +20,9 @@ from mongars.evolution.rollout import Rollout
 from mongars.evolution.self_training import Collaborators, SelfTrainingEngine
 from mongars.memory.persistence import PersistenceRepository
 from mongars.records import DatasetRef
-from mongars.registry import open_store, read_shapes
+from mongars.registry import AdapterRegistry, find_adapter, open_store, read_shapes
 from mongars.settings import Settings
-from mongars.training.config import MNTPConfig
+from mongars.training.config import AdapterRecipe, MNTPConfig
 
 if TYPE_CHECKING:
     from mongars.registry.actor import BlockingRegistryClient
@@ -127,32 +127,51 @@ def train_adapter(
     settings: Settings,
     name: str = DEFAULT_NAME,
     version: str = "latest",
-    config: MNTPConfig | None = None,
+    config: AdapterRecipe | None = None,
     *,
     on_progress: "TrainProgress | None" = None,
     resume_from: Path | None = None,
+    init_from: str | None = None,
 ) -> "TrainedAdapter":
-    """Train an adapter on a dataset version, by the default recipe without a `config`.
+    """Train an adapter on a dataset version, by the default recipe of stage 1 without a `config`.
 
-    Raises DatasetNotFoundError, and what MNTPTrainer raises.
+    It starts from the adapter `init_from`, as `adapter_folder` finds it, if there is one. Raises
+    DatasetNotFoundError, and what `adapter_folder` and AdapterTrainer raise.
     """
     catalog = DatasetCatalog(settings.datasets_dir)
     dataset = catalog.get(name, version)
-    return _train(settings, catalog, dataset, config or MNTPConfig(), on_progress, resume_from)
+    parent = adapter_folder(settings, init_from) if init_from else None
+    return _train(settings, catalog, dataset, config or MNTPConfig(), on_progress, resume_from, parent)
+
+
+def adapter_folder(settings: Settings, named: str) -> Path:
+    """Return the folder of an encoder adapter to start from, named by its path or its digest in the registry.
+
+    One that the gate refused is found, too: stage 1 need not be better to be a start. Raises
+    ModelNotFoundError for what is neither, AdapterRefusedError for an adapter of another kind or base.
+    """
+    from mongars.neurons.base import base_folder, base_model_digest
+
+    if Path(named).is_dir():
+        return Path(named)
+    registry = AdapterRegistry(settings.encoders_dir, settings.encoders_url)
+    base = base_model_digest(base_folder(settings.base_model))
+    return find_adapter(registry, named, base_digest=base, without=("revoked", "pruned"))[1]
 
 
 def _train(
     settings: Settings,
     catalog: DatasetCatalog,
     dataset: DatasetRef,
-    config: MNTPConfig,
+    config: AdapterRecipe,
     on_progress: "TrainProgress | None",
     resume_from: Path | None = None,
+    init_from: Path | None = None,
 ) -> "TrainedAdapter":
-    from mongars.training.trainer import MNTPTrainer
+    from mongars.training.trainer import AdapterTrainer
 
     catalog.require_ready(dataset)
-    return MNTPTrainer(
+    return AdapterTrainer(
         config,
         parts=catalog.parts(dataset),
         dataset=dataset,
@@ -161,6 +180,7 @@ def _train(
         tracking_uri=settings.tracking,
         on_progress=on_progress,
         resume_from=resume_from,
+        init_from=init_from,
     ).train()
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mongars.errors import InputError
+from mongars.neurons.plain_text import padded, text_ids
 from mongars.neurons.pooling import masked_mean, normalise
 
 # Longest row x rows of a batch. Measured on two threads: 1,024 to 2,048 is fastest, 2.45 times one by one.
@@ -77,7 +78,7 @@ class Neurons:
 
     def without_tokens(self, texts: Sequence[str]) -> set[int]:
         """Return the places of the texts that the tokenizer makes nothing of: those that `encode` refuses."""
-        return {index for index, ids in enumerate(self._ids(texts)) if not ids}
+        return {index for index, ids in enumerate(text_ids(self._tokenizer, texts)) if not ids}
 
     def zeros(self, texts: int) -> Tensor:
         """Return where the sums of some texts' tokens are gathered: float32 [texts, hidden]."""
@@ -87,11 +88,7 @@ class Neurons:
     def means(self, windows: Sequence[Sequence[int]]) -> Tensor:
         """Return the mean state of each window's tokens: float32 [windows, hidden]."""
         device = next(self._encoder.parameters()).device
-        input_ids = torch.zeros(len(windows), max(map(len, windows)), dtype=torch.long)
-        attention_mask = torch.zeros_like(input_ids)
-        for row, ids in enumerate(windows):
-            input_ids[row, : len(ids)] = torch.tensor(ids)
-            attention_mask[row, : len(ids)] = 1
+        input_ids, attention_mask = padded(windows)
         attention_mask = attention_mask.to(device)
         states = self._encoder(input_ids=input_ids.to(device), attention_mask=attention_mask, use_cache=False)
         return masked_mean(states.last_hidden_state, attention_mask).cpu()
@@ -103,15 +100,10 @@ class Neurons:
         return vectors
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        rows = self._ids(texts)
+        rows = text_ids(self._tokenizer, texts)
         for index, ids in enumerate(rows):
             if not ids:
                 raise InputError(f"Text {index} is empty.", param="input")
-        return rows
-
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        # a tokenizer does not take an empty list
-        rows: list[list[int]] = self._tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
         return rows
 
 

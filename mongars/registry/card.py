@@ -30,7 +30,8 @@ class AdapterCard(BaseModel):
     """The provenance of an adapter: base, dataset, every knob of the recipe, seed and final metrics.
 
     `dataset` and `seed` are None for an adapter that was trained elsewhere. `run_id` is MLflow's, where the
-    trainer names one; `resumed_from` is the digest of the checkpoint of another run, where that one had begun it.
+    trainer names one; `resumed_from` is the digest of the checkpoint of another run, where that one had begun
+    it; `init_from` that of the adapter whose weights the training started from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -47,6 +48,7 @@ class AdapterCard(BaseModel):
     metrics: dict[str, float]
     run_id: str | None = None
     resumed_from: str | None = Field(None, pattern=SHA256)
+    init_from: str | None = Field(None, pattern=SHA256)
 
     @property
     def dataset_name(self) -> str | None:

@@ -11,18 +11,17 @@ from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from mongars.errors import TrainingError
 from mongars.files import new_folder
 from mongars.neurons.base import Base
 from mongars.neurons.bidirectional import ADAPTER_WEIGHTS, bidirectional_encoder
 from mongars.records import DatasetRef
-from mongars.training.config import MNTPConfig
-from mongars.training.objectives import MNTPModel
+from mongars.training.config import AdapterRecipe
 
 
-def mntp_model(base: Base, config: MNTPConfig, base_name: str) -> MNTPModel:
+def adapted_encoder(base: Base, config: AdapterRecipe, base_name: str) -> PeftModel:
     """Return the base as a bidirectional encoder with fresh LoRA weights, the only ones that are trained.
 
     Draws from torch's global generator. Raises TrainingError when the base lacks a target module.
@@ -44,28 +43,29 @@ def mntp_model(base: Base, config: MNTPConfig, base_name: str) -> MNTPModel:
     )
     adapted = get_peft_model(encoder, lora)
     adapted.peft_config["default"].base_model_name_or_path = base_name
-    head: nn.Module = base.model.get_output_embeddings()  # type: ignore[operator] # of PreTrainedModel
-    return MNTPModel(adapted, head.requires_grad_(False))
+    return adapted
 
 
 def adapter_card(
-    config: MNTPConfig,
+    config: AdapterRecipe,
     dataset: DatasetRef,
     base: Base,
     base_name: str,
     metrics: Mapping[str, float],
     *,
     resumed_from: str | None = None,
+    init_from: str | None = None,
 ) -> dict[str, Any]:
     """Return the card: what the adapter was made from, how, and with what result.
 
-    `resumed_from` is the digest of another run's checkpoint, for an adapter that was begun by that run.
+    `resumed_from` is the digest of another run's checkpoint, for an adapter that was begun by that run;
+    `init_from` that of the adapter whose weights it started from.
     """
-    origin = {"resumed_from": resumed_from} if resumed_from else {}
-    return origin | {
+    origins = {"resumed_from": resumed_from, "init_from": init_from}
+    return {name: digest for name, digest in origins.items() if digest} | {
         "schema": 1,
         "kind": "encoder",
-        "objective": "mntp",
+        "objective": config.objective,
         "base": base_name,
         "base_digest": base.digest,
         "dataset": {"name": dataset.name, "version": dataset.version, "digest": dataset.digest},

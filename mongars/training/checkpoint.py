@@ -1,4 +1,4 @@
-"""Where an MNTP run is, in one file that it goes on from.
+"""Where a run is, in one file that it goes on from.
 
 Owns the file's form: safetensors with the full fp32 LoRA weights and AdamW's moments, the rest as JSON in its
 header; no pickle. The rows of a step follow from the step (plan.py), masks from row and epoch, dropout from (seed,

@@ -1,12 +1,13 @@
-"""Sums over the workers of a run, on the process group that is already there.
+"""What the workers of a run tell each other, on the process group that is already there.
 
-Owns the one collective operation that is not DeepSpeed's or DDP's. Must not know models.
+Owns the collective operations that are not DeepSpeed's or DDP's. Must not know models.
 """
 
 from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 
 def sum_over_workers(values: Sequence[float]) -> list[float]:
@@ -16,3 +17,13 @@ def sum_over_workers(values: Sequence[float]) -> list[float]:
     dist.all_reduce(tensor)
     total: list[float] = tensor.tolist()
     return total
+
+
+def gather_over_workers(own: Tensor) -> Tensor:
+    """Return the tensors of all workers, by rank, joined along the first dimension; no gradient goes through.
+
+    All workers must call it, with tensors of one shape.
+    """
+    parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, own.detach().contiguous())
+    return torch.cat(parts)

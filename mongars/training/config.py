@@ -1,11 +1,13 @@
-"""Every knob of an MNTP run.
+"""Every knob of a training run, of either stage.
 
 Owns the validation of a run's configuration and its digest. Must not know where data or models are.
 """
 
 import json
-from collections.abc import Iterable
-from typing import Any, Self, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -15,14 +17,17 @@ from mongars.errors import SettingsError
 Recipe = TypeVar("Recipe", bound=BaseModel)
 
 
-class MNTPConfig(BaseModel):
-    """A run of masked next-token prediction. Defaults are the recipe of LLM2Vec (arXiv 2404.05961, appendix).
+class AdapterRecipe(BaseModel, ABC):
+    """What the stages have in common: how a LoRA adapter is trained, whatever its objective.
 
     The number of workers and threads belongs to the recipe: it changes the order of floating-point sums, and
     with it the bytes of the adapter. `checkpoint_steps` changes nothing in it, so no dump and no digest has it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    objective: ClassVar[str]
+    accuracy_name: ClassVar[str]
 
     lora_rank: int = Field(16, ge=1)
     lora_alpha: int = Field(32, ge=1)
@@ -38,17 +43,7 @@ class MNTPConfig(BaseModel):
     )
     learning_rate: float = Field(5e-5, gt=0)
     clip_norm: float = Field(1.0, gt=0, description="Largest norm of the gradient of a step.")
-    mask_share: float = Field(0.2, gt=0, le=1, description="Share of ordinary tokens that are targets.")
-    hide_share: float = Field(0.8, ge=0, le=1, description="Share of targets shown as the mask token.")
-    random_share: float = Field(0.1, ge=0, le=1, description="Share of targets shown as a random token.")
-    mask_token_id: int | None = Field(
-        None, ge=0, description="The tokenizer's own mask token, or `_`, by default."
-    )
-    max_tokens: int = Field(512, ge=2, description="Longer conversations are cut.")
-    batch_rows: int = Field(32, ge=1, description="Conversations in a step, over all workers.")
-    micro_rows: int | None = Field(
-        None, ge=1, description="Conversations in one forward pass of a worker; its whole share by default."
-    )
+    max_tokens: int = Field(512, ge=2, description="Longer conversations or texts are cut.")
     steps: int = Field(1000, ge=1)
     workers: int = Field(2, ge=1)
     threads: int = Field(1, ge=1, description="Threads of a worker.")
@@ -59,28 +54,104 @@ class MNTPConfig(BaseModel):
     )
 
     @model_validator(mode="after")
+    def _workers_share_the_batch(self) -> Self:
+        if self.batch % self.workers:
+            raise ValueError(f"a batch of {self.batch} is no multiple of workers {self.workers}")
+        return self
+
+    @property
+    @abstractmethod
+    def batch(self) -> int:
+        """Rows or pairs in a step, over all workers."""
+
+    @property
+    def micro_batch(self) -> int:
+        """Rows or pairs in one forward pass of a worker."""
+        return self.batch // self.workers
+
+    @property
+    def accumulation(self) -> int:
+        """Forward passes of a worker in a step."""
+        return self.batch // (self.workers * self.micro_batch)
+
+    def recipe_digest(self) -> str:
+        """Return the sha256 of every knob that the adapter depends on, in hex."""
+        return canonical_json_digest(self.model_dump(mode="json"))
+
+
+class MNTPConfig(AdapterRecipe):
+    """Stage 1, masked next-token prediction. Defaults are LLM2Vec's recipe (arXiv 2404.05961, appendix)."""
+
+    objective: ClassVar[str] = "mntp"
+    accuracy_name: ClassVar[str] = "masked_accuracy"
+
+    mask_share: float = Field(0.2, gt=0, le=1, description="Share of ordinary tokens that are targets.")
+    hide_share: float = Field(0.8, ge=0, le=1, description="Share of targets shown as the mask token.")
+    random_share: float = Field(0.1, ge=0, le=1, description="Share of targets shown as a random token.")
+    mask_token_id: int | None = Field(
+        None, ge=0, description="The tokenizer's own mask token, or `_`, by default."
+    )
+    batch_rows: int = Field(32, ge=1, description="Conversations in a step, over all workers.")
+    micro_rows: int | None = Field(
+        None, ge=1, description="Conversations in one forward pass of a worker; its whole share by default."
+    )
+
+    @model_validator(mode="after")
     def _shares_add_up(self) -> Self:
         if self.hide_share + self.random_share > 1:
             raise ValueError("hide_share and random_share together are more than 1")
-        if self.batch_rows % self.workers:
-            raise ValueError(f"batch_rows {self.batch_rows} is no multiple of workers {self.workers}")
         if self.batch_rows % (self.workers * self.micro_batch):
             raise ValueError(f"a worker's {self.batch_rows // self.workers} rows are no multiple of micro_rows")
         return self
 
     @property
-    def micro_batch(self) -> int:
-        """Rows in one forward pass of a worker."""
-        return self.micro_rows or self.batch_rows // self.workers
+    def batch(self) -> int:
+        """Conversations in a step, over all workers."""
+        return self.batch_rows
 
     @property
-    def accumulation(self) -> int:
-        """Forward passes of a worker in a step."""
-        return self.batch_rows // (self.workers * self.micro_batch)
+    def micro_batch(self) -> int:
+        """Conversations in one forward pass of a worker."""
+        return self.micro_rows or self.batch_rows // self.workers
 
-    def recipe_digest(self) -> str:
-        """Return the sha256 of every knob that the adapter depends on, in hex."""
-        return canonical_json_digest(self.model_dump(mode="json"))
+
+class ContrastiveConfig(AdapterRecipe):
+    """Stage 2: a text and its positive are drawn together, the others of the batch are pushed away.
+
+    Defaults are LLM2Vec's unsupervised stage 2 (arXiv 2404.05961, appendix): SimCSE (arXiv 2104.08821) with
+    attention dropout 0.3. A step has one forward pass: every pair of it is a negative of every other.
+    """
+
+    objective: ClassVar[str] = "contrastive"
+    accuracy_name: ClassVar[str] = "batch_accuracy"
+
+    pairs: Literal["simcse", "turns"] = Field(
+        "simcse", description="A turn with itself, read with two dropouts; or a turn with the next one."
+    )
+    temperature: float = Field(0.05, gt=0, description="Cosines are divided by it.")
+    dropout: float = Field(0.3, ge=0, lt=1, description="Attention dropout, while training only.")
+    min_tokens: int = Field(4, ge=1, description="Shorter texts are left out, and so are their pairs.")
+    learning_rate: float = Field(3e-5, gt=0)
+    max_tokens: int = Field(128, ge=2, description="Longer texts are cut.")
+    batch_pairs: int = Field(128, ge=2, description="Pairs in a step, over all workers.")
+
+    @model_validator(mode="after")
+    def _pairs_differ(self) -> Self:
+        if self.pairs == "simcse" and not (self.dropout or self.lora_dropout):
+            raise ValueError("without dropout both readings of a text are the same vector")
+        if self.min_tokens > self.max_tokens:
+            raise ValueError("min_tokens is more than max_tokens")
+        return self
+
+    @property
+    def batch(self) -> int:
+        """Pairs in a step, over all workers."""
+        return self.batch_pairs
+
+
+RECIPES: Mapping[str, type[AdapterRecipe]] = MappingProxyType(
+    {recipe.objective: recipe for recipe in (MNTPConfig, ContrastiveConfig)}
+)
 
 
 def config_from(recipe: type[Recipe], knobs: Iterable[str]) -> Recipe:

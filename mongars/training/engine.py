@@ -4,7 +4,7 @@ Owns DeepSpeed's configuration and its averaging. Must not know Ray, rows or fil
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import deepspeed
 import torch
@@ -18,21 +18,31 @@ from deepspeed.utils import (
 )
 from torch import Tensor, nn
 
-from mongars.training.config import MNTPConfig
-from mongars.training.objectives import MaskedBatch, MNTPModel
+from mongars.training.config import AdapterRecipe
+from mongars.training.loop import Batch, Outputs
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what torch's AdamW calls them
+
+
+class Trainable(Protocol):
+    """A module with LoRA in its `encoder`; nothing else of it is trained."""
+
+    encoder: nn.Module
+
+    def smallest_batch(self) -> Batch:
+        """Return any batch that goes through it."""
+        ...
 
 
 class DeepSpeedEngine:
     """A `loop.Engine`: ZeRO 0 to 3 over the LoRA weights, AdamW of torch, fp32."""
 
-    def __init__(self, model: MNTPModel, config: MNTPConfig) -> None:
+    def __init__(self, model: Any, config: AdapterRecipe) -> None:
         # Else its first start on a CPU compiles an op for 84 to 123 s; the losses are the same (measured).
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         model.train()
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._model = model
+        self._model: Trainable = model
         self._engine: Any = deepspeed.initialize(
             model=model,
             model_parameters=trained,
@@ -53,11 +63,9 @@ class DeepSpeedEngine:
         self._averaged_over = config.workers * config.accumulation
         self._open_pass = False
 
-    def forward(self, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
-        losses: Tensor
-        right: Tensor
-        losses, right = self._engine(batch)
-        return losses, right
+    def forward(self, batch: Any) -> Outputs:
+        outputs: Outputs = self._engine(batch)
+        return outputs
 
     def backward(self, share: Tensor) -> None:
         if self._open_pass:
@@ -105,18 +113,9 @@ class DeepSpeedEngine:
 
         Neither AdamW nor ZeRO, which flattens and shards, has a state that could be set before its first step.
         """
-        one = torch.zeros(1, dtype=torch.long)
-        batch = MaskedBatch(
-            input_ids=torch.zeros(1, 2, dtype=torch.long),
-            attention_mask=torch.ones(1, 2, dtype=torch.long),
-            rows=one,
-            positions=one + 1,
-            labels=one,
-            hidden=one > 0,
-        ).to(self._engine.device)
+        batch = self._model.smallest_batch().to(self._engine.device)
         for _ in range(self._passes):
-            losses, _ = self.forward(batch)
-            self.backward(losses.sum() * 0)
+            self.backward(self.forward(batch)[0].sum() * 0)
         self.step()
 
     def _moment(self, parameter: nn.Parameter, key: str) -> Tensor:

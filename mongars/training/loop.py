@@ -1,35 +1,77 @@
 """The training loop of one worker, as plain functions.
 
-Owns the order of a step: mask, count, forward, backward, check, update, report, keep. Must not know Ray, DeepSpeed
-or files: the engine, the sum over workers, the report and what keeps a checkpoint are handed in.
+Owns the order of a step: draw, count, forward, backward, check, update, report, keep. Must not know Ray,
+DeepSpeed, files or what is learned: the engine, the objective, the sum over workers, the report and what
+keeps a checkpoint are handed in.
 """
 
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mongars.errors import TrainingError, TrainingStoppedError
-from mongars.training.config import MNTPConfig
-from mongars.training.masking import Masker
-from mongars.training.objectives import MaskedBatch, collate
-from mongars.training.plan import global_batch, micro_batches
+from mongars.training.config import AdapterRecipe
 from mongars.training.run import Progress, StepReport
-from mongars.training.text import TokenTable
 
 SumOverWorkers = Callable[[Sequence[float]], list[float]]
+Outputs = tuple[Tensor, ...]
+
+
+class Batch(Protocol):
+    """What goes through the model at once."""
+
+    @property
+    def attention_mask(self) -> Tensor:
+        """1 for a real token and 0 for padding, [rows, tokens]."""
+        ...
+
+    @property
+    def targets(self) -> int:
+        """How many losses are in it; a step's loss is the mean over those of all batches and workers."""
+        ...
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device."""
+        ...
+
+
+@dataclass(frozen=True)
+class PassLoss:
+    """What a forward pass came to, as sums over targets.
+
+    `gradient_of` is differentiated: over all workers and passes of a step, its gradients sum to that of the
+    summed loss. `loss`, in nats, is what this pass adds to it; `right` of `judged` predictions were right.
+    """
+
+    gradient_of: Tensor
+    loss: float
+    right: float
+    judged: float
+
+
+class Objective(Protocol):
+    """What one worker learns in a step."""
+
+    def batches(self, step: int) -> Sequence[Batch]:
+        """Return the worker's batches of a step (from 0), one for each forward pass."""
+        ...
+
+    def loss(self, outputs: Outputs, batch: Any) -> PassLoss:
+        """Return the loss of a batch from what the model made of it."""
+        ...
 
 
 class Engine(Protocol):
     """A model with its optimizer."""
 
-    def forward(self, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
-        """Return each target's loss, and whether it was predicted (`MNTPModel.forward`)."""
+    def forward(self, batch: Any) -> Outputs:
+        """Return what the model makes of a batch."""
         ...
 
     def backward(self, share: Tensor) -> None:
@@ -47,23 +89,22 @@ class _Sums:
 
     loss: float = 0.0
     right: float = 0.0
-    hidden: float = 0.0
+    judged: float = 0.0
     tokens: float = 0.0
     places: float = 0.0  # tokens with padding
 
-    def add(self, batch: MaskedBatch, losses: Tensor, right: Tensor) -> None:
-        self.loss += float(losses.detach().sum())
-        self.right += float((right & batch.hidden).sum())
-        self.hidden += float(batch.hidden.sum())
+    def add(self, batch: Batch, found: PassLoss) -> None:
+        self.loss += found.loss
+        self.right += found.right
+        self.judged += found.judged
         self.tokens += float(batch.attention_mask.sum())
         self.places += batch.attention_mask.numel()
 
 
 def train_steps(
     engine: Engine,
-    rows: TokenTable,
-    masker: Masker,
-    config: MNTPConfig,
+    objective: Objective,
+    config: AdapterRecipe,
     start: Progress | None = None,
     *,
     rank: int = 0,
@@ -84,14 +125,14 @@ def train_steps(
     kept = progress.step
     while progress.step < config.steps:
         started = time.perf_counter()
-        batches = _worker_batches(rows, masker, config, step=progress.step, rank=rank)
-        targets, asked = sum_over_workers([sum(batch.labels.numel() for batch in batches), float(stopping())])
+        batches = objective.batches(progress.step)
+        targets, asked = sum_over_workers([sum(batch.targets for batch in batches), float(stopping())])
         if asked:
             if progress.step > kept:
                 keep(progress)
             raise _stopped(progress, config)
         _seed_dropout(config.seed, progress.step, rank)
-        sums = _passes(engine, batches, targets, device)
+        sums = _passes(engine, objective, batches, targets, device)
         total = _Sums(*sum_over_workers(list(vars(sums).values())))
         loss = total.loss / max(targets, 1)
         if not math.isfinite(loss):
@@ -106,18 +147,20 @@ def train_steps(
     return progress
 
 
-def _passes(engine: Engine, batches: Sequence[MaskedBatch], targets: float, device: torch.device | None) -> _Sums:
+def _passes(
+    engine: Engine, objective: Objective, batches: Sequence[Batch], targets: float, device: torch.device | None
+) -> _Sums:
     """Run a worker's forward and backward passes of a step."""
     sums = _Sums()
     for batch in batches:
         placed = batch.to(device) if device else batch
-        losses, right = engine.forward(placed)
-        engine.backward(losses.sum() / max(targets, 1))
-        sums.add(placed, losses, right)
+        found = objective.loss(engine.forward(placed), placed)
+        engine.backward(found.gradient_of / max(targets, 1))
+        sums.add(placed, found)
     return sums
 
 
-def _stopped(progress: Progress, config: MNTPConfig) -> TrainingStoppedError:
+def _stopped(progress: Progress, config: AdapterRecipe) -> TrainingStoppedError:
     kept = "its checkpoint is kept" if progress.step else "nothing was done yet"
     return TrainingStoppedError(
         f"The run was stopped after step {progress.step} of {config.steps}; {kept}.",
@@ -133,31 +176,21 @@ def _not_finite(loss: float, step: int, kept: int) -> TrainingError:
     )
 
 
-def _worker_batches(
-    rows: TokenTable, masker: Masker, config: MNTPConfig, *, step: int, rank: int
-) -> list[MaskedBatch]:
-    places = global_batch(step, rows=len(rows), batch_rows=config.batch_rows, seed=config.seed)
-    passes = micro_batches(places, rows.lengths, rank=rank, world=config.workers, micro_rows=config.micro_batch)
-    return [
-        collate([masker.mask(rows.ids[place.row], rows.row(place.row), place.epoch) for place in own])
-        for own in passes
-    ]
-
-
 def _seed_dropout(seed: int, step: int, rank: int) -> None:
     """Make dropout a function of (seed, step, rank), so that a step does not depend on the ones before it."""
     torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0]))
 
 
 def _report(
-    step: int, config: MNTPConfig, loss: float, total: _Sums, seconds: float, device: torch.device | None
+    step: int, config: AdapterRecipe, loss: float, total: _Sums, seconds: float, device: torch.device | None
 ) -> StepReport:
     on_gpu = device is not None and device.type == "cuda"
     return StepReport(
         step=step + 1,
         steps=config.steps,
         loss=loss,
-        accuracy=total.right / total.hidden if total.hidden else None,
+        accuracy=total.right / total.judged if total.judged else None,
+        accuracy_name=config.accuracy_name,
         tokens_per_second=total.tokens / seconds,
         padding_share=1 - total.tokens / total.places,
         gpu_memory=torch.cuda.max_memory_allocated(device) if on_gpu else None,

@@ -13,7 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mongars.training.masking import MaskedRow
+from mongars.neurons.base import Base
+from mongars.neurons.plain_text import padded
+from mongars.training.config import MNTPConfig
+from mongars.training.loop import Outputs, PassLoss
+from mongars.training.masking import MaskedRow, Masker
+from mongars.training.plan import worker_share
+from mongars.training.text import TokenTable
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,11 @@ class MaskedBatch:
     labels: Tensor
     hidden: Tensor
 
+    @property
+    def targets(self) -> int:
+        """Masked tokens in it."""
+        return self.labels.numel()
+
     def to(self, device: torch.device) -> "MaskedBatch":
         """Return the batch on a device."""
         return MaskedBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
@@ -38,11 +49,7 @@ class MaskedBatch:
 
 def collate(masked: Sequence[MaskedRow]) -> MaskedBatch:
     """Pad masked rows into a batch. Every row must have a token."""
-    input_ids = torch.zeros(len(masked), max(row.ids.size for row in masked), dtype=torch.long)
-    attention_mask = torch.zeros_like(input_ids)
-    for index, row in enumerate(masked):
-        input_ids[index, : row.ids.size] = torch.from_numpy(row.ids)
-        attention_mask[index, : row.ids.size] = 1
+    input_ids, attention_mask = padded([row.ids for row in masked])
     counts = torch.tensor([row.positions.size for row in masked])
     return MaskedBatch(
         input_ids,
@@ -75,3 +82,37 @@ class MNTPModel(nn.Module):
         logits = self.head(states).float()
         losses = nn.functional.cross_entropy(logits, batch.labels, reduction="none")
         return losses, logits.argmax(dim=-1) == batch.labels
+
+    def smallest_batch(self) -> MaskedBatch:
+        """Return a batch that goes through the model, on the CPU; what it holds means nothing."""
+        one = torch.ones(1, dtype=torch.long)
+        row, hidden = one - 1, one < 1
+        return MaskedBatch(*padded([[0, 0]]), rows=row, positions=one, labels=row, hidden=hidden)
+
+
+class MNTPObjective:
+    """A `loop.Objective`: masked rows of a table, for one worker."""
+
+    def __init__(self, config: MNTPConfig, base: Base, rows: TokenTable, rank: int = 0) -> None:
+        self._config, self._base, self._rows, self._rank = config, base, rows, rank
+        self._masker = Masker.of(config, base.tokenizer)
+        self._lengths = rows.lengths
+
+    def model(self, encoder: nn.Module) -> MNTPModel:
+        """Return the encoder with the base's head, which is not trained."""
+        head: nn.Module = self._base.model.get_output_embeddings()  # type: ignore[operator] # of PreTrainedModel
+        return MNTPModel(encoder, head.requires_grad_(False))
+
+    def batches(self, step: int) -> list[MaskedBatch]:
+        """Return the worker's batches of a step."""
+        rows, mask = self._rows, self._masker.mask
+        return [
+            collate([mask(rows.ids[place.row], rows.row(place.row), place.epoch) for place in places])
+            for places in worker_share(self._config, step, self._lengths, self._rank)
+        ]
+
+    def loss(self, outputs: Outputs, batch: MaskedBatch) -> PassLoss:
+        """Return the loss of a batch; what counts as predicted is what was truly hidden."""
+        losses, right = outputs
+        found, hidden = losses.sum(), batch.hidden
+        return PassLoss(found, float(found.detach()), float((right & hidden).sum()), float(hidden.sum()))

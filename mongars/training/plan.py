@@ -11,6 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from mongars.training.config import AdapterRecipe
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -18,6 +20,12 @@ class Place:
 
     row: int
     epoch: int
+
+
+def worker_share(config: AdapterRecipe, step: int, lengths: Sequence[int], rank: int) -> list[list[Place]]:
+    """Return one worker's places of a step, a list for each forward pass; `lengths` are those of all rows."""
+    places = global_batch(step, rows=len(lengths), batch_rows=config.batch, seed=config.seed)
+    return micro_batches(places, lengths, rank=rank, world=config.workers, micro_rows=config.micro_batch)
 
 
 def global_batch(step: int, *, rows: int, batch_rows: int, seed: int) -> list[Place]:

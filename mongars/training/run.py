@@ -11,7 +11,7 @@ from typing import Any
 
 from mongars.digests import canonical_json_digest
 from mongars.records import DatasetRef
-from mongars.training.config import MNTPConfig
+from mongars.training.config import AdapterRecipe
 
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "card.json")
 
@@ -30,16 +30,25 @@ class OtherCheckpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class ParentAdapter:
+    """The adapter whose weights a run starts from. It makes another adapter, so it is in the key."""
+
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingJob:
     """What every worker of a run is told. `folder` is where rank 0 puts the adapter; the rest lies beside it."""
 
-    config: MNTPConfig
+    config: AdapterRecipe
     dataset: DatasetRef
     base_path: Path
     base_name: str
     base_digest: str
     folder: Path
     resumed: OtherCheckpoint | None = None
+    parent: ParentAdapter | None = None
 
     @property
     def checkpoint(self) -> Path:
@@ -55,7 +64,8 @@ class TrainingJob:
     def fixed(self) -> dict[str, Any]:
         """All that must be the same where a checkpoint is taken up."""
         recipe = self.config.model_dump(mode="json", exclude=set(FREE_KNOBS))
-        return recipe | {"dataset": self.dataset.digest, "base": self.base_digest}
+        parent = self.parent.digest if self.parent else None
+        return recipe | {"dataset": self.dataset.digest, "base": self.base_digest, "init_from": parent}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +74,9 @@ class StepReport:
 
     step: int  # from 1
     steps: int
-    loss: float  # nats per target
-    accuracy: float | None  # share of the truly masked positions predicted right
+    loss: float  # nats per target: a masked token, or a text whose positive is to be found
+    accuracy: float | None  # share of truly masked tokens predicted right, or of positives ranked first
+    accuracy_name: str
     tokens_per_second: float  # real tokens, without padding
     padding_share: float
     gpu_memory: int | None = None  # bytes, the most that the first worker held; None on a CPU
@@ -80,7 +91,7 @@ class Progress:
 
     def after(self, report: StepReport) -> "Progress":
         """Return the progress with one more step. Nothing in it differs between two equal runs."""
-        told = {"loss": report.loss, "masked_accuracy": report.accuracy}
+        told = {"loss": report.loss, report.accuracy_name: report.accuracy}
         known = {name: value for name, value in told.items() if value is not None}
         first = {f"{name}_first": value for name, value in known.items()}
         last = {f"{name}_last": value for name, value in known.items()}
@@ -88,11 +99,19 @@ class Progress:
 
 
 def adapter_key(
-    config: MNTPConfig, dataset: DatasetRef, base_digest: str, resumed: OtherCheckpoint | None = None
+    config: AdapterRecipe,
+    dataset: DatasetRef,
+    base_digest: str,
+    resumed: OtherCheckpoint | None = None,
+    parent: ParentAdapter | None = None,
 ) -> str:
     """Return the name of a run's folder: 16 hex digits over all that its result depends on."""
-    parts = [config.recipe_digest(), dataset.name, dataset.version, dataset.digest, base_digest]
-    return canonical_json_digest([*parts, resumed.digest] if resumed else parts)[:16]
+    parts: list[Any] = [config.recipe_digest(), dataset.name, dataset.version, dataset.digest, base_digest]
+    if resumed:
+        parts.append(resumed.digest)
+    if parent:
+        parts.append({"init_from": parent.digest})
+    return canonical_json_digest(parts)[:16]
 
 
 def is_complete(folder: Path) -> bool:

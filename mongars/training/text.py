@@ -51,6 +51,11 @@ class TokenTable:
         return len(self.ids)
 
     @property
+    def token_count(self) -> int:
+        """Tokens of all rows."""
+        return int(self.tokens.size)
+
+    @property
     def lengths(self) -> list[int]:
         """Tokens of each row."""
         lengths: list[int] = np.diff(self.offsets).tolist()

@@ -1,11 +1,11 @@
-"""MNTPTrainer: a dataset version to an adapter, on Ray Data and Ray Train with DeepSpeed.
+"""AdapterTrainer: a dataset version to an adapter of either stage, on Ray Data and Ray Train with DeepSpeed.
 
 Owns the order of a run on the driver: tokenise, track, train, keep. Must not know the catalog, whose Parquet parts
 are handed in, nor where the adapter is published.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +29,14 @@ from mongars.neurons.base import base_folder, base_model_digest, base_name
 from mongars.records import DatasetRef
 from mongars.settings import refuse_unsafe_ray_data
 from mongars.training.checkpoint import check_checkpoint
-from mongars.training.config import MNTPConfig
+from mongars.training.config import AdapterRecipe, ContrastiveConfig
+from mongars.training.pairs import PairTable, tokenise_pairs
+from mongars.training.parent import find_parent
 from mongars.training.ray_train import Workers, fit, following
 from mongars.training.run import OtherCheckpoint, StepReport, TrainingJob, adapter_key, is_complete
 from mongars.training.text import COLUMNS, TokenTable, tokenise_batch
 from mongars.training.tracking import RunTracker
 
-EXPERIMENT = "mongars-mntp"
 TrainProgress = Callable[[int, int, float, float], None]  # step (from 1), steps, loss, tokens per second
 
 
@@ -49,16 +50,18 @@ class TrainedAdapter:
     reused: bool
 
 
-class MNTPTrainer:
+class AdapterTrainer:
     """Trains one adapter. Ray must be running in this process; its workers must see the same file system.
 
-    `on_progress` is called for each step, on a thread of the trainer's. `resume_from` is the checkpoint of another
-    run, which this one goes on from. `retries` is how often workers that died are started again.
+    What is learned follows from the class of the recipe. `on_progress` is called for each step, on a thread
+    of the trainer's. `resume_from` is the checkpoint of another run, which this one goes on from; `init_from`
+    the folder of an adapter whose weights it starts from. `retries` is how often workers that died are
+    started again.
     """
 
     def __init__(
         self,
-        config: MNTPConfig,
+        config: AdapterRecipe,
         parts: Sequence[Path],
         dataset: DatasetRef,
         base_path: str | Path,
@@ -67,6 +70,7 @@ class MNTPTrainer:
         on_progress: TrainProgress | None = None,
         *,
         resume_from: Path | None = None,
+        init_from: Path | None = None,
         use_gpu: bool = False,
         cpus_per_worker: float = 1,
         retries: int = 3,
@@ -79,6 +83,7 @@ class MNTPTrainer:
         self._tracking_uri = tracking_uri
         self._on_progress = on_progress or (lambda *_: None)
         self._resume_from = resume_from.resolve() if resume_from else None
+        self._init_from = init_from.resolve() if init_from else None
         self._workers = Workers(config.workers, use_gpu, cpus_per_worker, retries)
 
     def train(self) -> TrainedAdapter:
@@ -87,10 +92,10 @@ class MNTPTrainer:
         A run that did not end goes on from the checkpoint beside that folder. SIGINT and SIGTERM, on the main
         thread, let it keep where it is and stop.
 
-        Raises DatasetRefusedError for a version that is not `ready` or is empty, ModelNotFoundError for the base,
-        InputError for a `resume_from` that is no checkpoint, TrainingError for a run that cannot go on,
-        TrainingStoppedError for one that was stopped, UnavailableError without Ray or the tracking store,
-        ResourceError without space.
+        Raises DatasetRefusedError for a version that is not `ready` or is empty, ModelNotFoundError for the
+        base, InputError for a `resume_from` that is no checkpoint, AdapterRefusedError for an `init_from`
+        that does not fit base and recipe, TrainingError for a run that cannot go on, TrainingStoppedError for
+        one that was stopped, UnavailableError without Ray or the tracking store, ResourceError without space.
         """
         refuse_unsafe_ray_data()
         _check(self._dataset)
@@ -109,8 +114,10 @@ class MNTPTrainer:
         base = base_folder(self._base_path).resolve()
         digest = base_model_digest(base)
         resumed = _other_checkpoint(self._resume_from) if self._resume_from else None
-        folder = self._output_dir / adapter_key(self._config, self._dataset, digest, resumed)
-        job = TrainingJob(self._config, self._dataset, base, base_name(self._base_path), digest, folder, resumed)
+        parent = find_parent(self._init_from, self._config, base, digest) if self._init_from else None
+        folder = self._output_dir / adapter_key(self._config, self._dataset, digest, resumed, parent)
+        name = base_name(self._base_path)
+        job = TrainingJob(self._config, self._dataset, base, name, digest, folder, resumed, parent)
         if resumed:
             check_checkpoint(resumed.path, job)
         if job.checkpoint.exists():
@@ -125,7 +132,7 @@ class MNTPTrainer:
         try:
             rows = tokenising.result()
             _check_rows(rows, self._dataset)
-            tracker.params({"rows": len(rows), "tokens": int(rows.tokens.size)})
+            tracker.params({"rows": len(rows), "tokens": rows.token_count})
             tracker.dataset(self._dataset.name, self._dataset.version, self._dataset.digest)
             with following(lambda report: self._told(tracker, report)) as queue:
                 self._fit(job, rows, queue)
@@ -146,9 +153,12 @@ class MNTPTrainer:
             "base_digest": job.base_digest,
             "recipe_digest": self._config.recipe_digest(),
         }
+        if job.parent:
+            tags["init_from"] = job.parent.digest
         params = self._config.model_dump(mode="json")
+        experiment = f"mongars-{self._config.objective}"
         return RunTracker(
-            self._tracking_uri, EXPERIMENT, name=job.folder.name, params=params, tags=tags, place=job.folder
+            self._tracking_uri, experiment, name=job.folder.name, params=params, tags=tags, place=job.folder
         )
 
     def _told(self, tracker: RunTracker, report: StepReport) -> None:
@@ -157,7 +167,7 @@ class MNTPTrainer:
             report.step,
             {
                 "loss": report.loss,
-                "masked_accuracy": report.accuracy,
+                report.accuracy_name: report.accuracy,
                 "tokens_per_second": report.tokens_per_second,
                 "padding_share": report.padding_share,
                 "learning_rate": self._config.learning_rate,
@@ -165,7 +175,7 @@ class MNTPTrainer:
             },
         )
 
-    def _fit(self, job: TrainingJob, rows: TokenTable, queue: Queue) -> None:
+    def _fit(self, job: TrainingJob, rows: TokenTable | PairTable, queue: Queue) -> None:
         self._output_dir.mkdir(parents=True, exist_ok=True)
         job.stop.unlink(missing_ok=True)  # of a run that was killed while it stopped
         try:
@@ -186,21 +196,30 @@ class MNTPTrainer:
             )
 
 
-def tokenise(parts: Sequence[Path], base: Path, config: MNTPConfig) -> TokenTable:
-    """Return the `train` split as token ids, by Ray Data. Rows with nothing to predict are left out."""
+MNTPTrainer = AdapterTrainer
+"""The name of the first design, when there was one stage."""
+
+
+def tokenise(parts: Sequence[Path], base: Path, config: AdapterRecipe) -> TokenTable | PairTable:
+    """Return what the recipe trains on of the `train` split, as token ids, by Ray Data."""
+    if isinstance(config, ContrastiveConfig):
+        return PairTable.of(_mapped(parts, tokenise_pairs, {"base": str(base), "config": config}))
+    rows = _mapped(parts, tokenise_batch, {"base": str(base), "max_tokens": config.max_tokens})
+    return TokenTable.of((row["id"], row["tokens"]) for row in rows)
+
+
+def _mapped(
+    parts: Sequence[Path], read: Callable[..., Any], arguments: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows that `read` makes of the batches of a version's files."""
     if not parts:
-        return TokenTable.of([])
+        return
     dataset = ray.data.read_parquet([str(part.resolve()) for part in parts]).select_columns(list(COLUMNS))
     dataset.context.enable_progress_bars = False
-    tokens = dataset.map_batches(
-        tokenise_batch,
-        fn_kwargs={"base": str(base), "max_tokens": config.max_tokens},
-        batch_format="pyarrow",
-    )
-    blocks = ray.get(tokens.to_arrow_refs())
-    return TokenTable.of(
-        (row["id"], row["tokens"]) for block in blocks if block.num_rows for row in block.to_pylist()
-    )
+    read_rows = dataset.map_batches(read, fn_kwargs=arguments, batch_format="pyarrow")
+    for block in ray.get(read_rows.to_arrow_refs()):
+        if block.num_rows:
+            yield from block.to_pylist()
 
 
 def _worker(loop_config: dict[str, Any]) -> None:
@@ -226,7 +245,7 @@ def _check(dataset: DatasetRef) -> None:
         raise DatasetRefusedError(f"{label} has no rows.", remedy="Curate more text.")
 
 
-def _check_rows(rows: TokenTable, dataset: DatasetRef) -> None:
+def _check_rows(rows: TokenTable | PairTable, dataset: DatasetRef) -> None:
     if not len(rows):
         label = f"{dataset.name}@{dataset.version}"
         raise DatasetRefusedError(f"{label} has no training text.", remedy="Curate more text.")

@@ -1,7 +1,8 @@
 """One worker of a run, from the base model to the saved adapter.
 
 Owns the order of a worker's work, and where it begins: at the run's own checkpoint, at that of another run which
-it was given, or at step 0. Must not know Ray: it runs in any process that has a process group.
+it was given, or at step 0, with fresh weights or those of another adapter. Must not know Ray: it runs in any
+process that has a process group.
 """
 
 from collections.abc import Callable
@@ -10,21 +11,26 @@ import torch
 
 from mongars.errors import TrainingError
 from mongars.files import naming_full_disk
-from mongars.neurons.base import load_base
-from mongars.training.adapter import adapter_card, mntp_model, write_adapter
+from mongars.neurons.base import Base, load_base
+from mongars.training.adapter import adapted_encoder, adapter_card, write_adapter
 from mongars.training.checkpoint import Checkpoint, load_weights, read_checkpoint, write_checkpoint
-from mongars.training.collective import sum_over_workers
+from mongars.training.collective import gather_over_workers, sum_over_workers
+from mongars.training.config import AdapterRecipe, ContrastiveConfig, MNTPConfig
+from mongars.training.contrastive import ContrastiveObjective, EmbeddingModel
 from mongars.training.engine import DeepSpeedEngine
 from mongars.training.loop import train_steps
-from mongars.training.masking import Masker
-from mongars.training.objectives import MNTPModel
+from mongars.training.objectives import MNTPModel, MNTPObjective
+from mongars.training.pairs import PairTable
+from mongars.training.parent import take_up
 from mongars.training.run import Progress, StepReport, TrainingJob
 from mongars.training.text import TokenTable
+
+Rows = TokenTable | PairTable
 
 
 def run_worker(
     job: TrainingJob,
-    rows: TokenTable,
+    rows: Rows,
     *,
     rank: int,
     device: torch.device,
@@ -39,16 +45,17 @@ def run_worker(
     base = load_base(job.base_path, dtype=torch.float32)
     if base.digest != job.base_digest:
         raise TrainingError("The base model changed since the run was started.", remedy="Start it again.")
-    masker = Masker.of(config, base.tokenizer)
+    objective = objective_of(config, base, rows, rank)
     torch.manual_seed(config.seed)  # the fresh LoRA weights
-    model = mntp_model(base, config, job.base_name)
-    engine, start = _begin(job, model)
+    adapted = adapted_encoder(base, config, job.base_name)
+    if job.parent:
+        take_up(adapted, job.parent)
+    engine, start = _begin(job, objective.model(adapted))
     first = rank == 0
     with naming_full_disk(job.folder.parent):
         end = train_steps(
             engine,
-            rows,
-            masker,
+            objective,
             config,
             start,
             rank=rank,
@@ -60,12 +67,28 @@ def run_worker(
         )
         trained = engine.trained_weights()
         if first:
-            origin = job.resumed.digest if job.resumed else None
-            card = adapter_card(config, job.dataset, base, job.base_name, end.metrics, resumed_from=origin)
-            write_adapter(job.folder, model.encoder, trained, card)
+            card = adapter_card(
+                config,
+                job.dataset,
+                base,
+                job.base_name,
+                end.metrics,
+                resumed_from=job.resumed.digest if job.resumed else None,
+                init_from=job.parent.digest if job.parent else None,
+            )
+            write_adapter(job.folder, adapted, trained, card)
 
 
-def _begin(job: TrainingJob, model: MNTPModel) -> tuple[DeepSpeedEngine, Progress]:
+def objective_of(recipe: AdapterRecipe, base: Base, rows: Rows, rank: int) -> MNTPObjective | ContrastiveObjective:
+    """Return what a worker of this recipe learns from the rows of its kind."""
+    if isinstance(recipe, MNTPConfig) and isinstance(rows, TokenTable):
+        return MNTPObjective(recipe, base, rows, rank)
+    if isinstance(recipe, ContrastiveConfig) and isinstance(rows, PairTable):
+        return ContrastiveObjective(recipe, rows, rank, gather=gather_over_workers)
+    raise TypeError(f"{type(recipe).__name__} does not train on a {type(rows).__name__}")
+
+
+def _begin(job: TrainingJob, model: MNTPModel | EmbeddingModel) -> tuple[DeepSpeedEngine, Progress]:
     """Return the engine where the run goes on. Weights come before the engine, which copies and shards them."""
     found = job.checkpoint if job.checkpoint.exists() else job.resumed and job.resumed.path
     if not found:

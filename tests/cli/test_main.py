@@ -51,6 +51,8 @@ def test_an_unknown_command_is_a_usage_error(mongars: Run) -> None:
         (("adapters", "promote", "0123456789ab"), 1, "mongars adapters list"),
         (("chat", "Hello"), 1, "mongars keys create"),
         (("serve", "--port", "0"), 2, "--port"),
+        (("train", "--objective", "guess"), 2, "contrastive"),
+        (("train", "--objective", "contrastive", "--set", "micro_rows=2"), 2, "batch_pairs"),
     ],
 )
 def test_a_mistake_ends_in_a_message_that_names_the_remedy(

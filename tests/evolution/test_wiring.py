@@ -9,9 +9,12 @@ import pytest
 from mongars.curation.catalog import DatasetCatalog
 from mongars.curation.manifest import Provenance
 from mongars.curation.rows import ROW_SCHEMA
-from mongars.errors import InputError
+from mongars.digests import folder_digest
+from mongars.errors import InputError, ModelNotFoundError
 from mongars.evolution import wiring
+from mongars.neurons.base import base_model_digest
 from mongars.records import DatasetRef
+from mongars.registry import AdapterRegistry
 from mongars.settings import Settings
 
 SCORED = "hello,hello!,5\nhow,today,1\nare,you there,3\n"
@@ -50,3 +53,19 @@ def test_a_cycle_measures_the_held_out_rows_and_the_scored_pairs_if_there_are_an
     evaluation = wiring.build_engine(settings, SimpleNamespace()).evaluate(None, dataset)
     assert set(evaluation.loss.by_conversation) == {"b", "c"}
     assert (evaluation.sts_spearman is not None) == given
+
+
+def test_a_run_starts_from_a_folder_or_from_an_adapter_of_the_registry(
+    settings: Settings, write_adapter, tmp_path: Path
+) -> None:
+    digest = base_model_digest(Path(settings.base_model))
+    folder = write_adapter(tmp_path / "made", 1, base_digest=digest)
+    assert wiring.adapter_folder(settings, str(folder)) == folder
+    registry = AdapterRegistry(settings.encoders_dir)
+    adapter = registry.register(folder, "chats", base_digest=digest, base_shapes=None).adapter
+    registry.reject(adapter.digest)
+    found = wiring.adapter_folder(settings, adapter.digest[:12])
+    assert found != folder
+    assert folder_digest(found) == adapter.digest
+    with pytest.raises(ModelNotFoundError):
+        wiring.adapter_folder(settings, "0123456789ab")

@@ -36,6 +36,12 @@ def test_every_job_tells_its_flags(tmp_path: Path, name: str) -> None:
         (("jobs/curate.py",), 2, "--input"),
         (("jobs/train_mntp.py", "--dataset", "nothing"), 1, "nothing"),
         (("jobs/train_mntp.py", "--dataset", "nothing", "--set", "step=3"), 2, "step"),
+        (("jobs/train_mntp.py", "--dataset", "nothing", "--set", "batch_pairs=4"), 2, "batch_rows"),
+        (
+            ("jobs/train_mntp.py", "--dataset", "nothing", "--objective", "contrastive", "--set", "micro_rows=3"),
+            2,
+            "batch_pairs",
+        ),
         (("jobs/self_train.py", "--set", "steps=none"), 2, "--set steps=60"),
         (("jobs/self_train.py", "--tolerance", "-0.1"), 2, "tolerance >= 0"),
         (("jobs/pretrain_base.py", "--input", "nowhere.jsonl", "--output", "base"), 2, "nowhere.jsonl"),

@@ -3,18 +3,22 @@
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.multiprocessing
 
 from mongars.errors import TrainingError
 from mongars.neurons.base import load_base
-from mongars.training.adapter import mntp_model
-from mongars.training.config import MNTPConfig
+from mongars.records import DatasetRef
+from mongars.training.adapter import adapted_encoder, adapter_card, write_adapter
+from mongars.training.config import AdapterRecipe, MNTPConfig
 from mongars.training.loop import train_steps
-from mongars.training.masking import Masker
+from mongars.training.objectives import MNTPObjective
+from mongars.training.pairs import PairTable
 from mongars.training.run import StepReport
 from mongars.training.text import TokenTable
 
@@ -43,6 +47,13 @@ class Workers:
         self._barrier.wait()
         return total
 
+    def gather(self, rank: int, value: torch.Tensor) -> torch.Tensor:
+        self._values[rank] = value
+        self._barrier.wait()
+        joined = torch.cat([self._values[key] for key in sorted(self._values)])
+        self._barrier.wait()
+        return joined
+
     def stop(self) -> None:
         self._barrier.abort()
 
@@ -50,7 +61,7 @@ class Workers:
 class PlainEngine:
     """A `loop.Engine` of torch alone, for a rank of `workers`."""
 
-    def __init__(self, model: Any, config: MNTPConfig, rank: int, workers: Workers) -> None:
+    def __init__(self, model: Any, config: AdapterRecipe, rank: int, workers: Workers) -> None:
         self.model = model
         self._rank, self._workers, self._clip = rank, workers, config.clip_norm
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -81,26 +92,32 @@ def token_rows() -> TokenTable:
     return TokenTable.of(rows)
 
 
-@pytest.fixture
-def train(base_folder, token_rows) -> Callable[..., Any]:
-    """Return train(**knobs) -> (reports, engine of rank 0), by as many threads as the knobs have workers.
+Objectives = Callable[[AdapterRecipe, Any, int, Workers], Any]
 
+
+@pytest.fixture
+def train_with(base_folder) -> Callable[..., Any]:
+    """Return train_with(config, objective, ...) -> (reports, engine of rank 0), the workers as threads.
+
+    `objective(config, base, rank, workers)` makes a worker's objective; `prepare` sees each worker's model;
     `loop` are further arguments of `train_steps`.
     """
 
     def run(
-        prepare: Callable[[Any], None] = lambda _: None, loop: dict[str, Any] | None = None, **knobs: Any
+        config: AdapterRecipe,
+        objective: Objectives,
+        prepare: Callable[[Any], None] = lambda _: None,
+        loop: dict[str, Any] | None = None,
     ) -> Any:
-        config = MNTPConfig(**(TINY | knobs))
         workers = Workers(config.workers)
-        engines = []
+        engines, objectives = [], []
         for rank in range(config.workers):
             base = load_base(base_folder)
             torch.manual_seed(config.seed)
-            engines.append(PlainEngine(mntp_model(base, config, "tiny"), config, rank, workers))
-            prepare(engines[-1].model)
-        masker = Masker.of(config, base.tokenizer)
-
+            objectives.append(objective(config, base, rank, workers))
+            model = objectives[-1].model(adapted_encoder(base, config, "tiny"))
+            engines.append(PlainEngine(model, config, rank, workers))
+            prepare(model)
         reports: list[list[StepReport]] = [[] for _ in engines]
 
         def work(rank: int) -> Any:
@@ -110,8 +127,7 @@ def train(base_folder, token_rows) -> Callable[..., Any]:
             try:
                 train_steps(
                     engines[rank],
-                    token_rows,
-                    masker,
+                    objectives[rank],
                     config,
                     rank=rank,
                     sum_over_workers=add_up,
@@ -131,3 +147,61 @@ def train(base_folder, token_rows) -> Callable[..., Any]:
         return reports[0], engines[0]
 
     return run
+
+
+@pytest.fixture
+def train(train_with, token_rows) -> Callable[..., Any]:
+    """Return train(**knobs) -> (reports, engine of rank 0), of masked rows."""
+
+    def run(
+        prepare: Callable[[Any], None] = lambda _: None, loop: dict[str, Any] | None = None, **knobs: Any
+    ) -> Any:
+        def objective(config: AdapterRecipe, base: Any, rank: int, _: Workers) -> MNTPObjective:
+            return MNTPObjective(config, base, token_rows, rank)
+
+        return train_with(MNTPConfig(**(TINY | knobs)), objective, prepare, loop)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_workers(tmp_path_factory) -> Callable[..., None]:
+    """Return run_workers(rows, world, [(job, step to stop after)]), each worker a process."""
+    from tests.training.processes import work
+
+    def start(rows: Any, world: int, jobs: list[tuple[Any, int]]) -> None:
+        for job, _ in jobs:
+            job.folder.parent.mkdir(exist_ok=True)
+        meeting = tmp_path_factory.mktemp("meeting") / "file"
+        torch.multiprocessing.spawn(work, (world, str(meeting), jobs, rows), nprocs=world)
+
+    return start
+
+
+@pytest.fixture
+def write_parent(base):
+    """Return write_parent(folder, config) -> folder: an adapter of the base with random weights."""
+
+    def write(folder: Path, config: AdapterRecipe) -> Path:
+        torch.manual_seed(5)
+        adapted = adapted_encoder(base, config, "tiny")
+        trained = {
+            name: torch.randn_like(each) / 10 for name, each in adapted.named_parameters() if each.requires_grad
+        }
+        dataset = DatasetRef("chats", "1", "d" * 64, "ready", 40)
+        card = adapter_card(config, dataset, base, "tiny", {"loss_last": 1.0})
+        write_adapter(folder, adapted, trained, card)
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def pair_rows(token_rows) -> PairTable:
+    """Each row with the tokens that follow its own: 40 pairs, of which two have one query."""
+    rows = [token_rows.row(index).tolist() for index in range(len(token_rows))]
+    rows[-1] = rows[-2]
+    return PairTable.of(
+        {"id": f"{place:02d}", "query": row, "positive": [token + 1 for token in row[1:]]}
+        for place, row in enumerate(rows)
+    )

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,9 +11,9 @@ from mongars.errors import TrainingError
 from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder
 from mongars.records import DatasetRef
 from mongars.registry.card import read_card
-from mongars.training.adapter import adapter_card, mntp_model, write_adapter
-from mongars.training.config import MNTPConfig
-from mongars.training.run import adapter_key, is_complete
+from mongars.training.adapter import adapted_encoder, adapter_card, write_adapter
+from mongars.training.config import ContrastiveConfig, MNTPConfig
+from mongars.training.run import ParentAdapter, adapter_key, is_complete
 
 DATASET = DatasetRef("chats", "1", "d" * 64, "ready", 40)
 
@@ -74,15 +75,18 @@ def test_a_folder_is_complete_or_absent(write, tmp_path):
 
 def test_a_base_without_a_target_module_is_refused_by_name(base):
     with pytest.raises(TrainingError, match="c_attn"):
-        mntp_model(base, MNTPConfig(target_modules=("q_proj", "c_attn")), "tiny")
+        adapted_encoder(base, MNTPConfig(target_modules=("q_proj", "c_attn")), "tiny")
 
 
-def test_the_key_depends_on_recipe_dataset_and_base():
+def test_the_key_depends_on_recipe_dataset_base_and_parent():
     config = MNTPConfig()
     keys = {
         adapter_key(config, DATASET, "b1"),
         adapter_key(config, DATASET, "b2"),
         adapter_key(MNTPConfig(seed=1), DATASET, "b1"),
         adapter_key(config, DatasetRef("chats", "2", "d" * 64, "ready", 40), "b1"),
+        adapter_key(config, DATASET, "b1", None, ParentAdapter(Path("p"), "a")),
+        adapter_key(config, DATASET, "b1", None, ParentAdapter(Path("elsewhere"), "b")),
+        adapter_key(ContrastiveConfig(), DATASET, "b1"),
     }
-    assert len(keys) == 4
+    assert len(keys) == 7

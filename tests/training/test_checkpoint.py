@@ -1,5 +1,6 @@
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,8 @@ import torch
 from mongars.errors import InputError, TrainingError
 from mongars.records import DatasetRef
 from mongars.training.checkpoint import Checkpoint, check_checkpoint, read_checkpoint, write_checkpoint
-from mongars.training.config import MNTPConfig
-from mongars.training.run import OtherCheckpoint, Progress, TrainingJob, adapter_key
+from mongars.training.config import ContrastiveConfig, MNTPConfig
+from mongars.training.run import OtherCheckpoint, ParentAdapter, Progress, TrainingJob, adapter_key
 
 DATASET = DatasetRef("chats", "1", "d" * 64, "ready", 40)
 KEPT = Checkpoint(
@@ -45,6 +46,14 @@ def test_another_world_stage_or_rate_may_go_on_and_another_recipe_may_not(path, 
     )
     with pytest.raises(TrainingError, match="differs in lora_rank, seed"):
         check_checkpoint(path, job(tmp_path, lora_rank=2, seed=3))
+
+
+def test_a_checkpoint_of_another_parent_or_objective_is_not_taken_up(path, tmp_path):
+    mine = job(tmp_path)
+    with pytest.raises(TrainingError, match="differs in init_from"):
+        check_checkpoint(path, replace(mine, parent=ParentAdapter(tmp_path, "a" * 64)))
+    with pytest.raises(TrainingError, match=r"differs in .*batch_pairs"):
+        check_checkpoint(path, replace(mine, config=ContrastiveConfig()))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint at all", None])

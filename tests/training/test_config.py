@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from mongars.errors import SettingsError
-from mongars.training.config import MNTPConfig, config_from
+from mongars.training.config import RECIPES, ContrastiveConfig, MNTPConfig, config_from
 
 
 def test_the_defaults_are_the_recipe_of_llm2vec():
@@ -51,3 +51,35 @@ def test_knobs_of_the_command_line_are_json_values_over_the_default_recipe() -> 
 def test_an_impossible_knob_is_refused_by_name(knob: str) -> None:
     with pytest.raises(SettingsError, match="step"):
         config_from(MNTPConfig, [knob])
+
+
+def test_the_defaults_of_stage_2_are_simcse_as_llm2vec_trains_it():
+    config = ContrastiveConfig()
+    assert (config.pairs, config.dropout, config.temperature, config.learning_rate) == ("simcse", 0.3, 0.05, 3e-5)
+    assert (config.lora_rank, config.lora_alpha, config.max_tokens, config.batch_pairs) == (16, 32, 128, 128)
+    assert config.accumulation == 1
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"micro_rows": 2},  # the negatives of a step go through the model at once
+        {"batch_pairs": 9, "workers": 2},
+        {"batch_pairs": 1, "workers": 1},
+        {"dropout": 0.0, "lora_dropout": 0.0},
+        {"min_tokens": 200},
+        {"temperature": 0},
+    ],
+)
+def test_a_contrastive_run_that_cannot_learn_is_refused(knobs: dict):
+    with pytest.raises(ValidationError):
+        ContrastiveConfig(**knobs)
+
+
+def test_turns_need_no_dropout():
+    assert ContrastiveConfig(pairs="turns", dropout=0.0, lora_dropout=0.0).pairs == "turns"
+
+
+def test_recipes_are_found_by_their_objective():
+    assert dict(RECIPES) == {"mntp": MNTPConfig, "contrastive": ContrastiveConfig}
+    assert len({recipe().recipe_digest() for recipe in RECIPES.values()}) == 2

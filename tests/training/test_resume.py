@@ -1,25 +1,18 @@
 """Stopped and taken up again under DeepSpeed, in real processes that share a real process group."""
 
-import json
-import os
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
-import torch.distributed as dist
-import torch.multiprocessing
 
 from mongars.digests import file_digest, folder_digest
-from mongars.errors import TrainingStoppedError
 from mongars.neurons.base import base_model_digest
 from mongars.records import DatasetRef
 from mongars.registry.card import read_card
 from mongars.training.checkpoint import check_checkpoint
 from mongars.training.config import MNTPConfig
 from mongars.training.run import OtherCheckpoint, TrainingJob, adapter_key
-from mongars.training.text import TokenTable
-from mongars.training.worker import run_worker
+from tests.training.processes import losses_of
 
 CONFIG = MNTPConfig(
     lora_rank=3, lora_dropout=0.1, learning_rate=1e-2, max_tokens=32, batch_rows=12, steps=9, checkpoint_steps=2
@@ -36,44 +29,10 @@ def job_of(output: Path, base: Path, resumed: OtherCheckpoint | None = None, **k
     return TrainingJob(config, DATASET, base, "tiny", digest, folder, resumed)
 
 
-def work(rank: int, world: int, meeting: str, jobs: list[tuple[TrainingJob, int]], rows: TokenTable) -> None:
-    """Run jobs one after the other as one worker; each is asked to stop after some steps."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}  # DeepSpeed wants them
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
-    for job, stop_after in jobs:
-        losses = []
-
-        def told(report, job=job, stop_after=stop_after, losses=losses) -> None:
-            losses.append([report.step, report.loss])
-            if report.step == stop_after:
-                job.stop.touch()
-
-        with suppress(TrainingStoppedError):
-            run_worker(job, rows, rank=rank, device=torch.device("cpu"), report=told)
-        if rank == 0:
-            job.stop.unlink(missing_ok=True)
-            with job.folder.with_suffix(".losses").open("a") as file:
-                file.writelines(f"{json.dumps(loss)}\n" for loss in losses)
-    dist.barrier()  # a worker that leaves early would break the others' last collective
-    dist.destroy_process_group()
-
-
-def losses_of(job: TrainingJob) -> list[tuple[int, float]]:
-    lines = job.folder.with_suffix(".losses").read_text().splitlines()
-    return [tuple(json.loads(line)) for line in lines]
-
-
 @pytest.fixture(scope="module")
-def run(token_rows, tmp_path_factory):
+def run(run_workers, token_rows):
     """Return run(world, [(job, step to stop after)])."""
-
-    def start(world: int, jobs: list[tuple[TrainingJob, int]]) -> None:
-        for job, _ in jobs:
-            job.folder.parent.mkdir(exist_ok=True)
-        meeting = tmp_path_factory.mktemp("meeting") / "file"
-        torch.multiprocessing.spawn(work, (world, str(meeting), jobs, token_rows), nprocs=world)
-
-    return start
+    return partial(run_workers, token_rows)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,34 @@
+"""A text to be embedded as the encoder is fed with it.
+
+Owns the way from texts to token ids and to padded rows, shared by training and serving: an encoder is trained
+on what it will read. Must not know windows, batches or vectors.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+
+def text_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Return the token ids of each text, none for a text of which the tokenizer makes nothing."""
+    # a tokenizer does not take an empty list
+    rows: list[list[int]] = tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
+    return rows
+
+
+def padded(rows: "Sequence[Sequence[int] | np.ndarray]") -> "tuple[Tensor, Tensor]":
+    """Return rows of token ids, padded at the right, and their attention mask: int64 [rows, longest] each.
+
+    There must be a row.
+    """
+    import torch  # here: Ray Data's tasks only tokenise
+
+    input_ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+    attention_mask = torch.zeros_like(input_ids)
+    for row, ids in enumerate(rows):
+        input_ids[row, : len(ids)] = torch.as_tensor(ids)
+        attention_mask[row, : len(ids)] = 1
+    return input_ids, attention_mask

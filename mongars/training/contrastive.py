@@ -1,0 +1,174 @@
+"""The contrastive objective: a text lies nearer to its positive than to the other texts of the step.
+
+    loss of pair i = - log  exp(cos(q[i], d[i]) / T)  /  sum over j of exp(cos(q[i], d[j]) / T)
+
+InfoNCE with in-batch negatives, as SimCSE (arXiv 2104.08821) and LLM2Vec (arXiv 2404.05961) have it; j runs
+over i and the pairs that are truly others. Owns the loss, its batch and its model, which pools as serving
+does. Must not know how the workers tell each other their vectors: that is handed in.
+
+Over several workers the negatives are those of the whole step. Each worker gathers all vectors without a
+gradient, puts its own, which have one, in their place, and differentiates the loss of the whole step. So its
+gradient is that of the loss through its own texts, all of it: also where they are negatives of another
+worker's queries. Every text is one worker's own, so the workers' gradients sum to that of one worker with all
+of them, unscaled. No collective runs in a backward pass. What a worker reports is the loss of its own
+queries, and these sum up too.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mongars.errors import TrainingError
+from mongars.neurons.plain_text import padded
+from mongars.neurons.pooling import masked_mean, normalise
+from mongars.training.config import ContrastiveConfig
+from mongars.training.loop import Outputs, PassLoss
+from mongars.training.pairs import PairTable
+from mongars.training.plan import worker_share
+
+Gather = Callable[[Tensor], Tensor]
+KEY_BYTES = 8  # of an int64
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Pairs of texts, padded at the right: first all queries, then their positives in the same order.
+
+    `input_ids`, `attention_mask`: [2 pairs, tokens]; `keys`: int64 [2 pairs], the same where the text is.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    keys: Tensor
+
+    @property
+    def targets(self) -> int:
+        """Pairs in it."""
+        return len(self.keys) // 2
+
+    def to(self, device: torch.device) -> "PairBatch":
+        """Return the batch on a device."""
+        return PairBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
+
+class EmbeddingModel(nn.Module):
+    """A bidirectional encoder that gives the vectors which `Neurons` would serve."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, batch: PairBatch) -> tuple[Tensor]:
+        """Return the vector of each text, of length 1: float32 [2 pairs, hidden]."""
+        outputs: Any = self.encoder(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+        )
+        return (normalise(masked_mean(outputs.last_hidden_state, batch.attention_mask)),)
+
+    def smallest_batch(self) -> PairBatch:
+        """Return a batch that goes through the model, on the CPU; what it holds means nothing."""
+        return PairBatch(*padded([[0], [0]]), keys=torch.zeros(2, dtype=torch.long))
+
+
+class ContrastiveObjective:
+    """A `loop.Objective`: pairs of a table, for one worker. `gather` joins the workers' tensors, by rank."""
+
+    def __init__(self, config: ContrastiveConfig, rows: PairTable, rank: int = 0, *, gather: Gather) -> None:
+        self._config, self._rows, self._rank, self._gather = config, rows, rank, gather
+        self._lengths = rows.lengths
+
+    def model(self, encoder: nn.Module) -> EmbeddingModel:
+        """Return the encoder with pooling, and with the recipe's attention dropout in it.
+
+        Raises TrainingError when it has no place for that, or a smaller window than the texts may be long.
+        """
+        config: Any = encoder.config
+        if self._config.max_tokens > config.max_position_embeddings:
+            raise TrainingError(
+                f"Texts of {self._config.max_tokens} tokens do not fit {config.model_type}'s window.",
+                remedy=f"Set max_tokens to {config.max_position_embeddings} or less.",
+            )
+        set_attention_dropout(encoder, self._config.dropout)
+        return EmbeddingModel(encoder)
+
+    def batches(self, step: int) -> list[PairBatch]:
+        """Return the worker's pairs of a step, in one batch."""
+        return [
+            collate_pairs(
+                [self._rows.queries.row(place.row) for place in places],
+                [self._rows.positives.row(place.row) for place in places],
+            )
+            for places in worker_share(self._config, step, self._lengths, self._rank)
+        ]
+
+    def loss(self, outputs: Outputs, batch: PairBatch) -> PassLoss:
+        """Return the step's loss as this worker may differentiate it, and what its own queries add to it."""
+        (vectors,) = outputs
+        queries, documents = (self._joined(own) for own in vectors.chunk(2))
+        query_keys, document_keys = self._gather(batch.keys.view(2, -1).T.contiguous()).T
+        rivals = true_negatives(query_keys, document_keys)
+        losses, right = info_nce(queries, documents, rivals, self._config.temperature)
+        own = self._own(batch.targets)
+        mine = float(losses[own].detach().sum())
+        return PassLoss(losses.sum(), mine, float(right[own].sum()), batch.targets)
+
+    def _joined(self, own: Tensor) -> Tensor:
+        """Return all workers' vectors, [pairs of the step, hidden]; only this worker's have a gradient."""
+        every, place = self._gather(own.detach()), self._own(len(own))
+        return torch.cat([every[: place.start], own, every[place.stop :]])
+
+    def _own(self, count: int) -> slice:
+        return slice(self._rank * count, (self._rank + 1) * count)
+
+
+def info_nce(queries: Tensor, documents: Tensor, rivals: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Return each query's loss in nats, [pairs], and whether its document scores highest, bool [pairs].
+
+    `queries`, `documents`: unit vectors [pairs, hidden], document i is right for query i; `rivals`: bool
+    [pairs, pairs], which documents are wrong ones for which query. A query without a rival has loss 0.
+    """
+    right = torch.arange(len(queries), device=queries.device)
+    counted = rivals | torch.eye(len(queries), dtype=torch.bool, device=queries.device)
+    scores = (queries @ documents.T / temperature).masked_fill(~counted, -torch.inf)
+    return nn.functional.cross_entropy(scores, right, reduction="none"), scores.argmax(dim=1) == right
+
+
+def true_negatives(query_keys: Tensor, document_keys: Tensor) -> Tensor:
+    """Return which documents are wrong for which query, bool [queries, documents], from keys [pairs] of texts.
+
+    Not its own document nor one of the same text, not the query's own text, and not what answers a query of
+    the same text: that is right, too.
+    """
+    asked, found = query_keys.unsqueeze(1), document_keys.unsqueeze(1)
+    return (found != document_keys) & (asked != document_keys) & (asked != query_keys)
+
+
+def collate_pairs(queries: Sequence[np.ndarray], positives: Sequence[np.ndarray]) -> PairBatch:
+    """Pad pairs of texts, int32 [tokens] each, into a batch. There must be a pair, every text with a token."""
+    texts = [*queries, *positives]
+    return PairBatch(*padded(texts), keys=torch.tensor([_key(ids) for ids in texts]))
+
+
+def set_attention_dropout(encoder: nn.Module, share: float) -> None:
+    """Have every attention of a module tree drop a share of its weights while training, not the base's.
+
+    Raises TrainingError where transformers has no such knob in this architecture.
+    """
+    attentions: list[Any] = [module for module in encoder.modules() if hasattr(module, "attention_dropout")]
+    if share and not attentions:
+        config: Any = encoder.config
+        raise TrainingError(
+            f"{config.model_type} has no attention dropout.", remedy="Set dropout to 0, lora_dropout above it."
+        )
+    for attention in attentions:
+        attention.attention_dropout = share
+
+
+def _key(ids: np.ndarray) -> int:
+    digest = hashlib.blake2b(np.asarray(ids, dtype=np.int32).tobytes(), digest_size=KEY_BYTES).digest()
+    return int.from_bytes(digest, "little", signed=True)
