@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+import ray
 from ray import serve
 from ray.serve.config import RequestRouterConfig
 
@@ -22,9 +23,23 @@ class Lagging:
     def record_routing_stats(self):
         return {GENERATION: 7 if self.rank else 6}
 
-    async def __call__(self, seconds):
-        await asyncio.sleep(seconds)
+    async def __call__(self, meeting=None):
+        """Return the rank; where there is a meeting, once all who were asked to it are inside."""
+        if meeting:
+            await meeting.arrive.remote()
         return self.rank
+
+
+@ray.remote(num_cpus=0)
+class Meeting:
+    def __init__(self, expected):
+        self.missing, self.complete = expected, asyncio.Event()
+
+    async def arrive(self):
+        self.missing -= 1
+        if not self.missing:
+            self.complete.set()
+        await self.complete.wait()
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +59,11 @@ def handle(local_ray):
 
 def test_a_replica_that_lags_behind_is_asked_only_when_the_newest_are_full(handle):
     deadline = time.monotonic() + 60  # until the first statistics have come to the router
-    while 0 in (ranks := {handle.remote(0).result() for _ in range(TOGETHER)}):
+    while 0 in (ranks := {handle.remote().result() for _ in range(TOGETHER)}):
         assert time.monotonic() < deadline, "the statistics never came"
     while len(ranks) < 2:
-        ranks |= {handle.remote(0).result()}
+        ranks |= {handle.remote().result()}
     assert ranks == {1, 2}
-    together = [handle.remote(0.5) for _ in range(6)]
-    assert sorted(each.result() for each in together) == [0, 0, 1, 1, 2, 2]
+    meeting = Meeting.remote(6)
+    together = [handle.remote(meeting) for _ in range(6)]
+    assert sorted(each.result(timeout_s=60) for each in together) == [0, 0, 1, 1, 2, 2]
