@@ -37,10 +37,12 @@ class Grouped(Generic[Item]):
                 group = self._next_group()
                 try:
                     await self._work([item for items, _ in group for item in items])
-                except BaseException as error:
+                except Exception as error:  # noqa: BLE001 (raised again in each caller)
                     _tell(group, error)
-                    if not isinstance(error, Exception):
-                        raise
+                except BaseException as error:  # cancelled, with the loop that ends: nobody may wait any longer
+                    _tell([*group, *self._waiting], error)
+                    self._waiting.clear()
+                    raise
                 else:
                     _tell(group, None)
         finally:

@@ -27,6 +27,9 @@ from mongars.records import AdapterStamp, Embeddings, Memory, Turn
 logger = logging.getLogger(__name__)
 EMBED_BATCH = 64  # texts of one call to the encoder, which sorts and batches within
 MAX_RECALL = 100
+# So that what is on its way into the index is there to be erased. Where the encoder hangs for longer, it is taken
+# out again when it arrives (`_drop_forgotten`).
+FORGET_WAIT_S = 5.0
 MAX_PENDING = 256  # calls whose turns wait for the index; a caller beyond that waits as well
 _DONE = object()
 
@@ -63,7 +66,7 @@ class Hippocampus:
         self._index = index
         self._embedder = embedder
         self._cache = cache
-        # A write to the index takes 5 to 20 ms for one memory and hardly more for fifty.
+        # A write to the index takes 5 to 20 ms for one memory: 16 chats took 260 ms one by one, and 100 joined.
         self._indexing = Grouped(self._add_to_index, limit=EMBED_BATCH)
         self._pending: dict[str, set[asyncio.Task[None]]] = {}
         self.behind = False
@@ -86,12 +89,15 @@ class Hippocampus:
             await self._index_soon(user, recallable)
         return memories
 
-    async def settled(self, user: str | None = None) -> None:
-        """Return when what was remembered before, of one user or of all, is in the index or was refused by it."""
+    async def settled(self, user: str | None = None, *, timeout_s: float | None = None) -> None:
+        """Return when what was remembered before, of one user or of all, is in the index or was refused by it.
+
+        At the latest after `timeout_s`.
+        """
         pending = self._pending.values() if user is None else [self._pending.get(user, set())]
         tasks = [task for own in pending for task in own]
         if tasks:
-            await asyncio.wait(tasks)
+            await asyncio.wait(tasks, timeout=timeout_s)
 
     async def recall(
         self, user: str, query: str, k: int = 4, *, exclude_conversation: str | None = None
@@ -126,6 +132,7 @@ class Hippocampus:
         ConversationNotFoundError then rises as it does for a conversation of somebody else.
         """
         check_ids(user=user, conversation_id=conversation_id)
+        await self.settled(user, timeout_s=FORGET_WAIT_S)
         try:
             await asyncio.to_thread(self._repository.delete_conversation, user, conversation_id)
         finally:
@@ -135,6 +142,7 @@ class Hippocampus:
 
     async def forget_user(self, user: str) -> dict[str, int]:
         """Erase everything of a user everywhere; returns what was removed, by place. Safe to repeat."""
+        await self.settled(user, timeout_s=FORGET_WAIT_S)
         removed = await asyncio.to_thread(self._repository.erase_user, user)
         removed["index"] = await asyncio.to_thread(self._index.remove_user, user)
         removed["cache"] = await asyncio.to_thread(self._cache.drop_namespace, user)

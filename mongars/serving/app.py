@@ -129,9 +129,8 @@ def require_free_port(host: str, port: int) -> None:
 def require_memory(args: AppArgs) -> None:
     """Raise ResourceError when the replicas would not fit into the memory that is free."""
     values = sum(math.prod(shape) for shape in read_shapes(base_folder(args.settings.base_model)).values())
-    base = (
-        values * FLOAT32_BYTES
-    )  # on a CPU whatever the file holds, and no less than what a GPU is loaded through
+    # On a CPU float32 whatever the file holds, and no less than what a GPU is loaded through.
+    base = values * FLOAT32_BYTES
     needed = args.llm_replicas * (REPLICA_BYTES + base) + OTHER_BYTES
     free = psutil.virtual_memory().available
     if free < needed:

@@ -35,8 +35,8 @@ def our_errors() -> Iterator[None]:
 def direct(handle: Any) -> Any:
     """Return a handle whose messages go straight to the replica by gRPC, not as objects of Ray.
 
-    A piece of an answer costs a third of the time so (docs/results/2026-11-25-serving.md). Ray guards this gRPC
-    with its token, as it guards actors, and pickles what goes over it, as there.
+    Pieces of answers cost Cortex, ingress and proxy about half as much so (docs/results/2026-11-25-serving.md).
+    Ray guards this gRPC with its token, as it guards actors, and pickles what goes over it, as there.
     """
     return handle.options(_by_reference=False, request_serialization="pickle", response_serialization="pickle")
 

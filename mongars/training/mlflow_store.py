@@ -127,9 +127,8 @@ class MlflowStore:
         found = self._client.get_experiment_by_name(name)
         if found:
             return str(found.experiment_id)
-        file = (
-            self._sqlite_file()
-        )  # artifacts go beside it, not into the working directory; a server has its place
+        # Artifacts go beside a file, not into the working directory; a server has its own place.
+        file = self._sqlite_file()
         artifacts = (file.parent / "mlflow-artifacts").resolve().as_uri() if file else None
         return str(self._client.create_experiment(name, artifact_location=artifacts))
 

@@ -99,9 +99,9 @@ class _Outbox:
     def __init__(self, store: MlflowStore, place: Path) -> None:
         self._store = store
         self._journal = Journal(place.with_name(f"{place.name}{JOURNAL}"))
-        self._sidecar = place.with_name(f"{place.name}.run.json")
+        self._place = place
         self._asleep_until = 0.0
-        self.run_id = _run_id(self._sidecar)
+        self.run_id = told_run_id(place)
 
     def begin(self, event: Event) -> None:
         """Tell what an earlier start of the run left, then the start. Raises what the store raises."""
@@ -149,7 +149,7 @@ class _Outbox:
         if event["event"] == "start":
             self.run_id = self._store.begin(event, self.run_id)
             # Beside the folder, whose digest must not depend on it.
-            write_atomically(self._sidecar, canonical_json({"run_id": self.run_id}))
+            write_atomically(_sidecar(self._place), canonical_json({"run_id": self.run_id}))
         else:
             assert self.run_id is not None, "a start is told before anything else"
             self._store.tell(event, self.run_id)
@@ -171,8 +171,14 @@ def _tell_of_others(store: MlflowStore, place: Path) -> None:
             return
 
 
-def _run_id(sidecar: Path) -> str | None:
+def told_run_id(place: Path) -> str | None:
+    """Return MLflow's id of the run in a folder; None as long as no server has given one."""
+    sidecar = _sidecar(place)
     return str(json.loads(sidecar.read_text(encoding="utf-8"))["run_id"]) if sidecar.exists() else None
+
+
+def _sidecar(place: Path) -> Path:
+    return place.with_name(f"{place.name}.run.json")
 
 
 def _now() -> int:

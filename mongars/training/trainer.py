@@ -35,7 +35,7 @@ from mongars.training.parent import find_parent
 from mongars.training.ray_train import Workers, fit, following
 from mongars.training.run import OtherCheckpoint, StepReport, TrainingJob, adapter_key, is_complete
 from mongars.training.text import COLUMNS, TokenTable, tokenise_batch
-from mongars.training.tracking import RunTracker
+from mongars.training.tracking import RunTracker, told_run_id
 
 TrainProgress = Callable[[int, int, float, float], None]  # step (from 1), steps, loss, tokens per second
 
@@ -257,12 +257,6 @@ def _other_checkpoint(path: Path) -> OtherCheckpoint:
     return OtherCheckpoint(path, file_digest(path))
 
 
-def _sidecar(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.run.json")
-
-
 def _result(folder: Path, *, reused: bool) -> TrainedAdapter:
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-    sidecar = _sidecar(folder)
-    run_id = json.loads(sidecar.read_text(encoding="utf-8"))["run_id"] if sidecar.exists() else None
-    return TrainedAdapter(folder, card["metrics"], run_id, reused)
+    return TrainedAdapter(folder, card["metrics"], told_run_id(folder), reused)

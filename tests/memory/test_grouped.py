@@ -81,3 +81,12 @@ async def test_a_caller_who_leaves_takes_nothing_from_the_others():
     assert work.groups == [["first"], ["leaving", "staying"]]
     with pytest.raises(asyncio.CancelledError):
         await tasks[1]
+
+
+async def test_when_the_work_is_cancelled_nobody_waits_for_ever():
+    work = Work()
+    grouped = Grouped(work, limit=LIMIT)
+    tasks = await begun(grouped, work, "waiting")
+    grouped._running.cancel()
+    await asyncio.wait(tasks)
+    assert all(task.cancelled() for task in tasks)

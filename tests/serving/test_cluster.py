@@ -1,5 +1,6 @@
 """What is checked before a Ray is started, and what is said when there is none."""
 
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,3 +37,19 @@ def test_a_ray_that_is_not_there_is_named_with_the_remedy(tmp_path: Path, addres
     settings = Settings(home=tmp_path).resolved()
     with pytest.raises(UnavailableError, match="make serve"):
         cluster.connect_to_ray(settings, address)
+
+
+def test_a_ray_of_our_own_has_the_environment_of_serve_and_the_operators_choice_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = list(cluster.SERVE_ENVIRONMENT)
+    monkeypatch.setenv(names[0], "operator")
+    for name in names[1:]:
+        monkeypatch.setenv(name, "")  # so that it is put back at the end
+        monkeypatch.delenv(name)
+    seen: dict[str, str | None] = {}
+    monkeypatch.setattr(
+        cluster.ray, "init", lambda **_: seen.update({name: os.environ.get(name) for name in names})
+    )
+    cluster.start_local_ray(Settings(home=tmp_path).resolved())
+    assert seen == dict(cluster.SERVE_ENVIRONMENT) | {names[0]: "operator"}

@@ -1,9 +1,9 @@
 """The answers under way through one module tree: who gets a row, and one forward pass after the other.
 
 Owns admission, prefill and decoding. Must not know threads or adapters. One caller at a time. Rows are given in
-the order of arrival. The prompts of those that got one are read the shortest first, so that a pass pads little, in
-passes of at most `prefill_tokens`, with a decoding pass between any two, so that a long prompt does not silence
-the answers beside it.
+the order of arrival. The prompts of those that got one are read the shortest first, so that rows of like length
+lie together and a pass that pads pads little. A pass reads at most `prefill_tokens`, with a decoding pass between
+any two, so that a long prompt does not silence the answers beside it.
 """
 
 from collections import deque
