@@ -15,6 +15,7 @@ for it, and of that with the adapter.
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from mongars.settings import load_settings
 from mongars.sources import BadLine, read_conversations
 from mongars.training.bootstrap import Estimate
 from mongars.training.embedding_quality import retrieval, sts_spearman_estimate
-from mongars.training.scored_pairs import read_scored_pairs
+from mongars.training.scored_pairs import ScoredPairs, read_scored_pairs
 from mongars.training.turn_retrieval import answered_turns
 
 STS = "stsb_en_dev.csv"
@@ -54,11 +55,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(lambda progress: measure(flags, progress), None if flags.json else show)
 
 
+@dataclass(frozen=True)
+class Measure:
+    """What every encoder is measured on; the same for all of them."""
+
+    sts: ScoredPairs
+    queries: Sequence[str]
+    replies: Sequence[str]
+    seed: int
+    conversations: int
+    bad_lines: int
+
+    @classmethod
+    def of(cls, data: Path, pool: int, seed: int) -> "Measure":
+        """Read both files. Raises InputError for one that is not there or too small for the pool."""
+        sts = read_scored_pairs(data / STS)
+        conversations, bad = _read_dialogues(data / DIALOGUES)
+        queries, replies = turn_pairs(conversations, pool, seed)
+        return cls(sts, queries, replies, seed, len(conversations), bad)
+
+    def bm25(self) -> dict[str, Any]:
+        """Return the figures of retrieval by BM25, each with its interval."""
+        return self._retrieval(bm25_scores(self.queries, self.replies))
+
+    def encoder(self, neurons: Neurons) -> dict[str, Any]:
+        """Return every figure of an encoder, each with its interval."""
+        texts = (self.sts.left, self.sts.right, self.queries, self.replies)
+        first, second, asked, answered = (neurons.encode(each)[0] for each in texts)
+        spearman = sts_spearman_estimate(first, second, self.sts.scores, self.seed)
+        return {"sts_spearman": as_json(spearman)} | self._retrieval(asked @ answered.T)
+
+    def _retrieval(self, scores: np.ndarray) -> dict[str, Any]:
+        found = retrieval(scores, np.arange(len(scores)))  # reply i answers query i
+        return {metric: as_json(value) for metric, value in found.estimates(self.seed).items()}
+
+
 def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     """Return every figure with its interval, and what it was measured on."""
-    sts = read_scored_pairs(flags.data / STS)
-    conversations, bad = _read_dialogues(flags.data / DIALOGUES)
-    queries, replies = turn_pairs(conversations, flags.pool, flags.seed)
+    measured = Measure.of(flags.data, flags.pool, flags.seed)
     base = load_base(flags.base)
     adapter = None
     if flags.adapter is not None:
@@ -66,22 +100,18 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
         # one that the gate refused may be measured as well
         adapter = find_adapter(registry, flags.adapter, base_digest=base.digest, without=("revoked", "pruned"))
     progress.stage("bm25")
-    rows = [_row("BM25", bm25_scores(queries, replies), flags.seed)]
+    rows = [{"encoder": "BM25"} | measured.bm25()]
     for name, encoder in _encoders(base, adapter):
         progress.stage(name)
-        neurons = Neurons(encoder, base.tokenizer)
-        texts = (sts.left, sts.right, queries, replies)
-        first, second, asked, answered = (neurons.encode(each)[0] for each in texts)
-        estimate = sts_spearman_estimate(first, second, sts.scores, flags.seed)
-        rows.append(_row(name, asked @ answered.T, flags.seed, estimate))
+        rows.append({"encoder": name} | measured.encoder(Neurons(encoder, base.tokenizer)))
     return {
         "base": {"name": base_name(flags.base), "digest": base.digest},
         "adapter": None if adapter is None else {"name": adapter[0].name, "digest": adapter[0].digest},
         "seed": flags.seed,
-        "sts_pairs": len(sts.scores),
-        "pool": len(queries),
-        "conversations": len(conversations),
-        "bad_lines": bad,
+        "sts_pairs": len(measured.sts.scores),
+        "pool": len(measured.queries),
+        "conversations": measured.conversations,
+        "bad_lines": measured.bad_lines,
         "rows": rows,
     }
 
@@ -173,14 +203,6 @@ def _encoders(base: Base, adapter: tuple[AdapterRef, Path] | None) -> Iterator[t
     if adapter is not None:
         ref, folder = adapter
         yield f"bidirectional + {ref.name}", attach_adapter(bidirectional_encoder(base), folder)
-
-
-def _row(name: str, scores: np.ndarray, seed: int, sts: Estimate | None = None) -> dict[str, Any]:
-    row: dict[str, Any] = {"encoder": name}
-    if sts is not None:
-        row["sts_spearman"] = as_json(sts)
-    found = retrieval(scores, np.arange(len(scores)))  # reply i answers query i
-    return row | {metric: as_json(value) for metric, value in found.estimates(seed).items()}
 
 
 def _read_dialogues(path: Path) -> tuple[list[Conversation], int]:
