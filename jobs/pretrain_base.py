@@ -3,8 +3,9 @@
     ray job submit --working-dir . -- python jobs/pretrain_base.py --input FILE.jsonl[.gz] --output FOLDER
 
 A line is a conversation, `{"id", "messages": [{"role", "content"}]}`, or a text, `{"text"}`. Prints the folder
-and its digest as JSON, progress on stderr. A run that was stopped goes on from its last checkpoint when the same
-command is given again. Under `ray job submit` the job runs in a copy of its folder: give absolute paths, also in
+and its digest as JSON, progress on stderr. A run that did not end goes on when the same command is given again:
+SIGINT and SIGTERM let it keep where it is after the step that runs (`ray job stop` sends SIGTERM, and SIGKILL 3 s
+later). Under `ray job submit` the job runs in a copy of its folder: give absolute paths, also in
 MONGARS_HOME. Exit codes: 0 done, 1 some lines could not be read (they are named and left out), else those of
 `mongars`.
 """

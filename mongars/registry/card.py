@@ -31,7 +31,8 @@ class AdapterCard(BaseModel):
 
     `dataset` and `seed` are None for an adapter that was trained elsewhere. `run_id` is MLflow's, where the
     trainer names one; `resumed_from` is the digest of the checkpoint of another run, where that one had begun
-    it; `init_from` that of the adapter whose weights the training started from.
+    it; `init_from` that of the adapter whose weights the training started from; `worlds`, of an elastic run,
+    since which step (from 1) how many workers trained it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -49,6 +50,7 @@ class AdapterCard(BaseModel):
     run_id: str | None = None
     resumed_from: str | None = Field(None, pattern=SHA256)
     init_from: str | None = Field(None, pattern=SHA256)
+    worlds: list[tuple[int, int]] | None = None
 
     @property
     def dataset_name(self) -> str | None:

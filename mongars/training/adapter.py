@@ -5,7 +5,7 @@ equal digests: times, paths and run ids stay outside. Must not know how the weig
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +55,16 @@ def adapter_card(
     *,
     resumed_from: str | None = None,
     init_from: str | None = None,
+    worlds: Sequence[tuple[int, int]] | None = None,
 ) -> dict[str, Any]:
     """Return the card: what the adapter was made from, how, and with what result.
 
     `resumed_from` is the digest of another run's checkpoint, for an adapter that was begun by that run;
-    `init_from` that of the adapter whose weights it started from.
+    `init_from` that of the adapter whose weights it started from; `worlds`, of an elastic run, since which step
+    how many workers trained it.
     """
-    origins = {"resumed_from": resumed_from, "init_from": init_from}
-    return {name: digest for name, digest in origins.items() if digest} | {
+    origins = {"resumed_from": resumed_from, "init_from": init_from, "worlds": worlds}
+    return {name: origin for name, origin in origins.items() if origin} | {
         "schema": 1,
         "kind": "encoder",
         "objective": config.objective,

@@ -50,11 +50,12 @@ def write_checkpoint(path: Path, kept: Checkpoint, fixed: Mapping[str, Any]) -> 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Return the checkpoint of a file that `check_checkpoint` found good, or that the run itself wrote."""
     with safe_open(str(path), "pt") as file:
-        progress = Progress(**json.loads(file.metadata()["run"])["progress"])
+        kept = json.loads(file.metadata()["run"])["progress"]
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     moments = {name: tensor for name, tensor in tensors.items() if "|" in name}
     weights = {name: tensor for name, tensor in tensors.items() if "|" not in name}
-    return Checkpoint(progress, weights, moments)
+    worlds = tuple((step, workers) for step, workers in kept.get("worlds", ()))
+    return Checkpoint(Progress(kept["step"], kept["metrics"], worlds), weights, moments)
 
 
 def check_checkpoint(path: Path, job: TrainingJob) -> None:

@@ -10,6 +10,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 
+def world_size() -> int:
+    """Return how many workers the process group has."""
+    return dist.get_world_size()
+
+
 def sum_over_workers(values: Sequence[float]) -> list[float]:
     """Return the sums over all workers of the process group."""
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"

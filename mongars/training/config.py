@@ -21,7 +21,8 @@ class AdapterRecipe(BaseModel, ABC):
     """What the stages have in common: how a LoRA adapter is trained, whatever its objective.
 
     The number of workers and threads belongs to the recipe: it changes the order of floating-point sums, and
-    with it the bytes of the adapter. `checkpoint_steps` changes nothing in it, so no dump and no digest has it.
+    with it the bytes of the adapter. Of an elastic run, which has `min_workers`, the range does, and not how many
+    there are at a moment. `checkpoint_steps` changes nothing in the adapter, so no dump and no digest has it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,7 +46,14 @@ class AdapterRecipe(BaseModel, ABC):
     clip_norm: float = Field(1.0, gt=0, description="Largest norm of the gradient of a step.")
     max_tokens: int = Field(512, ge=2, description="Longer conversations or texts are cut.")
     steps: int = Field(1000, ge=1)
-    workers: int = Field(2, ge=1)
+    workers: int = Field(2, ge=1, description="Workers; of an elastic run, the most.")
+    min_workers: int | None = Field(
+        None,
+        ge=1,
+        exclude_if=lambda value: value is None,  # a run of a fixed number has the digest that it always had
+        description="Makes the run elastic: it goes on with as many workers, from this to `workers`, as there is "
+        "room for.",
+    )
     threads: int = Field(1, ge=1, description="Threads of a worker.")
     zero_stage: int = Field(1, ge=0, le=3, description="What DeepSpeed ZeRO shards (arXiv 1910.02054).")
     seed: int = Field(0, ge=0)
@@ -55,8 +63,12 @@ class AdapterRecipe(BaseModel, ABC):
 
     @model_validator(mode="after")
     def _workers_share_the_batch(self) -> Self:
-        if self.batch % self.workers:
-            raise ValueError(f"a batch of {self.batch} is no multiple of workers {self.workers}")
+        if self.min_workers is not None and self.min_workers >= self.workers:
+            raise ValueError(f"min_workers {self.min_workers} is not less than workers {self.workers}")
+        for workers in range(self.min_workers or self.workers, self.workers + 1):
+            passes = self.at_world(workers).accumulation
+            if self.batch < workers * passes:
+                raise ValueError(f"a batch of {self.batch} is too small for {workers} workers of {passes} passes")
         return self
 
     @property
@@ -66,13 +78,22 @@ class AdapterRecipe(BaseModel, ABC):
 
     @property
     def micro_batch(self) -> int:
-        """Rows or pairs in one forward pass of a worker."""
-        return self.batch // self.workers
+        """Rows or pairs in one forward pass of a worker, at most."""
+        return self.share
+
+    @property
+    def share(self) -> int:
+        """Rows or pairs of a worker in a step, at most: where they do not divide, some workers have one less."""
+        return -(-self.batch // self.workers)
 
     @property
     def accumulation(self) -> int:
         """Forward passes of a worker in a step."""
-        return self.batch // (self.workers * self.micro_batch)
+        return -(-self.share // self.micro_batch)
+
+    def at_world(self, workers: int) -> Self:
+        """Return the recipe by which so many workers compute: of an elastic run, those of the moment."""
+        return self.model_copy(update={"workers": workers, "min_workers": None})
 
     def recipe_digest(self) -> str:
         """Return the sha256 of every knob that the adapter depends on, in hex."""
@@ -100,8 +121,6 @@ class MNTPConfig(AdapterRecipe):
     def _shares_add_up(self) -> Self:
         if self.hide_share + self.random_share > 1:
             raise ValueError("hide_share and random_share together are more than 1")
-        if self.batch_rows % (self.workers * self.micro_batch):
-            raise ValueError(f"a worker's {self.batch_rows // self.workers} rows are no multiple of micro_rows")
         return self
 
     @property
@@ -111,8 +130,8 @@ class MNTPConfig(AdapterRecipe):
 
     @property
     def micro_batch(self) -> int:
-        """Conversations in one forward pass of a worker."""
-        return self.micro_rows or self.batch_rows // self.workers
+        """Conversations in one forward pass of a worker, at most."""
+        return self.micro_rows or self.share
 
 
 class ContrastiveConfig(AdapterRecipe):

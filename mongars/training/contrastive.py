@@ -81,6 +81,10 @@ class ContrastiveObjective:
     def __init__(self, config: ContrastiveConfig, rows: PairTable, rank: int = 0, *, gather: Gather) -> None:
         self._config, self._rows, self._rank, self._gather = config, rows, rank, gather
         self._lengths = rows.lengths
+        ranks = range(config.workers)
+        self._counts = [
+            len(range(each, config.batch, config.workers)) for each in ranks
+        ]  # pairs, as `plan` shares
 
     def model(self, encoder: nn.Module) -> EmbeddingModel:
         """Return the encoder with pooling, and with the recipe's attention dropout in it.
@@ -110,20 +114,29 @@ class ContrastiveObjective:
         """Return the step's loss as this worker may differentiate it, and what its own queries add to it."""
         (vectors,) = outputs
         queries, documents = (self._joined(own) for own in vectors.chunk(2))
-        query_keys, document_keys = self._gather(batch.keys.view(2, -1).T.contiguous()).T
+        query_keys, document_keys = self._of_all(batch.keys.view(2, -1).T.contiguous()).T
         rivals = true_negatives(query_keys, document_keys)
         losses, right = info_nce(queries, documents, rivals, self._config.temperature)
-        own = self._own(batch.targets)
+        own = self._own()
         mine = float(losses[own].detach().sum())
         return PassLoss(losses.sum(), mine, float(right[own].sum()), batch.targets)
 
     def _joined(self, own: Tensor) -> Tensor:
         """Return all workers' vectors, [pairs of the step, hidden]; only this worker's have a gradient."""
-        every, place = self._gather(own.detach()), self._own(len(own))
+        every, place = self._of_all(own.detach()), self._own()
         return torch.cat([every[: place.start], own, every[place.stop :]])
 
-    def _own(self, count: int) -> slice:
-        return slice(self._rank * count, (self._rank + 1) * count)
+    def _of_all(self, own: Tensor) -> Tensor:
+        """Return all workers' rows, by rank. The last workers may have a row less, which is filled on the way."""
+        share = self._config.share
+        filled = torch.cat([own, own.new_zeros(share - len(own), *own.shape[1:])])
+        parts = zip(self._gather(filled).split(share), self._counts, strict=True)
+        return torch.cat([part[:count] for part, count in parts])
+
+    def _own(self) -> slice:
+        """Return where this worker's pairs are among all of a step."""
+        start = sum(self._counts[: self._rank])
+        return slice(start, start + self._counts[self._rank])
 
 
 def info_nce(queries: Tensor, documents: Tensor, rivals: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -130,7 +130,7 @@ def train_steps(
         if asked:
             if progress.step > kept:
                 keep(progress)
-            raise _stopped(progress, config)
+            raise stopped_after(progress.step, config.steps)
         _seed_dropout(config.seed, progress.step, rank)
         sums = _passes(engine, objective, batches, targets, device)
         total = _Sums(*sum_over_workers(list(vars(sums).values())))
@@ -160,10 +160,11 @@ def _passes(
     return sums
 
 
-def _stopped(progress: Progress, config: AdapterRecipe) -> TrainingStoppedError:
-    kept = "its checkpoint is kept" if progress.step else "nothing was done yet"
+def stopped_after(step: int, steps: int) -> TrainingStoppedError:
+    """Return the error of a run that was asked to stop and kept where it is."""
+    kept = "its checkpoint is kept" if step else "nothing was done yet"
     return TrainingStoppedError(
-        f"The run was stopped after step {progress.step} of {config.steps}; {kept}.",
+        f"The run was stopped after step {step} of {steps}; {kept}.",
         remedy="Start the same run again and it goes on from there.",
     )
 
@@ -193,5 +194,6 @@ def _report(
         accuracy_name=config.accuracy_name,
         tokens_per_second=total.tokens / seconds,
         padding_share=1 - total.tokens / total.places,
+        workers=config.workers,
         gpu_memory=torch.cuda.max_memory_allocated(device) if on_gpu else None,
     )

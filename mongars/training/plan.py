@@ -8,6 +8,7 @@ the cursor, and the rows of a step do not depend on the number of workers.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -37,10 +38,15 @@ def global_batch(step: int, *, rows: int, batch_rows: int, seed: int) -> list[Pl
 def micro_batches(
     places: Sequence[Place], lengths: Sequence[int], *, rank: int, world: int, micro_rows: int
 ) -> list[list[Place]]:
-    """Return one worker's share of a step, cut into forward passes of rows of like length (less padding)."""
+    """Return one worker's share of a step, cut into forward passes of rows of like length (less padding).
+
+    Every worker has as many passes, of `micro_rows` rows at most: an engine may wait for all in each of them.
+    """
     by_length = sorted(places, key=lambda place: (lengths[place.row], place.epoch, place.row))
-    own = by_length[rank::world]
-    return [own[start : start + micro_rows] for start in range(0, len(own), micro_rows)]
+    own, longest_share = by_length[rank::world], -(-len(places) // world)
+    passes = -(-longest_share // micro_rows)
+    cuts = [len(own) * cut // passes for cut in range(passes + 1)]
+    return [own[start:end] for start, end in pairwise(cuts)]
 
 
 @lru_cache(maxsize=2)  # a step spans two epochs at most, unless an epoch is shorter than a batch

@@ -13,9 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
+from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+    get_or_create_autoscaling_coordinator,
+)
 from ray.train import RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mongars.errors import MongarsError, TrainingError
 
@@ -24,12 +29,28 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """How many workers, and what each has. `retries` is how often they are started again when one dies."""
+    """How many workers, and what each has. `retries` is how often they are started again when one dies.
+
+    With `least` there are as many, from that to `count`, as the cluster has room for. It is looked at again every
+    `look_s` seconds: for other workers all are ended, without notice, and started again.
+    """
 
     count: int
     use_gpu: bool = False
     cpus: float = 1
     retries: int = 0
+    least: int | None = None
+    look_s: float = 60.0  # Ray Train's own
+
+    @property
+    def scaling(self) -> ScalingConfig:
+        """The same in Ray Train's words."""
+        return ScalingConfig(
+            num_workers=self.count if self.least is None else (self.least, self.count),
+            use_gpu=self.use_gpu,
+            resources_per_worker={"CPU": self.cpus},
+            elastic_resize_monitor_interval_s=self.look_s,
+        )
 
 
 def fit(
@@ -39,20 +60,27 @@ def fit(
     name: str,
     place: Path,
     workers: Workers,
-    ask_to_stop: Callable[[], None] | None = None,
+    stop: Path | None = None,
 ) -> None:
     """Run `work(told)` in every worker, which Ray Train has given a process group.
 
     Workers that died are started again, `workers.retries` times; the work must go on from what it kept. A typed
     error of a worker is final. Raises it, or a TrainingError that names what happened. `place` must exist.
-    On the main thread, `ask_to_stop` is called for the first SIGINT or SIGTERM, and the workers must then end by
-    themselves; a second signal does what it does elsewhere.
+    On the main thread the first SIGINT or SIGTERM leaves the empty file `stop`, for which the workers must look
+    and end by themselves; a second signal does what it does elsewhere.
     """
-    if ask_to_stop is None or threading.current_thread() is not threading.main_thread():
+    if stop is None:
         _fit(work, told, name=name, place=place, workers=workers)
         return
-    with _first_signal(ask_to_stop):
-        _beside_main(lambda: _fit(work, told, name=name, place=place, workers=workers))
+    stop.unlink(missing_ok=True)  # of a run that was killed while it stopped
+    try:
+        if threading.current_thread() is not threading.main_thread():
+            _fit(work, told, name=name, place=place, workers=workers)
+            return
+        with _first_signal(stop.touch):
+            _beside_main(lambda: _fit(work, told, name=name, place=place, workers=workers))
+    finally:
+        stop.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -107,6 +135,8 @@ def _fit(
             if not left:
                 raise _untyped(error) from error
             logger.warning("A training worker died; %d more attempts.", left)
+            if workers.least is not None:
+                count_nodes_anew()
         else:
             return
 
@@ -120,12 +150,20 @@ def _fit_once(
             work,
             train_loop_config=told,
             torch_config=TorchConfig(backend="nccl" if workers.use_gpu else "gloo"),
-            scaling_config=ScalingConfig(
-                num_workers=workers.count, use_gpu=workers.use_gpu, resources_per_worker={"CPU": workers.cpus}
-            ),
+            scaling_config=workers.scaling,
             run_config=RunConfig(name=name, storage_path=storage),
         )
         trainer.fit()
+
+
+def count_nodes_anew() -> None:
+    """Have Ray look which nodes there are. It does so every 20 s, and until then plans with one that is gone.
+
+    Without it a run whose node was taken away waits 60 s for workers there, Ray Train's limit (measured). There is
+    no public way to ask.
+    """
+    coordinator = get_or_create_autoscaling_coordinator()
+    ray.get(coordinator.get_reserved_resources.remote("mongars", recompute=True))
 
 
 @contextmanager
@@ -134,7 +172,9 @@ def following(on_report: Callable[[Any], None]) -> Iterator[Queue]:
 
     Not by ray.train.report: that is a barrier which waits for the controller's next poll (2 s).
     """
-    queue = Queue(actor_options={"num_cpus": 0})
+    # Here, because a node of the workers may be taken away.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     failures: list[BaseException] = []
 
     def follow() -> None:

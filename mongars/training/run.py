@@ -5,7 +5,7 @@ unpickles a message imports this module, and those take seconds.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "card.json"
 
 # What may change when a run goes on from the checkpoint of another one: neither the rows of a step nor the shapes
 # of the weights depend on it. The learning rate is here for the run whose loss was not finite.
-FREE_KNOBS = frozenset({"workers", "threads", "zero_stage", "micro_rows", "learning_rate"})
+FREE_KNOBS = frozenset({"workers", "min_workers", "threads", "zero_stage", "micro_rows", "learning_rate"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +79,20 @@ class StepReport:
     accuracy_name: str
     tokens_per_second: float  # real tokens, without padding
     padding_share: float
+    workers: int
     gpu_memory: int | None = None  # bytes, the most that the first worker held; None on a CPU
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: the steps done, and what its card will say of them."""
+    """How far a run is: the steps done, and what its card will say of them.
+
+    `worlds` says since which step (from 1) how many workers trained; with more than one entry the run was resized.
+    """
 
     step: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    worlds: tuple[tuple[int, int], ...] = ()
 
     def after(self, report: StepReport) -> "Progress":
         """Return the progress with one more step. Nothing in it differs between two equal runs."""
@@ -95,7 +100,14 @@ class Progress:
         known = {name: value for name, value in told.items() if value is not None}
         first = {f"{name}_first": value for name, value in known.items()}
         last = {f"{name}_last": value for name, value in known.items()}
-        return Progress(report.step, first | dict(self.metrics) | last)
+        return Progress(report.step, first | dict(self.metrics) | last, self.worlds)
+
+    def by(self, workers: int) -> "Progress":
+        """Return the progress with so many workers from the next step on."""
+        before = tuple(world for world in self.worlds if world[0] <= self.step)
+        if before and before[-1][1] == workers:
+            return replace(self, worlds=before)
+        return replace(self, worlds=(*before, (self.step + 1, workers)))
 
 
 def adapter_key(

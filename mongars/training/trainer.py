@@ -56,7 +56,8 @@ class AdapterTrainer:
     What is learned follows from the class of the recipe. `on_progress` is called for each step, on a thread
     of the trainer's. `resume_from` is the checkpoint of another run, which this one goes on from; `init_from`
     the folder of an adapter whose weights it starts from. `retries` is how often workers that died are
-    started again.
+    started again. Where the recipe is elastic, the run goes on from its checkpoint with other workers when there
+    is room for more, which is looked for every `look_s` seconds, or for fewer only.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class AdapterTrainer:
         use_gpu: bool = False,
         cpus_per_worker: float = 1,
         retries: int = 3,
+        look_s: float = 60.0,
     ) -> None:
         self._config = config
         self._parts = parts
@@ -84,7 +86,9 @@ class AdapterTrainer:
         self._on_progress = on_progress or (lambda *_: None)
         self._resume_from = resume_from.resolve() if resume_from else None
         self._init_from = init_from.resolve() if init_from else None
-        self._workers = Workers(config.workers, use_gpu, cpus_per_worker, retries)
+        self._workers = Workers(
+            config.workers, use_gpu, cpus_per_worker, retries, least=config.min_workers, look_s=look_s
+        )
 
     def train(self) -> TrainedAdapter:
         """Train, or return the adapter that an equal run left in `output_dir/<key>/`.
@@ -171,24 +175,21 @@ class AdapterTrainer:
                 "tokens_per_second": report.tokens_per_second,
                 "padding_share": report.padding_share,
                 "learning_rate": self._config.learning_rate,
+                "workers": report.workers,
                 "gpu_memory_bytes": report.gpu_memory,
             },
         )
 
     def _fit(self, job: TrainingJob, rows: TokenTable | PairTable, queue: Queue) -> None:
         self._output_dir.mkdir(parents=True, exist_ok=True)
-        job.stop.unlink(missing_ok=True)  # of a run that was killed while it stopped
-        try:
-            fit(
-                _worker,
-                {"job": job, "rows": ray.put(rows), "queue": queue},
-                name=job.folder.name,
-                place=self._output_dir,
-                workers=self._workers,
-                ask_to_stop=job.stop.touch,
-            )
-        finally:
-            job.stop.unlink(missing_ok=True)
+        fit(
+            _worker,
+            {"job": job, "rows": ray.put(rows), "queue": queue},
+            name=job.folder.name,
+            place=self._output_dir,
+            workers=self._workers,
+            stop=job.stop,
+        )
         if not is_complete(job.folder):
             raise TrainingError(
                 f"The workers finished, but {job.folder} is not there.",

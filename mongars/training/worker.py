@@ -14,7 +14,7 @@ from mongars.files import naming_full_disk
 from mongars.neurons.base import Base, load_base
 from mongars.training.adapter import adapted_encoder, adapter_card, write_adapter
 from mongars.training.checkpoint import Checkpoint, load_weights, read_checkpoint, write_checkpoint
-from mongars.training.collective import gather_over_workers, sum_over_workers
+from mongars.training.collective import gather_over_workers, sum_over_workers, world_size
 from mongars.training.config import AdapterRecipe, ContrastiveConfig, MNTPConfig
 from mongars.training.contrastive import ContrastiveObjective, EmbeddingModel
 from mongars.training.engine import DeepSpeedEngine
@@ -38,9 +38,10 @@ def run_worker(
 ) -> None:
     """Train to the end; rank 0 reports each step, keeps checkpoints and writes the adapter.
 
-    Raises TrainingError, TrainingStoppedError when `job.stop` appears, ResourceError without space.
+    The world is that of the process group; where the recipe is elastic it may be another than that of the run's
+    checkpoint. Raises TrainingError, TrainingStoppedError when `job.stop` appears, ResourceError without space.
     """
-    config = job.config
+    config = job.config.at_world(world_size())
     torch.set_num_threads(config.threads)
     base = load_base(job.base_path, dtype=torch.float32)
     if base.digest != job.base_digest:
@@ -50,14 +51,14 @@ def run_worker(
     adapted = adapted_encoder(base, config, job.base_name)
     if job.parent:
         take_up(adapted, job.parent)
-    engine, start = _begin(job, objective.model(adapted))
+    engine, start = _begin(job, config, objective.model(adapted))
     first = rank == 0
     with naming_full_disk(job.folder.parent):
         end = train_steps(
             engine,
             objective,
             config,
-            start,
+            start.by(config.workers),
             rank=rank,
             sum_over_workers=sum_over_workers,
             keep=lambda progress: _keep(engine, progress, job, first=first),
@@ -68,13 +69,14 @@ def run_worker(
         trained = engine.trained_weights()
         if first:
             card = adapter_card(
-                config,
+                job.config,
                 job.dataset,
                 base,
                 job.base_name,
                 end.metrics,
                 resumed_from=job.resumed.digest if job.resumed else None,
                 init_from=job.parent.digest if job.parent else None,
+                worlds=end.worlds if job.config.min_workers else None,
             )
             write_adapter(job.folder, adapted, trained, card)
 
@@ -88,14 +90,16 @@ def objective_of(recipe: AdapterRecipe, base: Base, rows: Rows, rank: int) -> MN
     raise TypeError(f"{type(recipe).__name__} does not train on a {type(rows).__name__}")
 
 
-def _begin(job: TrainingJob, model: MNTPModel | EmbeddingModel) -> tuple[DeepSpeedEngine, Progress]:
+def _begin(
+    job: TrainingJob, config: AdapterRecipe, model: MNTPModel | EmbeddingModel
+) -> tuple[DeepSpeedEngine, Progress]:
     """Return the engine where the run goes on. Weights come before the engine, which copies and shards them."""
     found = job.checkpoint if job.checkpoint.exists() else job.resumed and job.resumed.path
     if not found:
-        return DeepSpeedEngine(model, job.config), Progress()
+        return DeepSpeedEngine(model, config), Progress()
     kept = read_checkpoint(found)
     load_weights(model.encoder, kept.weights)
-    engine = DeepSpeedEngine(model, job.config)
+    engine = DeepSpeedEngine(model, config)
     engine.go_on(kept.moments, kept.progress.step)
     return engine, kept.progress
 

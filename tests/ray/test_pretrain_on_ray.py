@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from mongars.errors import InputError, TrainingError
+from mongars.errors import InputError, TrainingError, TrainingStoppedError
 from mongars.neurons.base import load_base
 from mongars.training.pretraining.config import PretrainConfig
 from mongars.training.pretraining.trainer import BasePretrainer, MadeBase
@@ -149,6 +149,26 @@ def test_a_run_that_failed_goes_on_when_it_is_called_again(made, pretrainer, tmp
     assert steps[0] > 4, "it began anew"
     assert base.digest == made[0].digest
     assert base.bad_lines == made[0].bad_lines
+
+
+def test_a_run_that_is_interrupted_keeps_its_step_and_ends_with_the_same_bits(made, pretrainer, tmp_path):
+    from mlflow import MlflowClient
+
+    def interrupt(report) -> None:
+        if report.point.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(TrainingStoppedError, match="of 40; its checkpoint is kept"):
+        pretrainer(tmp_path, on_report=interrupt).train()
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("mongars-pretraining").experiment_id])
+    assert run.info.status == "KILLED"
+    steps: list[int] = []
+    base = pretrainer(tmp_path, on_report=lambda report: steps.append(report.point.step)).train()
+    assert steps[0] > 2, "it began anew"
+    assert base.digest == made[0].digest
+    assert base.run_id == run.info.run_id
+    assert not list(base.work.glob("stop"))
 
 
 def test_two_workers_learn_the_same_but_for_rounding(made, pretrainer, tmp_path):

@@ -14,7 +14,7 @@ from mongars.training.run import OtherCheckpoint, ParentAdapter, Progress, Train
 
 DATASET = DatasetRef("chats", "1", "d" * 64, "ready", 40)
 KEPT = Checkpoint(
-    Progress(3, {"loss_first": 1 / 3, "loss_last": 0.1}),
+    Progress(3, {"loss_first": 1 / 3, "loss_last": 0.1}, ((1, 2), (3, 1))),
     {"a.lora_A": torch.full((2, 3), 1 / 3), "a.lora_B": torch.zeros(3, 2)},
     {"exp_avg|a.lora_A": torch.full((2, 3), 1e-30), "exp_avg_sq|a.lora_A": torch.rand(2, 3)},
 )
@@ -84,6 +84,15 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_nothing_beside_it(path, tm
         write_checkpoint(path, KEPT, job(tmp_path).fixed)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_progress_knows_since_when_how_many_workers_trained():
+    two = Progress(0).by(2)
+    assert two.by(2) == two
+    assert two.by(1).worlds == ((1, 1),), "the two did nothing"
+    later = Progress(4, {}, two.worlds).by(1)
+    assert later.worlds == ((1, 2), (5, 1))
+    assert Progress(4, {}, later.worlds).by(3).worlds == ((1, 2), (5, 3)), "the one lost what it did"
 
 
 def test_the_checkpoint_of_another_run_is_part_of_the_key():

@@ -19,7 +19,13 @@ def test_an_unknown_knob_is_refused():
 
 @pytest.mark.parametrize(
     "knobs",
-    [{"batch_rows": 9, "workers": 2}, {"batch_rows": 8, "workers": 2, "micro_rows": 3}, {"random_share": 0.3}],
+    [
+        {"batch_rows": 2, "workers": 3},
+        {"batch_rows": 8, "workers": 3, "micro_rows": 1},  # the last worker has two rows for three passes
+        {"batch_rows": 8, "workers": 4, "min_workers": 1, "micro_rows": 1},  # and so of three, on the way
+        {"workers": 2, "min_workers": 2},
+        {"random_share": 0.3},
+    ],
 )
 def test_knobs_that_contradict_each_other_are_refused(knobs: dict):
     with pytest.raises(ValidationError):
@@ -29,6 +35,19 @@ def test_knobs_that_contradict_each_other_are_refused(knobs: dict):
 def test_passes_workers_and_rows_make_up_the_batch():
     config = MNTPConfig(batch_rows=24, workers=2, micro_rows=4)
     assert config.accumulation * config.workers * config.micro_batch == config.batch_rows
+
+
+def test_rows_that_workers_cannot_share_equally_are_shared_as_equally_as_may_be():
+    config = MNTPConfig(batch_rows=11, workers=3, micro_rows=3)
+    assert (config.share, config.accumulation) == (4, 2)
+
+
+def test_an_elastic_recipe_is_another_one_and_computes_as_the_workers_of_the_moment():
+    fixed, elastic = MNTPConfig(workers=2), MNTPConfig(workers=2, min_workers=1)
+    assert elastic.recipe_digest() != fixed.recipe_digest()
+    assert "min_workers" not in fixed.model_dump(), "its digest is what it was before there were elastic runs"
+    assert elastic.at_world(1) == MNTPConfig(workers=1)
+    assert elastic.at_world(2) == fixed
 
 
 def test_the_recipe_digest_changes_with_any_knob_and_with_nothing_else():
@@ -64,7 +83,7 @@ def test_the_defaults_of_stage_2_are_simcse_as_llm2vec_trains_it():
     "knobs",
     [
         {"micro_rows": 2},  # the negatives of a step go through the model at once
-        {"batch_pairs": 9, "workers": 2},
+        {"batch_pairs": 3, "workers": 4},
         {"batch_pairs": 1, "workers": 1},
         {"dropout": 0.0, "lora_dropout": 0.0},
         {"min_tokens": 200},

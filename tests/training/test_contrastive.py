@@ -130,6 +130,12 @@ def test_texts_longer_than_the_window_are_refused(base, pair_rows):
         objective.model(bidirectional_encoder(base))
 
 
+def filled(whole: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+    """Return what a process group gathers of workers that have so many rows: shares of one size."""
+    parts = [torch.cat([part, part.new_zeros(max(sizes), *part.shape[1:])]) for part in whole.split(sizes)]
+    return torch.cat([part[: max(sizes)] for part in parts])
+
+
 def test_the_gradients_and_losses_of_workers_sum_to_those_of_one():
     """Before any optimizer, which would hide a wrong scale: each worker's share, of its own vectors."""
     queries, documents, keys = (
@@ -138,16 +144,18 @@ def test_the_gradients_and_losses_of_workers_sum_to_those_of_one():
         torch.tensor([[1, 7], [2, 8], [3, 9], [1, 5], [4, 8], [6, 0]]),
     )
     results = {}
-    for world in (1, 2, 3):
-        size, gradients, loss, right = 6 // world, [], 0.0, 0.0
-        for rank in range(world):
-            own = slice(rank * size, (rank + 1) * size)
+    for world in (1, 2, 3, 4):  # four workers have 2, 2, 1 and 1 pairs
+        gradients, loss, right = [], 0.0, 0.0
+        sizes = [len(range(rank, 6, world)) for rank in range(world)]
+        every = [filled(whole, sizes) for whole in (queries, documents, keys)]
+        for rank, size in enumerate(sizes):
+            own = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
             vectors = torch.cat([queries[own], documents[own]]).requires_grad_()
             batch = collate_pairs([np.ones(1)] * size, [np.ones(1)] * size)
             batch = type(batch)(batch.input_ids, batch.attention_mask, keys[own].T.flatten())
-            gathered = iter([queries, documents, keys])
+            gathered = iter(every)
             objective = ContrastiveObjective(
-                ContrastiveConfig(**KNOBS),
+                ContrastiveConfig(**(KNOBS | {"batch_pairs": 6, "workers": world})),
                 PairTable.of([]),
                 rank,
                 gather=lambda _, gathered=gathered: next(gathered),
@@ -159,7 +167,7 @@ def test_the_gradients_and_losses_of_workers_sum_to_those_of_one():
         results[world] = torch.cat(gradients, dim=1), loss, right
     whole, expected, found = results[1]
     assert whole.abs().max() > 0.1
-    for gradient, loss, right in (results[2], results[3]):
+    for gradient, loss, right in (results[2], results[3], results[4]):
         torch.testing.assert_close(gradient, whole)
         assert (loss, right) == (pytest.approx(expected), found)
 
@@ -189,12 +197,13 @@ def test_only_the_adapter_learns(train):
     assert all("lora_" in name for name in changed)
 
 
-def test_two_workers_have_the_losses_and_weights_of_one(train):
-    (one, engine), (two, other) = train(workers=1), train(workers=2)
-    assert [report.loss for report in two] == pytest.approx([report.loss for report in one], abs=1e-4)
-    assert [report.accuracy for report in two] == [report.accuracy for report in one]
-    for mine, its in zip(engine.trained, other.trained, strict=True):
-        torch.testing.assert_close(mine, its, atol=1e-4, rtol=0)
+def test_two_and_three_workers_have_the_losses_and_weights_of_one(train):
+    (one, engine), *others = train(workers=1), train(workers=2), train(workers=3)  # three have not equally many
+    for reports, other in others:
+        assert [report.loss for report in reports] == pytest.approx([report.loss for report in one], abs=1e-4)
+        assert [report.accuracy for report in reports] == [report.accuracy for report in one]
+        for mine, its in zip(engine.trained, other.trained, strict=True):
+            torch.testing.assert_close(mine, its, atol=1e-4, rtol=0)
 
 
 def test_every_pair_comes_once_in_an_epoch_over_all_workers(pair_rows):

@@ -2,8 +2,10 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from mongars.training.plan import global_batch, micro_batches
+from mongars.training.config import MNTPConfig
+from mongars.training.plan import global_batch, micro_batches, worker_share
 
 
 @given(st.integers(1, 40), st.integers(1, 16), st.integers(0, 3))
@@ -24,6 +26,22 @@ def test_workers_share_a_step_without_a_gap_or_a_repeat(rows: int, world: int, p
         micro_batches(places, lengths, rank=rank, world=world, micro_rows=micro_rows) for rank in range(world)
     ]
     assert all(len(share) == passes for share in shares)
+    assert Counter(place for share in shares for own in share for place in own) == Counter(places)
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 7), st.integers(1, 7))
+def test_a_step_that_workers_cannot_share_equally_has_neither_a_gap_nor_an_empty_pass(
+    rows: int, batch_rows: int, world: int, micro_rows: int
+):
+    try:
+        config = MNTPConfig(batch_rows=batch_rows, workers=world, micro_rows=micro_rows)
+    except ValidationError:
+        return  # too few rows
+    lengths = [7 * row % 11 for row in range(rows)]
+    shares = [worker_share(config, 3, lengths, rank) for rank in range(world)]
+    assert {len(share) for share in shares} == {config.accumulation}
+    assert {len(own) for share in shares for own in share} <= set(range(1, micro_rows + 1))
+    places = global_batch(3, rows=rows, batch_rows=batch_rows, seed=0)
     assert Counter(place for share in shares for own in share for place in own) == Counter(places)
 
 

@@ -82,3 +82,21 @@ def test_another_number_of_workers_goes_on_at_any_stage_with_the_same_losses(run
     cards = [read_card(job.folder) for job in jobs]
     assert {card.resumed_from for card in cards} == {taken.digest}
     assert {card.metrics["loss_first"] for card in cards} == {losses_of(whole)[0][1]}
+
+
+def test_an_elastic_run_goes_on_by_itself_with_as_many_workers_as_there_are(run, base_folder, tmp_path):
+    """Eleven rows, which neither two nor three workers share equally."""
+    exact = {"lora_dropout": 0.0, "batch_rows": 11}
+    elastic = {"workers": 3, "min_workers": 1, "micro_rows": 2}
+    whole = job_of(tmp_path / "whole", base_folder, **exact)
+    jobs = [job_of(tmp_path / "elastic", base_folder, zero_stage=s, **elastic, **exact) for s in (1, 3)]
+    run(2, [(whole, 0), *((job, 3) for job in jobs)])
+    run(1, [(job, 7) for job in jobs])
+    run(3, [(job, 0) for job in jobs])
+    for job in jobs:
+        assert [step for step, _ in losses_of(job)] == list(range(1, CONFIG.steps + 1))
+        assert [loss for _, loss in losses_of(job)] == pytest.approx(
+            [loss for _, loss in losses_of(whole)], abs=1e-4
+        )
+        assert read_card(job.folder).worlds == [(1, 2), (4, 1), (8, 3)]
+    assert read_card(whole.folder).worlds is None

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mongars.errors import TrainingError
+from mongars.training.loop import stopped_after
 from mongars.training.plan import global_batch
 from mongars.training.pretraining.config import PretrainConfig
 from mongars.training.pretraining.objective import NextTokenLoss
@@ -33,37 +34,45 @@ def pretrain_steps(
     mean_over_workers: Callable[[float], float] = float,
     report: Callable[[PretrainReport], None] = lambda _: None,
     keep: Callable[[], None] = lambda: None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Run the steps that `state` has not done yet. `keep` is called when a checkpoint is due.
+    """Run the steps that `state` has not done yet. `keep` is called when a checkpoint is due and before a stop.
 
     `wrap` is given the loss, a module, and returns it with the gradients averaged over workers.
-    Every row of a step has the same count of targets, so the mean over workers of means is the mean. Raises
-    TrainingError, on every worker and before the update, when a gradient is not finite.
+    Every row of a step has the same count of targets, so the mean over workers of means is the mean. Raises, on
+    every worker, TrainingStoppedError when `stopping`, which must say the same to all of them, and TrainingError,
+    before the update, when a gradient is not finite.
     """
     objective = NextTokenLoss(state.model, config.precision)
     wrapped = wrap(objective).train()
     device = next(state.model.parameters()).device
     started, first = time.perf_counter(), state.step
-    losses: list[float] = []
+    kept = state.step
     while state.step < config.steps:
+        if stopping():
+            if state.step > kept:
+                state.losses = [mean_over_workers(loss) for loss in state.losses]  # one file, for all workers
+                state.seconds += time.perf_counter() - started
+                keep()
+            raise stopped_after(state.step, config.steps)
         state.set_rate(config.rate(state.step))
         batch = _batch(rows, config, state.step, rank).to(device)
         loss: Tensor = wrapped(batch)
         loss.backward()  # type: ignore[no-untyped-call] # of torch
         _check(nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm), state.step)
         state.update()
-        losses.append(loss.item())
+        state.losses.append(loss.item())
         ends = state.step == config.steps
         if ends or state.step % config.report_steps == 0:
             measured = ends or state.step % config.heldout_steps == 0
             point = CurvePoint(
                 step=state.step,
-                loss=round(mean_over_workers(float(np.mean(losses))), 5),
+                loss=round(mean_over_workers(float(np.mean(state.losses))), 5),
                 learning_rate=config.rate(state.step - 1),
                 heldout_loss=heldout_loss(objective, heldout) if measured and heldout is not None else None,
             )
             state.curve.append(point)
-            losses.clear()
+            state.losses.clear()
             now = time.perf_counter()
             tokens = (state.step - first) * batch.numel() * config.workers
             state.seconds += now - started
@@ -71,6 +80,7 @@ def pretrain_steps(
             started, first = now, state.step
         if ends or state.step % config.checkpoint_steps == 0:
             keep()
+            kept = state.step
     wrapped.eval()
 
 

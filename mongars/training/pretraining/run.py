@@ -46,6 +46,11 @@ class PretrainJob:
         """The file that a killed run goes on from."""
         return self.folder / "checkpoint.safetensors"
 
+    @property
+    def stop(self) -> Path:
+        """An empty file that asks the workers to keep where they are and stop."""
+        return self.folder / "stop"
+
 
 def check_output(output: Path) -> None:
     """Raise InputError for a place that is taken."""

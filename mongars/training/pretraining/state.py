@@ -25,13 +25,17 @@ from mongars.training.pretraining.run import CurvePoint
 
 @dataclass
 class TrainingState:
-    """A run after `step` steps. `seconds` is the time that training took, over all its starts."""
+    """A run after `step` steps. `seconds` is the time that training took, over all its starts.
+
+    `losses` are those of the steps since the last point of the curve.
+    """
 
     model: LlamaForCausalLM
     optimizers: Sequence[torch.optim.Optimizer]
     step: int = 0
     seconds: float = 0.0
     curve: list[CurvePoint] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
 
     @classmethod
     def fresh(cls, model: LlamaForCausalLM, config: PretrainConfig) -> "TrainingState":
@@ -66,6 +70,7 @@ class TrainingState:
             "steps": config.steps,
             "decay_starts": config.decay_starts,
             "curve": [asdict(point) for point in self.curve],
+            "losses": self.losses,
         }
         tensors = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
         names = {parameter: name for name, parameter in self.model.named_parameters()}
@@ -94,6 +99,7 @@ class TrainingState:
                 owners[id(parameter)].state[parameter][key] = tensor
         self.step, self.seconds = header["step"], header["seconds"]
         self.curve = [CurvePoint(**point) for point in header["curve"]]
+        self.losses = header.get("losses", [])
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:

@@ -13,7 +13,7 @@ import ray
 import ray.train
 
 from mongars.digests import canonical_json_digest, file_digest
-from mongars.errors import InputError, TrainingError, UnavailableError
+from mongars.errors import InputError, TrainingError, TrainingStoppedError, UnavailableError
 from mongars.files import private_folder
 from mongars.neurons.base import base_model_digest
 from mongars.settings import refuse_unsafe_ray_data
@@ -67,7 +67,11 @@ class BasePretrainer:
         self._workers = workers or Workers(config.workers)
 
     def train(self) -> MadeBase:
-        """Make the base. Raises InputError, TrainingError, UnavailableError without Ray or a tracking store."""
+        """Make the base. SIGINT and SIGTERM, on the main thread, let the run keep where it is and stop.
+
+        Raises InputError, TrainingError, TrainingStoppedError for a run that was stopped, UnavailableError without
+        Ray or a tracking store.
+        """
         refuse_unsafe_ray_data()
         check_places(self._inputs, self._heldout, self._output)
         if not ray.is_initialized():
@@ -92,9 +96,19 @@ class BasePretrainer:
         )
         try:
             with following(lambda report: self._told(tracker, report)) as queue:
-                fit(_worker, {"job": job, "queue": queue}, name=key, place=folder, workers=self._workers)
+                fit(
+                    _worker,
+                    {"job": job, "queue": queue},
+                    name=key,
+                    place=folder,
+                    workers=self._workers,
+                    stop=job.stop,
+                )
             _check_made(self._output)
             tracker.finish({"base": self._output})
+        except (TrainingStoppedError, KeyboardInterrupt):
+            tracker.stop()
+            raise
         except BaseException:
             tracker.fail()
             raise

@@ -28,7 +28,10 @@ def run_pretraining(
     device: torch.device | None = None,
     report: Callable[[PretrainReport], None] = lambda _: None,
 ) -> None:
-    """Train to the end, from the checkpoint if there is one; rank 0 writes the model. Raises TrainingError."""
+    """Train to the end, from the checkpoint if there is one; rank 0 writes the model.
+
+    Raises TrainingError, TrainingStoppedError when `job.stop` appears.
+    """
     config = job.config
     torch.set_num_threads(config.threads)
     tokenizer = AutoTokenizer.from_pretrained(job.tokenizer, local_files_only=True)
@@ -38,6 +41,11 @@ def run_pretraining(
         state.load(job.checkpoint, config)
     several = config.workers > 1
     first = rank == 0
+
+    def stopping() -> bool:
+        asked = first and job.stop.exists()
+        return sum_over_workers([float(asked)])[0] > 0 if several else asked
+
     with matmul_precision(computes_in_bf16(config.precision, state.model.device)):
         pretrain_steps(
             state,
@@ -49,6 +57,7 @@ def run_pretraining(
             mean_over_workers=lambda loss: sum_over_workers([loss])[0] / config.workers if several else loss,
             report=report if first else lambda _: None,
             keep=(lambda: state.save(job.checkpoint, config)) if first else lambda: None,
+            stopping=stopping,
         )
     if first:
         with new_folder(job.output) as folder:

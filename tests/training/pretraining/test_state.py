@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mongars.errors import TrainingError
+from mongars.errors import TrainingError, TrainingStoppedError
 from mongars.training.pretraining.loop import pretrain_steps
 from mongars.training.pretraining.muon import Muon
 
@@ -39,6 +39,34 @@ def test_a_resumed_run_ends_with_the_bits_of_one_that_never_stopped(stopped, fre
     pretrain_steps(resumed, token_rows, tiny)
     assert equal(weights(whole), weights(resumed))
     assert whole.curve == resumed.curve
+
+
+@pytest.mark.parametrize("step", [3, 5])
+def test_a_run_that_is_asked_to_stop_between_two_points_of_its_curve_ends_with_the_same_bits_and_curve(
+    tmp_path, fresh, tiny, token_rows, step
+):
+    path, whole, stopped, resumed = tmp_path / "checkpoint.safetensors", fresh(), fresh(), fresh()
+    with pytest.raises(TrainingStoppedError, match=f"after step {step} of 12; its checkpoint is kept"):
+        pretrain_steps(
+            stopped,
+            token_rows,
+            tiny,
+            keep=lambda: stopped.save(path, tiny),
+            stopping=lambda: stopped.step == step,
+        )
+    pretrain_steps(whole, token_rows, tiny)
+    resumed.load(path, tiny)
+    assert resumed.step == step
+    pretrain_steps(resumed, token_rows, tiny)
+    assert equal(weights(whole), weights(resumed))
+    assert whole.curve == resumed.curve
+
+
+def test_a_run_that_is_asked_to_stop_at_once_keeps_nothing(fresh, tiny, token_rows):
+    kept: list[int] = []
+    with pytest.raises(TrainingStoppedError, match="nothing was done yet"):
+        pretrain_steps(fresh(), token_rows, tiny, keep=lambda: kept.append(0), stopping=lambda: True)
+    assert kept == []
 
 
 def test_without_the_optimizers_state_it_would_not(stopped, fresh, tiny, token_rows):
