@@ -7,7 +7,8 @@ Prints the adapter's folder and metrics as JSON, progress on stderr. The job run
 so give MONGARS_HOME, MONGARS_MODELS_DIR and MONGARS_BASE_MODEL as absolute paths. Exit codes are those of
 `mongars`. A run that did not end goes on when it is submitted again: SIGINT and SIGTERM let it keep where it is
 after the step that runs. `ray job stop` sends SIGTERM, and SIGKILL 3 s later: a longer step is lost, and
-so are those since the last checkpoint (knob `checkpoint_steps`).
+so are those since the last checkpoint (knob `checkpoint_steps`). Knob `min_workers` makes the run elastic: it goes
+on with as many workers, from that to `workers`, as the cluster has room for.
 """
 
 import argparse

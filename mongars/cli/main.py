@@ -8,7 +8,7 @@ import sys
 import typer
 
 from mongars import __version__
-from mongars.cli import adapters, client, data, demo, embed, learn, serve
+from mongars.cli import adapters, client, data, demo, embed, learn, runs, serve
 from mongars.cli.output import say
 from mongars.errors import MongarsError
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(data.datasets, name="datasets")
+app.add_typer(runs.app, name="runs")
 app.add_typer(client.memory, name="memory")
 app.add_typer(serve.keys, name="keys")
 for command in (

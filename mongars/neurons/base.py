@@ -4,6 +4,8 @@ Owns the loading of causal models and the choice of dtype. Must not know adapter
 Only safetensors are read, and no code of a model's author is run.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import torch
 from torch import nn
 
 from mongars.digests import folder_digest
-from mongars.errors import ModelNotFoundError
+from mongars.errors import InputError, ModelNotFoundError, MongarsError
 from mongars.neurons.linear import use_onednn
 
 WEIGHTS = "*.safetensors"
@@ -31,6 +33,9 @@ DIGESTED = (
     "merges.txt",
     "chat_template.jinja",
 )
+OTHER_BASE = "Use a base of another architecture, such as Llama, Qwen3 or Mistral."
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+SHAPE = ("hidden_size", "vocab_size", "max_position_embeddings")  # what an encoder must know of its model
 REMEDY = (
     "Set MONGARS_BASE_MODEL to a folder or a hub id; mongars-nano lies in models/base of a checkout, its default."
 )
@@ -50,7 +55,8 @@ def load_base(path_or_id: str | Path, *, dtype: torch.dtype | None = None) -> Ba
     """Load a causal model from a folder, or from the hub where the id is `owner/name` and no folder.
 
     `dtype` is by default the checkpoint's own on a GPU and float32 on a CPU (`machine_dtype`).
-    Raises ModelNotFoundError when it is not there, or has no safetensors.
+    Raises ModelNotFoundError when it is not there, or has no safetensors or no tokenizer, InputError for files
+    that transformers cannot read and for an architecture without attention.
     """
     # Loaded here: importing transformers takes seconds, and a process that only reads digests has no need of it.
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -58,13 +64,16 @@ def load_base(path_or_id: str | Path, *, dtype: torch.dtype | None = None) -> Ba
 
     logging.disable_progress_bar()
     path = base_folder(path_or_id)
-    if dtype is None:
-        dtype = machine_dtype(AutoConfig.from_pretrained(path).dtype or torch.float32)
-    model = AutoModelForCausalLM.from_pretrained(
-        path, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
-    )
+    with _naming_base(path):
+        config = AutoConfig.from_pretrained(path, local_files_only=True)
+        _check_architecture(config)
+        if dtype is None:
+            dtype = machine_dtype(config.dtype or torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     use_onednn(model)
-    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     return Base(model.eval(), tokenizer, path, base_model_digest(path))
 
 
@@ -75,6 +84,11 @@ def base_folder(path_or_id: str | Path) -> Path:
         path = _fetch(str(path_or_id))
     if not (path / "config.json").is_file() or not any(path.glob(WEIGHTS)):
         raise ModelNotFoundError(f"No base model with safetensors at {path_or_id}.", remedy=REMEDY)
+    if not any((path / name).is_file() for name in TOKENIZERS):
+        raise ModelNotFoundError(
+            f"The base model at {path_or_id} has no tokenizer.",
+            remedy=f"Put its files there: one of {', '.join(TOKENIZERS)}.",
+        )
     return path
 
 
@@ -98,6 +112,31 @@ def machine_dtype(checkpoint: torch.dtype) -> torch.dtype:
     times slower, and float16 likewise.
     """
     return checkpoint if torch.cuda.is_available() else torch.float32
+
+
+@contextmanager
+def _naming_base(path: Path) -> Iterator[None]:
+    """Turn whatever transformers raises of a folder's content into an InputError that names the base."""
+    try:
+        yield
+    except (MongarsError, MemoryError):
+        raise
+    except Exception as error:
+        what = str(error).strip().partition("\n")[0].partition(". ")[0]
+        raise InputError(
+            f"The base model {path.name} cannot be loaded ({type(error).__name__}: {what}).",
+            remedy=f"Look for damaged files. {OTHER_BASE}",
+        ) from error
+
+
+def _check_architecture(config: Any) -> None:
+    """Raise InputError for a model that has no window of attention, as Mamba, or does not tell it."""
+    missing = [name for name in SHAPE if getattr(config, name, None) is None]
+    if missing:
+        raise InputError(
+            f"{config.model_type} has no {', '.join(missing)}: it does not attend to a window of tokens.",
+            remedy=OTHER_BASE,
+        )
 
 
 def _is_hub_id(text: str) -> bool:

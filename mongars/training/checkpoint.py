@@ -31,8 +31,10 @@ class Checkpoint:
     moments: Mapping[str, Tensor]
 
 
-def write_checkpoint(path: Path, kept: Checkpoint, fixed: Mapping[str, Any]) -> None:
+def write_checkpoint(path: Path, kept: Checkpoint, fixed: Mapping[str, Any], label: str = "") -> None:
     """Write the checkpoint in place of the one before, atomically. `fixed` is the job's, to compare with later.
+
+    `label` tells people whose text it is trained on.
 
     Raises TrainingError, and leaves the one before, when a value is not finite: nothing could go on from it.
     """
@@ -42,7 +44,7 @@ def write_checkpoint(path: Path, kept: Checkpoint, fixed: Mapping[str, Any]) -> 
             f"The weights are not finite after step {kept.progress.step}; an earlier checkpoint is kept.",
             remedy="Lower learning_rate, or look for damaged rows.",
         )
-    header = json.dumps({"progress": asdict(kept.progress), "fixed": fixed})
+    header = json.dumps({"progress": asdict(kept.progress), "fixed": fixed, "label": label})
     with replacing(path) as stream:
         stream.write(save({name: each.cpu().contiguous() for name, each in tensors.items()}, {"run": header}))
 

@@ -5,7 +5,6 @@ Owns what every run needs of Ray Train: starting, following, stopping, typed err
 
 import logging
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mongars.errors import MongarsError, TrainingError
+from mongars.training.unfinished import storage_of_run
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,8 @@ def fit(
     """Run `work(told)` in every worker, which Ray Train has given a process group.
 
     Workers that died are started again, `workers.retries` times; the work must go on from what it kept. A typed
-    error of a worker is final. Raises it, or a TrainingError that names what happened. `place` must exist.
+    error of a worker is final. Raises it, or a TrainingError that names what happened, also that a run of this
+    name lives in `place`, which must exist.
     On the main thread the first SIGINT or SIGTERM leaves the empty file `stop`, for which the workers must look
     and end by themselves; a second signal does what it does elsewhere.
     """
@@ -145,13 +146,13 @@ def _fit_once(
     work: Callable[[dict[str, Any]], None], told: dict[str, Any], *, name: str, place: Path, workers: Workers
 ) -> None:
     # Ray Train keeps its own state there; a run that ended needs none of it.
-    with tempfile.TemporaryDirectory(dir=place, prefix=".ray-train-") as storage:
+    with storage_of_run(place, name) as storage:
         trainer = TorchTrainer(
             work,
             train_loop_config=told,
             torch_config=TorchConfig(backend="nccl" if workers.use_gpu else "gloo"),
             scaling_config=workers.scaling,
-            run_config=RunConfig(name=name, storage_path=storage),
+            run_config=RunConfig(name=name, storage_path=str(storage)),
         )
         trainer.fit()
 

@@ -12,6 +12,7 @@ from typing import Any
 from mongars.digests import canonical_json_digest
 from mongars.records import DatasetRef
 from mongars.training.config import AdapterRecipe
+from mongars.training.unfinished import CHECKPOINT
 
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "card.json")
 
@@ -53,7 +54,7 @@ class TrainingJob:
     @property
     def checkpoint(self) -> Path:
         """The file that the run itself goes on from. It is gone when the adapter is there."""
-        return self.folder.with_name(f"{self.folder.name}.checkpoint.safetensors")
+        return self.folder.with_name(f"{self.folder.name}.{CHECKPOINT}")
 
     @property
     def stop(self) -> Path:

@@ -108,4 +108,4 @@ def _keep(engine: DeepSpeedEngine, progress: Progress, job: TrainingJob, *, firs
     """Gather the state on every worker, which sharding demands, and write it on one."""
     kept = Checkpoint(progress, engine.trained_weights(), engine.moments())
     if first:
-        write_checkpoint(job.checkpoint, kept, job.fixed)
+        write_checkpoint(job.checkpoint, kept, job.fixed, f"{job.dataset.name}@{job.dataset.version}")

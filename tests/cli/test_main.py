@@ -24,6 +24,7 @@ def test_help_lists_the_commands(mongars: Run) -> None:
         "self-train",
         "adapters",
         "datasets",
+        "runs",
     ):
         assert command in result.stdout
 

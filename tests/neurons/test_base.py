@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mongars.errors import ModelNotFoundError
+from mongars.errors import InputError, ModelNotFoundError
 from mongars.neurons.base import Base, base_folder, base_model_digest, load_base, machine_dtype
 
 
@@ -43,3 +43,29 @@ def test_a_cpu_computes_in_float32_and_a_gpu_in_what_the_checkpoint_has(
     assert machine_dtype(checkpoint) is torch.float32
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert machine_dtype(checkpoint) is checkpoint
+
+
+def test_a_base_without_a_tokenizer_is_refused_before_it_is_loaded(base_path: Path, tmp_path: Path):
+    folder = shutil.copytree(base_path, tmp_path / "base")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelNotFoundError, match=r"has no tokenizer\. Put its files there"):
+        base_folder(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_damaged_file_of_a_base_is_an_error_that_names_the_base(base_path: Path, tmp_path: Path, name: str):
+    folder = shutil.copytree(base_path, tmp_path / "mine")
+    (folder / name).write_text("{damaged")
+    with pytest.raises(InputError, match=r"base model mine cannot be loaded .*Look for damaged files"):
+        load_base(folder)
+
+
+def test_a_model_without_attention_is_refused_by_name_and_with_a_remedy(base_path: Path, tmp_path: Path):
+    from transformers import MambaConfig, MambaForCausalLM
+
+    folder = shutil.copytree(base_path, tmp_path / "mamba")
+    MambaForCausalLM(
+        MambaConfig(vocab_size=300, hidden_size=8, num_hidden_layers=1, state_size=2)
+    ).save_pretrained(folder)
+    with pytest.raises(InputError, match=r"mamba has no max_position_embeddings.*such as Llama"):
+        load_base(folder)

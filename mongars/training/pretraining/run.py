@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mongars.errors import InputError
 from mongars.training.pretraining.config import PretrainConfig
+from mongars.training.unfinished import CHECKPOINT
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class PretrainJob:
     @property
     def checkpoint(self) -> Path:
         """The file that a killed run goes on from."""
-        return self.folder / "checkpoint.safetensors"
+        return self.folder / CHECKPOINT
 
     @property
     def stop(self) -> Path:
