@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from mongars.errors import ResourceError
+from mongars.errors import InputError, ResourceError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -21,6 +21,26 @@ def private_folder(folder: Path) -> None:
     """Make a folder, and what is missing above it, for its owner only; one that is there stays as it is."""
     for missing in [each for each in (folder, *folder.parents) if not each.exists()][::-1]:
         missing.mkdir(mode=0o700, exist_ok=True)
+
+
+def writable_folder(folder: Path, *, private: bool = False) -> None:
+    """Make a folder, for its owner only when `private`, and try to write in it.
+
+    Raises InputError for a place that this user may not write to.
+    """
+    try:
+        if private:
+            private_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise InputError(
+            f"{folder} cannot be written to ({error.strerror}).",
+            remedy="Give a folder that this user may write to; by default it is under MONGARS_HOME.",
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -64,7 +64,7 @@ def load_base(path_or_id: str | Path, *, dtype: torch.dtype | None = None) -> Ba
 
     logging.disable_progress_bar()
     path = base_folder(path_or_id)
-    with _naming_base(path):
+    with naming_base(path):
         config = AutoConfig.from_pretrained(path, local_files_only=True)
         _check_architecture(config)
         if dtype is None:
@@ -115,7 +115,7 @@ def machine_dtype(checkpoint: torch.dtype) -> torch.dtype:
 
 
 @contextmanager
-def _naming_base(path: Path) -> Iterator[None]:
+def naming_base(path: Path) -> Iterator[None]:
     """Turn whatever transformers raises of a folder's content into an InputError that names the base."""
     try:
         yield

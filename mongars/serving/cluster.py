@@ -17,7 +17,7 @@ import ray
 import ray.data  # its import sets up its loggers, which would undo what `_quiet` sets before
 
 from mongars.errors import ResourceError, UnavailableError
-from mongars.files import private_folder
+from mongars.files import writable_folder
 from mongars.settings import Settings
 
 # The application alone, with two replicas of the small base, held 2.6 GiB resident (measured on two cores).
@@ -42,7 +42,7 @@ SERVE_ENVIRONMENT = {
 def check_resources(folder: Path, *, free_memory: int = MIN_FREE_MEMORY) -> None:
     """Refuse to start what could not finish: `free_memory` bytes must be available, and disk at `folder`.
 
-    Raises ResourceError naming what is short, in GiB, and the remedy.
+    Raises ResourceError naming what is short, in GiB, and the remedy, InputError for a folder that is none.
     """
     memory = psutil.virtual_memory().available
     if memory < free_memory:
@@ -50,7 +50,7 @@ def check_resources(folder: Path, *, free_memory: int = MIN_FREE_MEMORY) -> None
             f"Only {memory / 2**30:.1f} GiB of memory are free; {free_memory / 2**30:.0f} GiB are needed.",
             remedy="Close other programs, or use a machine with more memory.",
         )
-    private_folder(folder)
+    writable_folder(folder, private=True)
     disk = shutil.disk_usage(folder).free
     if disk < MIN_FREE_DISK:
         raise ResourceError(

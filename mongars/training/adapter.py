@@ -24,7 +24,8 @@ from mongars.training.config import AdapterRecipe
 def adapted_encoder(base: Base, config: AdapterRecipe, base_name: str) -> PeftModel:
     """Return the base as a bidirectional encoder with fresh LoRA weights, the only ones that are trained.
 
-    Draws from torch's global generator. Raises TrainingError when the base lacks a target module.
+    Draws from torch's global generator. Raises TrainingError when the base lacks a target module, or
+    one is not linear.
     """
     encoder = bidirectional_encoder(base)
     modules = {name.rsplit(".", 1)[-1] for name, _ in encoder.named_modules()}
@@ -41,7 +42,13 @@ def adapted_encoder(base: Base, config: AdapterRecipe, base_name: str) -> PeftMo
         target_modules=list(config.target_modules),
         task_type="FEATURE_EXTRACTION",
     )
-    adapted = get_peft_model(encoder, lora)
+    try:
+        adapted = get_peft_model(encoder, lora)
+    except ValueError as error:  # of a module that is there and has no LoRA, a norm say
+        raise TrainingError(
+            f"{base_name}: {str(error).partition('. ')[0]}.",
+            remedy="Set target_modules to names of its linear layers.",
+        ) from error
     adapted.peft_config["default"].base_model_name_or_path = base_name
     return adapted
 

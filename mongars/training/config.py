@@ -25,7 +25,7 @@ class AdapterRecipe(BaseModel, ABC):
     there are at a moment. `checkpoint_steps` changes nothing in the adapter, so no dump and no digest has it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     objective: ClassVar[str]
     accuracy_name: ClassVar[str]
@@ -33,14 +33,8 @@ class AdapterRecipe(BaseModel, ABC):
     lora_rank: int = Field(16, ge=1)
     lora_alpha: int = Field(32, ge=1)
     lora_dropout: float = Field(0.05, ge=0, lt=1)
-    target_modules: tuple[str, ...] = (
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
-        "gate_proj",
-        "up_proj",
-        "down_proj",
+    target_modules: tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), min_length=1
     )
     learning_rate: float = Field(5e-5, gt=0)
     clip_norm: float = Field(1.0, gt=0, description="Largest norm of the gradient of a step.")

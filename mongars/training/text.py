@@ -108,10 +108,13 @@ def tokenise_batch(batch: pa.Table, *, base: str, max_tokens: int) -> pa.Table:
 
 @lru_cache(maxsize=1)
 def load_tokenizer(base: str) -> Any:
-    """Return the tokenizer in a folder, loaded once in this process."""
+    """Return the tokenizer in a folder, loaded once in this process. Raises InputError for one that is damaged."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(base, local_files_only=True)
+    from mongars.neurons.base import naming_base
+
+    with naming_base(Path(base)):
+        return AutoTokenizer.from_pretrained(base, local_files_only=True)
 
 
 def special_token_ids(tokenizer: Any) -> frozenset[int]:

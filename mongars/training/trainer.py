@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import ray
 import ray.data
 import ray.train
@@ -24,7 +26,7 @@ from mongars.errors import (
     TrainingStoppedError,
     UnavailableError,
 )
-from mongars.files import naming_full_disk
+from mongars.files import naming_full_disk, writable_folder
 from mongars.neurons.base import base_folder, base_model_digest, base_name
 from mongars.records import DatasetRef
 from mongars.settings import refuse_unsafe_ray_data
@@ -34,7 +36,7 @@ from mongars.training.pairs import PairTable, tokenise_pairs
 from mongars.training.parent import find_parent
 from mongars.training.ray_train import Workers, fit, following
 from mongars.training.run import OtherCheckpoint, StepReport, TrainingJob, adapter_key, is_complete
-from mongars.training.text import COLUMNS, TokenTable, tokenise_batch
+from mongars.training.text import COLUMNS, TokenTable, load_tokenizer, tokenise_batch
 from mongars.training.tracking import RunTracker, told_run_id
 
 TrainProgress = Callable[[int, int, float, float], None]  # step (from 1), steps, loss, tokens per second
@@ -102,13 +104,14 @@ class AdapterTrainer:
         one that was stopped, UnavailableError without Ray or the tracking store, ResourceError without space.
         """
         refuse_unsafe_ray_data()
-        _check(self._dataset)
+        _check(self._dataset, self._parts)
         job = self._job()
         reused = is_complete(job.folder)
         if not reused:
             if not ray.is_initialized():
                 raise UnavailableError("Ray is not running in this process.", remedy="Call ray.init() first.")
             with naming_full_disk(self._output_dir):
+                writable_folder(self._output_dir)
                 self._train(job)
         job.checkpoint.unlink(missing_ok=True)  # here, because a run may be killed between its last two files
         return _result(job.folder, reused=reused)
@@ -181,7 +184,6 @@ class AdapterTrainer:
         )
 
     def _fit(self, job: TrainingJob, rows: TokenTable | PairTable, queue: Queue) -> None:
-        self._output_dir.mkdir(parents=True, exist_ok=True)
         fit(
             _worker,
             {"job": job, "rows": ray.put(rows), "queue": queue},
@@ -202,7 +204,11 @@ MNTPTrainer = AdapterTrainer
 
 
 def tokenise(parts: Sequence[Path], base: Path, config: AdapterRecipe) -> TokenTable | PairTable:
-    """Return what the recipe trains on of the `train` split, as token ids, by Ray Data."""
+    """Return what the recipe trains on of the `train` split, as token ids, by Ray Data.
+
+    Raises InputError for a damaged tokenizer.
+    """
+    load_tokenizer(str(base))  # here, because what a task of Ray Data raises comes back as a text
     if isinstance(config, ContrastiveConfig):
         return PairTable.of(_mapped(parts, tokenise_pairs, {"base": str(base), "config": config}))
     rows = _mapped(parts, tokenise_batch, {"base": str(base), "max_tokens": config.max_tokens})
@@ -238,12 +244,20 @@ def _worker(loop_config: dict[str, Any]) -> None:
     )
 
 
-def _check(dataset: DatasetRef) -> None:
+def _check(dataset: DatasetRef, parts: Sequence[Path]) -> None:
     label = f"{dataset.name}@{dataset.version}"
     if dataset.state != "ready":
         raise DatasetRefusedError(f"{label} is {dataset.state}.", remedy="Train on a version that is ready.")
     if dataset.rows == 0:
         raise DatasetRefusedError(f"{label} has no rows.", remedy="Curate more text.")
+    for part in parts:
+        try:
+            pq.read_metadata(part)
+        except (OSError, pa.ArrowException) as error:
+            raise DatasetRefusedError(
+                f"{label} is damaged: {part.name} cannot be read ({type(error).__name__}).",
+                remedy="Curate again, or bring the file back; `mongars datasets verify` reads all of a version.",
+            ) from error
 
 
 def _check_rows(rows: TokenTable | PairTable, dataset: DatasetRef) -> None:

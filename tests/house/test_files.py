@@ -3,8 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from mongars.errors import ResourceError
-from mongars.files import naming_full_disk, new_folder, private_folder, replacing, write_atomically
+from mongars.errors import InputError, ResourceError
+from mongars.files import (
+    naming_full_disk,
+    new_folder,
+    private_folder,
+    replacing,
+    writable_folder,
+    write_atomically,
+)
 
 
 def test_a_file_is_replaced_whole_with_its_mode_and_nothing_beside_it(tmp_path: Path):
@@ -70,3 +77,12 @@ def test_a_full_disk_is_named_with_its_place_and_any_other_error_stays(tmp_path:
         raise OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(PermissionError), naming_full_disk(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_a_place_that_cannot_be_written_to_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/none")):
+        with pytest.raises(InputError, match=r"cannot be written to .* Give a folder"):
+            writable_folder(place)
+    writable_folder(tmp_path / "new" / "folder")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []

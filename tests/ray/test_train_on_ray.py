@@ -1,5 +1,6 @@
 """One real run: Ray Data, two workers of Ray Train, DeepSpeed, MLflow."""
 
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ from peft import PeftModel
 from transformers import AutoModel
 
 from mongars.digests import folder_digest
-from mongars.errors import DatasetRefusedError, TrainingError
+from mongars.errors import DatasetRefusedError, InputError, TrainingError
 from mongars.neurons.bidirectional import prove_bidirectional
 from mongars.records import DatasetRef
 from mongars.training.config import MNTPConfig
@@ -136,3 +137,18 @@ def test_a_dataset_without_text_to_train_on_is_refused(trainer, tmp_path):
 def test_a_dataset_that_is_not_ready_or_empty_is_refused(trainer, tmp_path, state, rows):
     with pytest.raises(DatasetRefusedError):
         trainer(tmp_path, dataset=DatasetRef("chats", "1", "d" * 64, state, rows)).train()
+
+
+def test_a_damaged_part_and_a_damaged_tokenizer_are_named_before_a_worker_starts(
+    trainer, base_folder, part, tmp_path
+):
+    broken = tmp_path / "part-9.parquet"
+    broken.write_text("damaged")
+    for parts in ((broken,), (tmp_path / "gone.parquet",)):
+        with pytest.raises(DatasetRefusedError, match=r"chats@1 is damaged: .*cannot be read"):
+            trainer(tmp_path, parts=parts).train()
+    base = shutil.copytree(base_folder, tmp_path / "mine")
+    (base / "tokenizer.json").write_text("{damaged")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    with pytest.raises(InputError, match="base model mine cannot be loaded"):
+        MNTPTrainer(CONFIG, [part], DATASET, base, tmp_path / "out", uri).train()

@@ -73,6 +73,11 @@ def test_a_folder_is_complete_or_absent(write, tmp_path):
         write(tmp_path / "a")
 
 
+def test_a_target_module_that_is_not_linear_is_refused_by_name(base):
+    with pytest.raises(TrainingError, match=r"tiny: .*LlamaRMSNorm.*Set target_modules"):
+        adapted_encoder(base, MNTPConfig(target_modules=("input_layernorm",)), "tiny")
+
+
 def test_a_base_without_a_target_module_is_refused_by_name(base):
     with pytest.raises(TrainingError, match="c_attn"):
         adapted_encoder(base, MNTPConfig(target_modules=("q_proj", "c_attn")), "tiny")

@@ -24,6 +24,8 @@ def test_an_unknown_knob_is_refused():
         {"batch_rows": 8, "workers": 3, "micro_rows": 1},  # the last worker has two rows for three passes
         {"batch_rows": 8, "workers": 4, "min_workers": 1, "micro_rows": 1},  # and so of three, on the way
         {"workers": 2, "min_workers": 2},
+        {"learning_rate": float("inf")},  # JSON of the command line knows it
+        {"target_modules": []},
         {"random_share": 0.3},
     ],
 )

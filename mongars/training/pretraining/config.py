@@ -19,7 +19,7 @@ class PretrainConfig(BaseModel):
     with it the bytes of the weights.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     vocab_size: int = Field(8192, ge=300, description="Entries of the tokenizer, special tokens included.")
     hidden_size: int = Field(256, ge=8)

@@ -14,7 +14,7 @@ import ray.train
 
 from mongars.digests import canonical_json_digest, file_digest
 from mongars.errors import InputError, TrainingError, TrainingStoppedError, UnavailableError
-from mongars.files import private_folder
+from mongars.files import writable_folder
 from mongars.neurons.base import base_model_digest
 from mongars.settings import refuse_unsafe_ray_data
 from mongars.sources import BadLine, check_readable
@@ -79,7 +79,7 @@ class BasePretrainer:
         texts = [(path.name, file_digest(path)) for path in (*self._inputs, *filter(None, [self._heldout]))]
         key = canonical_json_digest([self._config.run_digest(), [digest for _, digest in texts]])[:16]
         folder = self._work_dir / key
-        private_folder(folder)  # it holds the text, as tokens
+        writable_folder(folder, private=True)  # it holds the text, as tokens
         prepared = prepare(self._inputs, self._heldout, self._config, folder)
         job = PretrainJob(
             config=self._config,
@@ -129,12 +129,13 @@ class BasePretrainer:
 
 
 def check_places(inputs: Sequence[Path], heldout: Path | None, output: Path) -> None:
-    """Raise InputError, before anything is started, for a file that cannot be read or an output that is taken."""
+    """Raise InputError, before anything is started, for a file that cannot be read or a place that is not free."""
     if not inputs:
         raise InputError("No text.", remedy="Name at least one .jsonl or .jsonl.gz file.", param="input")
     for path in (*inputs, *filter(None, [heldout])):
         check_readable(path)
     check_output(output)
+    writable_folder(output.parent)
 
 
 def _check_made(output: Path) -> None:
