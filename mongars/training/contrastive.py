@@ -130,7 +130,7 @@ class ContrastiveObjective:
         """Return all workers' rows, by rank. The last workers may have a row less, which is filled on the way."""
         share = self._config.share
         filled = torch.cat([own, own.new_zeros(share - len(own), *own.shape[1:])])
-        parts = zip(self._gather(filled).split(share), self._counts, strict=True)
+        parts = zip(torch.split(self._gather(filled), share), self._counts, strict=True)
         return torch.cat([part[:count] for part, count in parts])
 
     def _own(self) -> slice:
