@@ -26,17 +26,16 @@ def private_folder(folder: Path) -> None:
 def writable_folder(folder: Path, *, private: bool = False) -> None:
     """Make a folder, for its owner only when `private`, and try to write in it.
 
-    Raises InputError for a place that this user may not write to.
+    Raises InputError for a place that this user may not write to, ResourceError for a full one.
     """
     try:
-        if private:
-            private_folder(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        with naming_full_disk(folder):
+            if private:
+                private_folder(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
     except OSError as error:
-        if error.errno in FULL:
-            raise
         raise InputError(
             f"{folder} cannot be written to ({error.strerror}).",
             remedy="Give a folder that this user may write to; by default it is under MONGARS_HOME.",

@@ -72,5 +72,6 @@ def _row(run: "UnfinishedRun") -> dict[str, Any]:
 def _cells(run: "UnfinishedRun") -> list[object]:
     step = "none kept" if run.step is None else f"{run.step} of {run.steps}"
     written = run.changed.astimezone().strftime("%Y-%m-%d %H:%M")
-    state = "running" if run.alive else "stopped"
+    ended = run.step is not None and run.step == run.steps  # of a base, whose text is kept
+    state = "running" if run.alive else "ended" if ended else "stopped"
     return [run.key, run.makes, run.dataset or "", step, f"{run.bytes / 2**20:.1f}", written, state]

@@ -211,8 +211,11 @@ def test_a_job_that_is_stopped_and_then_killed_whole_ends_with_the_same_bytes(
     for process in [psutil.Process(killed.pid), *psutil.Process(killed.pid).children(recursive=True)]:
         process.kill()
     killed.communicate()
+    assert list((tmp_path / "training").glob(".ray-train-*")), "it had no time to clear up"
 
     ended = start(*TRAIN, "--json")
     printed, told = ended.communicate()
     assert ended.returncode == 0, told
-    assert folder_digest(Path(json.loads(printed)["folder"])) == folder_digest(whole[0].folder)
+    folder = Path(json.loads(printed)["folder"])
+    assert folder_digest(folder) == folder_digest(whole[0].folder)
+    assert {path.name for path in folder.parent.iterdir()} == {folder.name, f"{folder.name}.run.json"}
