@@ -38,6 +38,7 @@ from mongars.training.ray_train import Workers, fit, following
 from mongars.training.run import OtherCheckpoint, StepReport, TrainingJob, adapter_key, is_complete
 from mongars.training.text import COLUMNS, TokenTable, load_tokenizer, tokenise_batch
 from mongars.training.tracking import RunTracker, told_run_id
+from mongars.training.unfinished import remove_torn
 
 TrainProgress = Callable[[int, int, float, float], None]  # step (from 1), steps, loss, tokens per second
 
@@ -114,6 +115,7 @@ class AdapterTrainer:
                 writable_folder(self._output_dir)
                 self._train(job)
         job.checkpoint.unlink(missing_ok=True)  # here, because a run may be killed between its last two files
+        remove_torn(job.folder.parent, job.folder.name)
         return _result(job.folder, reused=reused)
 
     def _job(self) -> TrainingJob:

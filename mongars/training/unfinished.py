@@ -49,14 +49,21 @@ def storage_of_run(place: Path, key: str) -> Iterator[Path]:
     What an equal run left that was killed goes before. Raises TrainingError while an equal run lives.
     """
     _refuse_living(place, key)
-    for torn in [*_storages(place, key), *place.glob(f".{key}.*.tmp")]:
-        if torn.is_dir() or CHECKPOINT in torn.name:  # not the small files, which the driver writes meanwhile
-            _remove(torn)
+    for storage in _storages(place, key):
+        _remove(storage)
+    remove_torn(place, key)
     with (
         tempfile.TemporaryDirectory(dir=place, prefix=f"{_STORAGE}{key}-") as made,
         FileLock(Path(made) / _LOCK),  # the system releases it when this process dies
     ):
         yield Path(made)
+
+
+def remove_torn(place: Path, key: str) -> None:
+    """Remove the halves of files that a run's workers were killed at. None of them may live."""
+    for torn in place.glob(f".{key}.*.tmp"):
+        if torn.is_dir() or CHECKPOINT in torn.name:  # not the small files, which are the driver's
+            _remove(torn)
 
 
 def unfinished_runs(adapters: Path, bases: Path) -> list[UnfinishedRun]:

@@ -22,7 +22,7 @@ from mongars.training.loop import train_steps
 from mongars.training.objectives import MNTPModel, MNTPObjective
 from mongars.training.pairs import PairTable
 from mongars.training.parent import take_up
-from mongars.training.run import Progress, StepReport, TrainingJob
+from mongars.training.run import Progress, StepReport, TrainingJob, is_complete
 from mongars.training.text import TokenTable
 
 Rows = TokenTable | PairTable
@@ -41,6 +41,8 @@ def run_worker(
     The world is that of the process group; where the recipe is elastic it may be another than that of the run's
     checkpoint. Raises TrainingError, TrainingStoppedError when `job.stop` appears, ResourceError without space.
     """
+    if is_complete(job.folder):
+        return  # the workers were started again after their last work: one died then, or the cluster grew
     config = job.config.at_world(world_size())
     torch.set_num_threads(config.threads)
     base = load_base(job.base_path, dtype=torch.float32)

@@ -56,6 +56,16 @@ def test_a_run_that_was_stopped_ends_with_the_bytes_of_a_whole_one(two_workers, 
     assert losses_of(resumed) == losses_of(whole), "each step once, with the same loss"
 
 
+def test_workers_that_are_started_again_after_the_last_of_them_had_ended_leave_the_adapter_as_it_is(
+    two_workers, run
+):
+    job = two_workers["whole"][1]
+    before, steps = folder_digest(job.folder), losses_of(job)
+    run(1, [(job, 0)])
+    assert folder_digest(job.folder) == before
+    assert losses_of(job) == steps
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stopped_run_keeps_the_step_it_is_at_and_no_adapter(two_workers, stage):
     job = two_workers["stopped"][stage]
