@@ -105,7 +105,7 @@ def _show_erasure(found: "UserErasure") -> None:
     )
     if erasure.successors:
         columns = ("name", "after", "version", "rows removed", "duplicates taken in", "rows left")
-        rows = [
+        followers = [
             (
                 one.of.name,
                 one.of.version,
