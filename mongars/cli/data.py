@@ -1,4 +1,4 @@
-"""`mongars ingest`, `curate` and `datasets`: conversations into the repository, and from there into versions.
+"""`mongars ingest` and `curate`: conversations into the repository, and from there into dataset versions.
 
 Owns the commands only.
 """
@@ -9,19 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mongars.cli.output import JSON_OPTION, emit, facts, progress, say, table
+from mongars.cli.output import JSON_OPTION, emit, facts, progress, say
 from mongars.records import as_json
-from mongars.settings import Settings, load_settings
+from mongars.settings import load_settings
 
 if TYPE_CHECKING:
-    from mongars.curation.catalog import DatasetCatalog
     from mongars.sources import BadLine
 
-datasets = typer.Typer(help="Look at dataset versions.", no_args_is_help=True)
-
 Json = Annotated[bool, JSON_OPTION]
-Name = Annotated[str, typer.Argument(help="Name of the dataset.")]
-Version = Annotated[str, typer.Option(help="A version such as `v2`, or `latest`.")]
 DEFAULT_DATASET = "conversations"
 
 
@@ -103,38 +98,3 @@ def curate(
             | {f"personal data: {kind}": count for kind, count in sorted(report.pii.items())},
         )
     raise typer.Exit(1 if unreadable or not sound else 0)
-
-
-def _catalog(settings: Settings) -> "DatasetCatalog":
-    from mongars.curation.catalog import DatasetCatalog
-
-    return DatasetCatalog(settings.datasets_dir)
-
-
-@datasets.command("list")
-def list_datasets(json: Json = False) -> None:
-    """Show every dataset version."""
-    found = _catalog(load_settings()).list()
-    if json:
-        emit([as_json(ref) for ref in found])
-        return
-    rows = [(ref.name, ref.version, ref.state, ref.rows, ref.digest[:12]) for ref in found]
-    table("Datasets", ("name", "version", "state", "rows", "digest"), rows)
-
-
-@datasets.command()
-def show(name: Name, version: Version = "latest") -> None:
-    """Print the manifest of one version as JSON."""
-    import json as jsonlib
-
-    catalog = _catalog(load_settings())
-    emit(jsonlib.loads(catalog.manifest_path(catalog.get(name, version)).read_text()))
-
-
-@datasets.command()
-def verify(name: Name, version: Version = "latest") -> None:
-    """Recompute the digest of one version from its rows."""
-    catalog = _catalog(load_settings())
-    ref = catalog.get(name, version)
-    catalog.verify(ref)
-    say(f"{ref.name} {ref.version}: {ref.rows} rows, digest {ref.digest[:12]} is right.")

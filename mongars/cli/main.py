@@ -8,7 +8,7 @@ import sys
 import typer
 
 from mongars import __version__
-from mongars.cli import adapters, client, data, demo, embed, learn, runs, serve
+from mongars.cli import adapters, client, data, datasets, demo, embed, learn, runs, serve
 from mongars.cli.output import say
 from mongars.errors import MongarsError
 
@@ -26,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(adapters.app, name="adapters")
-app.add_typer(data.datasets, name="datasets")
+app.add_typer(datasets.app, name="datasets")
 app.add_typer(runs.app, name="runs")
 app.add_typer(client.memory, name="memory")
 app.add_typer(serve.keys, name="keys")

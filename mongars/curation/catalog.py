@@ -1,7 +1,7 @@
 """The dataset catalog: immutable versions in folders, published whole or not at all.
 
-Owns `<root>/<name>/<version>/{part-*.parquet, manifest.json, README.md}`, the numbering of versions and their
-states. Must not know how rows are made.
+Owns `<root>/<name>/<version>/{part-*.parquet, duplicates-*.parquet, manifest.json, README.md}`, the numbering of
+versions and their states. Must not know how rows are made.
 
 A version is filled in a hidden folder beside it and becomes visible by one rename, so that a reader, or a machine
 that lost power, sees no version or a whole one. State `draft` is therefore a hidden folder; every visible version
@@ -11,7 +11,7 @@ is `ready`, `quarantined` or `erased`.
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,17 +20,18 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from mongars.curation.draft import Draft
-from mongars.curation.manifest import SCHEMA, Manifest, Provenance
+from mongars.curation.manifest import SCHEMA, Manifest, Provenance, SetAside
 from mongars.curation.rows import ROW_SCHEMA, content_digest, row_digests
+from mongars.curation.tombstones import Tombstones
 from mongars.errors import DatasetNotFoundError, DatasetRefusedError, InputError
-from mongars.files import new_folder, sync_folder
+from mongars.files import new_folder, sync_folder, write_atomically
 from mongars.records import DatasetRef, now
 
 MANIFEST, CARD = "manifest.json", "README.md"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _VERSION = re.compile(r"v([1-9]\d*)")
 _DRAFT = ".draft-"
-_VERIFY_ROWS = 4_096
+_READ_ROWS = 4_096
 
 
 class DatasetCatalog:
@@ -38,6 +39,7 @@ class DatasetCatalog:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.tombstones = Tombstones(root)
 
     def list(self) -> tuple[DatasetRef, ...]:
         """Return every version, by name and then from old to new."""
@@ -79,23 +81,48 @@ class DatasetCatalog:
         """Return the Parquet files of a version, in order of their rows."""
         return tuple(self._folder(ref.name, ref.version) / part for part in self.manifest(ref).parts)
 
+    def duplicates(self, ref: DatasetRef) -> tuple[Path, ...]:
+        """Return the Parquet files of what was set aside as a duplicate, in order of their rows."""
+        aside = self.manifest(ref).duplicates
+        return tuple(self._folder(ref.name, ref.version) / part for part in (aside.parts if aside else ()))
+
     def verify(self, ref: DatasetRef) -> None:
         """Read every row again. Raises DatasetRefusedError when they do not match the manifest and `ref`."""
         manifest = self.manifest(ref)
-        digests: list[bytes] = []
-        for part in self.parts(ref):
+        if manifest.state == "erased":
+            raise DatasetRefusedError(
+                f"Dataset {ref.name} {ref.version} is erased: it has no rows to verify.",
+                remedy="See the others with: mongars datasets list",
+            )
+        if manifest.digest != ref.digest:
+            raise _damaged(ref, "its digest is not the one that was asked for")
+        self._check(ref, self.parts(ref), manifest.rows, manifest.digest)
+        if manifest.duplicates:
+            self._check(ref, self.duplicates(ref), manifest.duplicates.rows, manifest.duplicates.digest)
+
+    def row_digests(self, ref: DatasetRef, parts: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
+        """Yield (id, digest) of each row. Raises DatasetRefusedError, naming `ref`, for a damaged file."""
+        for table in self.read(ref, parts):
+            yield from zip(table["id"].to_pylist(), row_digests(table), strict=True)
+
+    def read(self, ref: DatasetRef, parts: Iterable[Path]) -> Iterator[pa.Table]:
+        """Yield the rows of a version's files in tables. Raises DatasetRefusedError for a damaged file."""
+        for part in parts:
             try:
                 # memory_map stays off: a file that another process truncates must be an error, not a crash.
                 with pq.ParquetFile(part) as file:
                     if not file.schema_arrow.equals(ROW_SCHEMA):
                         raise _damaged(ref, f"{part.name} has other columns")
-                    for batch in file.iter_batches(batch_size=_VERIFY_ROWS):
-                        digests += row_digests(pa.Table.from_batches([batch]))
+                    for batch in file.iter_batches(batch_size=_READ_ROWS):
+                        yield pa.Table.from_batches([batch])
             except (OSError, pa.ArrowException) as error:
                 raise _damaged(ref, f"{part.name} cannot be read") from error
-        if len(digests) != manifest.rows:
-            raise _damaged(ref, f"it has {len(digests)} rows and its manifest says {manifest.rows}")
-        if not content_digest(digests) == manifest.digest == ref.digest:
+
+    def _check(self, ref: DatasetRef, parts: Iterable[Path], rows: int, digest: str) -> None:
+        digests = [each for _, each in self.row_digests(ref, parts)]
+        if len(digests) != rows:
+            raise _damaged(ref, f"it has {len(digests)} rows and its manifest says {rows}")
+        if content_digest(digests) != digest:
             raise _damaged(ref, "its rows do not match its digest")
 
     def require_ready(self, ref: DatasetRef) -> Manifest:
@@ -152,26 +179,62 @@ class DatasetCatalog:
     def publish(self, draft: Draft, provenance: Provenance) -> tuple[DatasetRef, bool]:
         """Make a draft the next version; return it and whether an equal one (rows and recipe) was there already.
 
-        Rows in which the second look found something make the version `quarantined`, else it is `ready`.
+        Rows in which the second look found something make the version `quarantined`, else it is `ready`. Raises
+        DatasetRefusedError when it holds a subject who was erased, perhaps while it was made.
         """
         draft.close()
         with self._lock(draft.name):
-            digest = draft.digest()
+            self._refuse_erased(draft)
+            digest, aside = draft.parts.digest(), draft.duplicates.digest()
             versions = self._versions(draft.name)
             for version in versions:
                 manifest = self._manifest(draft.name, version)
-                same = (manifest.digest, manifest.recipe_hash) == (digest, provenance.recipe_hash)
-                if same and manifest.state != "erased":
+                if manifest.holds(digest, aside, provenance.recipe_hash):
                     return manifest.ref(), True
             number = 1 + max((int(version[1:]) for version in versions), default=0)
             manifest = _describe(draft, f"v{number}", digest, provenance)
             with new_folder(self._folder(draft.name, manifest.version)) as folder:
-                for part in draft.parts:
+                for part in (*draft.parts.paths, *draft.duplicates.paths):
                     part.rename(folder / part.name)
                 (folder / CARD).write_text(manifest.card(), encoding="utf-8")
                 (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
             sync_folder(self.root)
         return manifest.ref(), False
+
+    def holding(self, subject: str) -> tuple[DatasetRef, ...]:
+        """Return the versions with rows of a subject on disk, by name and then from old to new.
+
+        Whoever is in the tombstones is in no version that is published after this call began.
+        """
+        names = dict.fromkeys(ref.name for ref in self.list())
+        return tuple(ref for name in names for ref in self._holding(name, subject))
+
+    def remove_rows(self, ref: DatasetRef) -> None:
+        """Make a version `erased`: its manifest says so first, then its rows go. Safe to repeat."""
+        folder = self._folder(ref.name, ref.version)
+        with self._lock(ref.name):
+            manifest = self._manifest(ref.name, ref.version)
+            if manifest.state != "erased":
+                manifest = manifest.erased(now())
+                write_atomically(folder / CARD, manifest.card().encode())
+                write_atomically(folder / MANIFEST, manifest.to_json().encode())
+            for path in folder.glob("*.parquet"):
+                path.unlink()
+            sync_folder(folder)
+
+    def _holding(self, name: str, subject: str) -> Iterator[DatasetRef]:
+        with self._lock(name):  # a publication that is under way ends first
+            for version in self._versions(name):
+                manifest = self._manifest(name, version)
+                if subject in manifest.subjects and any(self._folder(name, version).glob("*.parquet")):
+                    yield manifest.ref()
+
+    def _refuse_erased(self, draft: Draft) -> None:
+        if draft.subjects & self.tombstones.subjects():
+            raise DatasetRefusedError(
+                "A person whose words were curated has been erased meanwhile; nothing was published.",
+                remedy="Curate again: the erased person's words are left out.",
+            )
 
     def _lock(self, name: str) -> FileLock:
         return FileLock(self.root / name / ".lock")
@@ -203,11 +266,16 @@ def _describe(draft: Draft, version: str, digest: str, provenance: Provenance) -
         "state": "quarantined" if provenance.leaks else "ready",
         "created_at": now(),
         "rows": draft.rows,
-        "bytes": sum(part.stat().st_size for part in draft.parts),
+        "bytes": sum(part.stat().st_size for part in draft.parts.paths),
         "digest": digest,
-        "parts": [part.name for part in draft.parts],
+        "parts": [part.name for part in draft.parts.paths],
         "splits": dict(sorted(draft.splits.items())),
         "subjects": sorted(draft.subjects),
+        "duplicates": SetAside(
+            parts=[part.name for part in draft.duplicates.paths],
+            rows=draft.duplicates.rows,
+            digest=draft.duplicates.digest(),
+        ),
     }
     return Manifest.model_validate(facts | provenance.as_facts())
 

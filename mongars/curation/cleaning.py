@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mongars.curation.dedup import band_hashes, content_hash, normalise, shingle_hashes
+from mongars.curation.fingerprint import fingerprint_of
 from mongars.curation.language import UNDETERMINED, detect_language
 from mongars.curation.leaks import leaks
 from mongars.curation.pii import find_pii, redact
@@ -21,7 +21,6 @@ from mongars.curation.pseudonyms import Pseudonyms, subject_id
 from mongars.curation.quality import DropReason, judge
 from mongars.curation.recipe import CurationRecipe
 from mongars.curation.rows import MESSAGES_TYPE
-from mongars.digests import canonical_json_digest
 from mongars.records import Conversation, Turn
 from mongars.shares import Share
 from mongars.sources import BadLine, parse_line
@@ -77,13 +76,15 @@ class Cleaned:
 class Cleaner:
     """Cleans shares of files. `known` are values known of a user, by user; `now` decides what is past retention.
 
-    `secret` keys pseudonyms and subject ids; it reaches the workers and never a row.
+    `secret` keys pseudonyms and subject ids; it reaches the workers and never a row. `erased` are the subjects who
+    never come in again.
     """
 
     recipe: CurationRecipe
     now: datetime
     secret: bytes = field(repr=False)
     known: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
+    erased: frozenset[str] = frozenset()
 
     def clean_shares(self, table: pa.Table) -> Iterator[pa.Table]:
         """Yield tables of CLEAN_SCHEMA for a table of shares: one row for each line that is not blank."""
@@ -106,7 +107,8 @@ class Cleaner:
 
     def clean(self, key: int, conversation: Conversation) -> Cleaned:
         """Return what becomes of a conversation, its personal data replaced."""
-        reason = self._refused(conversation)
+        subject = subject_id(self.secret, conversation.user)
+        reason = DropReason.ERASED if subject in self.erased else self._refused(conversation)
         if reason:
             return Cleaned(key, reason)
         judgement = judge(conversation.turns)
@@ -116,11 +118,9 @@ class Cleaner:
         language = detect_language([turn.content for turn in judgement.turns], self.recipe.languages)
         if language not in (*self.recipe.languages, UNDETERMINED):
             return Cleaned(key, DropReason.OTHER_LANGUAGE, turns_dropped=turns_dropped)
-        subject = subject_id(self.secret, conversation.user)
         turns, pii = self._redacted(judgement.turns, subject, self.known.get(conversation.user, ()))
-        text = normalise([turn.content for turn in turns])
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        whole = [conversation.id, subject, conversation.source, language, messages]
+        fingerprint = fingerprint_of(conversation.id, subject, conversation.source, language, messages)
         return Cleaned(
             key=key,
             outcome=KEPT,
@@ -130,9 +130,9 @@ class Cleaner:
             language=language,
             messages=messages,
             turns=len(turns),
-            digest=bytes.fromhex(canonical_json_digest(whole)),
-            content=content_hash(text),
-            bands=band_hashes([shingle_hashes(text)])[0].tolist(),
+            digest=fingerprint.digest,
+            content=fingerprint.content,
+            bands=fingerprint.bands,
             pii=pii,
             turns_dropped=turns_dropped,
             leaks=sorted({leak for turn in turns for leak in leaks(turn.content)}),

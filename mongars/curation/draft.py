@@ -16,25 +16,16 @@ from mongars.curation.rows import ROW_SCHEMA, content_digest, row_digests
 ROWS_PER_PART = 50_000
 
 
-class Draft:
-    """Append tables, close, then hand it to `DatasetCatalog.publish`. Use it as a context manager."""
+class Parts:
+    """Rows in Parquet files of one folder, named `<prefix>-00000.parquet` and so on; at least one file."""
 
-    def __init__(self, name: str, folder: Path) -> None:
-        self.name = name
-        self.folder = folder
-        self.parts: list[Path] = []
+    def __init__(self, folder: Path, prefix: str) -> None:
+        self._folder, self._prefix = folder, prefix
+        self.paths: list[Path] = []
         self.rows = 0
-        self.splits: Counter[str] = Counter()
-        self.subjects: set[str] = set()
         self._digests: list[bytes] = []
         self._rows_in_part = 0
         self._writer: pq.ParquetWriter | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def append(self, table: pa.Table) -> None:
         """Add the rows of a ROW_SCHEMA table, in order. Raises ValueError for another schema."""
@@ -48,13 +39,11 @@ class Draft:
         self._writer.write_table(table)
         self._rows_in_part += table.num_rows
         self.rows += table.num_rows
-        self.splits.update(table["split"].to_pylist())
-        self.subjects.update(table["subject"].to_pylist())
         self._digests += row_digests(table)
 
     def close(self) -> None:
-        """Finish the last part; an empty draft gets one without rows, so that every version can be read."""
-        if not self.parts:
+        """Finish the last file; without rows there is one all the same, so that every version can be read."""
+        if not self.paths:
             self._next_part()
         if self._writer is not None:
             self._writer.close()
@@ -67,6 +56,49 @@ class Draft:
     def _next_part(self) -> None:
         if self._writer is not None:
             self._writer.close()
-        self.parts.append(self.folder / f"part-{len(self.parts):05d}.parquet")
-        self._writer = pq.ParquetWriter(self.parts[-1], ROW_SCHEMA, compression="zstd")
+        self.paths.append(self._folder / f"{self._prefix}-{len(self.paths):05d}.parquet")
+        self._writer = pq.ParquetWriter(self.paths[-1], ROW_SCHEMA, compression="zstd")
         self._rows_in_part = 0
+
+
+class Draft:
+    """Append tables, close, then hand it to `DatasetCatalog.publish`. Use it as a context manager.
+
+    What is set aside was dropped for nothing but likeness to a row that stays. It is no part of the dataset, but
+    is kept beside it, so that it can take the place of a row that is erased.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.folder = folder
+        self.parts = Parts(folder, "part")
+        self.duplicates = Parts(folder, "duplicates")
+        self.splits: Counter[str] = Counter()
+        self.subjects: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def rows(self) -> int:
+        """Rows of the dataset so far."""
+        return self.parts.rows
+
+    def append(self, table: pa.Table) -> None:
+        """Add the rows of a ROW_SCHEMA table, in order. Raises ValueError for another schema."""
+        self.parts.append(table)
+        self.splits.update(table["split"].to_pylist())
+        self.subjects.update(table["subject"].to_pylist())
+
+    def set_aside(self, table: pa.Table) -> None:
+        """Keep duplicates beside the dataset. Raises ValueError for another schema than ROW_SCHEMA."""
+        self.duplicates.append(table)
+        self.subjects.update(table["subject"].to_pylist())
+
+    def close(self) -> None:
+        """Finish the files."""
+        self.parts.close()
+        self.duplicates.close()

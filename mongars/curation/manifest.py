@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mongars.errors import DatasetRefusedError
 from mongars.records import DatasetRef, DatasetState
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had no duplicates set aside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +39,22 @@ class Provenance:
         } | {"parents": list(self.parents)}
 
 
+class SetAside(BaseModel):
+    """Rows beside the dataset: dropped for nothing but likeness to one that stays, whose place they may take."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    parts: list[str]
+    rows: int = Field(ge=0)
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
 class Manifest(BaseModel):
     """Strict: an unknown key, a missing one or a value of another type is damage, not a newer habit."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = Field(alias="schema")
+    schema_version: Literal[1, 2] = Field(alias="schema")
     name: str
     version: str
     state: DatasetState
@@ -63,7 +73,9 @@ class Manifest(BaseModel):
     pii: dict[str, int]
     leaks: dict[str, int]
     splits: dict[str, int]
-    subjects: list[str] = Field(description="HMAC ids of the people whose words are in it.")
+    subjects: list[str] = Field(description="HMAC ids of the people whose words are in it, or were.")
+    duplicates: SetAside | None = Field(None, description="None in schema 1 and once erased.")
+    erased_at: datetime | None = None
 
     def to_json(self) -> str:
         """Return the manifest as JSON."""
@@ -86,6 +98,16 @@ class Manifest(BaseModel):
         """Return the record that travels between rooms."""
         return DatasetRef(self.name, self.version, self.digest, self.state, self.rows)
 
+    def holds(self, digest: str, aside: str, recipe_hash: str) -> bool:
+        """Say whether its rows, what is set aside and its recipe are those; an erased version has no rows."""
+        own = (self.digest, self.duplicates and self.duplicates.digest, self.recipe_hash)
+        return self.state != "erased" and own == (digest, aside, recipe_hash)
+
+    def erased(self, at: datetime) -> "Manifest":
+        """Return what is left to say of a version whose rows were removed because a person was erased."""
+        gone = {"state": "erased", "parts": [], "bytes": 0, "duplicates": None, "erased_at": at}
+        return self.model_copy(update=gone)
+
     def card(self) -> str:
         """Return the dataset card in Markdown."""
         return "\n".join(
@@ -98,6 +120,7 @@ class Manifest(BaseModel):
                 f"- content digest: `{self.digest}`",
                 f"- recipe: `{self.recipe_hash}`",
                 f"- read: {self.rows_read} lines, of which {self.bad_lines} could not be read",
+                *([f"- rows removed on {self.erased_at:%Y-%m-%d}: a person was erased"] if self.erased_at else []),
                 "",
                 *_counts("Splits", "by subject and near-duplicate cluster", self.splits),
                 *_counts("Conversations dropped", "by reason", self.dropped),

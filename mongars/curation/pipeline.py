@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 import ray.data
 
@@ -28,6 +30,7 @@ from mongars.curation.manifest import Provenance
 from mongars.curation.recipe import CurationRecipe, CurationReport, OnProgress
 from mongars.curation.rows import ROW_SCHEMA
 from mongars.curation.selection import Selection, select
+from mongars.curation.splits import DUPLICATE
 from mongars.digests import file_digest
 from mongars.errors import InputError, UnavailableError
 from mongars.records import now as current_time
@@ -67,13 +70,16 @@ def curate(
     for path in paths:
         check_readable(path)
     progress = on_progress or (lambda _done, _total, _stage: None)
-    cleaner = Cleaner(recipe, now or current_time(), secret, known or {})
+    erased = catalog.tombstones.subjects()
+    cleaner = Cleaner(recipe, now or current_time(), secret, known or {}, erased)
     with catalog.open_draft(name) as draft, _quiet_ray_data():
         cleaned, index = _clean(paths, cleaner, progress)
         progress(0, index.num_rows, "deduplicate")
         selection = select(index, recipe, lambda keys: _shingles(cleaned, keys))
         progress(index.num_rows, index.num_rows, "deduplicate")
         _write(draft, cleaned, selection, progress)
+        for batch in _sorted_rows(cleaned, *_aside(index, selection)):
+            draft.set_aside(batch)
         provenance = _account(index, selection, recipe, sorted(map(file_digest, paths)))
         dataset, reused = catalog.publish(draft, provenance)
     return CurationReport(
@@ -125,21 +131,34 @@ def _write(draft: Draft, cleaned: Any, selection: Selection, progress: OnProgres
     """Write the selected rows in order of their ids."""
     total = len(selection.keys)
     progress(0, total, "write")
-    if not total:
+    for batch in _sorted_rows(cleaned, selection.keys, selection.splits):
+        draft.append(batch)
+        progress(draft.rows, total, "write")
+
+
+def _aside(index: pa.Table, selection: Selection) -> tuple[Indices, npt.NDArray[np.str_]]:
+    """Return the duplicates to keep beside the dataset, and their split; none in which a leak was found."""
+    duplicates = _only(index, selection.duplicates)
+    keys = duplicates.filter(pc.equal(pc.list_value_length(duplicates["leaks"]), 0))["key"].to_numpy()
+    return np.sort(keys), np.full(len(keys), DUPLICATE)
+
+
+def _sorted_rows(cleaned: Any, keys: Indices, splits: npt.NDArray[np.str_]) -> Iterator[pa.Table]:
+    """Yield the rows of `keys`, ascending, in order of their ids."""
+    if not len(keys):
         return
     rows = cleaned.map_batches(
-        _with_split, batch_format="pyarrow", fn_kwargs={"keys": selection.keys, "splits": selection.splits}
+        _with_split, batch_format="pyarrow", fn_kwargs={"keys": keys, "splits": splits}
     ).sort("id")
     for batch in rows.iter_batches(batch_size=_BATCH_ROWS, batch_format="pyarrow"):
-        draft.append(batch.select(ROW_SCHEMA.names).cast(ROW_SCHEMA))
-        progress(draft.rows, total, "write")
+        yield batch.select(ROW_SCHEMA.names).cast(ROW_SCHEMA)
 
 
 def _only(batch: pa.Table, keys: Indices) -> pa.Table:
     return batch.filter(pa.array(np.isin(batch["key"].to_numpy(), keys)))
 
 
-def _with_split(batch: pa.Table, keys: Indices, splits: np.ndarray[Any, Any]) -> pa.Table:
+def _with_split(batch: pa.Table, keys: Indices, splits: npt.NDArray[np.str_]) -> pa.Table:
     kept = _only(batch, keys)
     split = splits[np.searchsorted(keys, kept["key"].to_numpy())]
     return kept.append_column("split", pa.array(split.tolist(), pa.string())).select(ROW_SCHEMA.names)

@@ -65,6 +65,11 @@ def load_or_create_secret(path: Path) -> bytes:
         finally:
             temporary.unlink()
         sync_folder(path.parent)
+    return load_secret(path)
+
+
+def load_secret(path: Path) -> bytes:
+    """Return the secret in `path`. Raises InputError when there is none, or something else."""
     remedy = "Restore it from a backup; a new one would break the pseudonyms of every dataset so far."
     try:
         secret = bytes.fromhex(path.read_text(encoding="ascii"))

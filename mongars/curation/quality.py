@@ -32,6 +32,7 @@ class DropReason(StrEnum):
     TOO_FEW_TURNS = "too_few_turns"
     BROKEN_ROLES = "broken_roles"
     OTHER_LANGUAGE = "other_language"
+    ERASED = "erased"
     NO_CONSENT = "no_consent"
     PAST_RETENTION = "past_retention"
     DUPLICATE_ID = "duplicate_id"

@@ -28,10 +28,14 @@ Shingles = Callable[[Sequence[int]], Mapping[int, Hashes]]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The keys that stay, ascending, the split of each, and how many went for which reason."""
+    """The keys that stay, the split of each, those of the duplicates, and how many went for which reason.
+
+    Keys are ascending.
+    """
 
     keys: Indices
     splits: npt.NDArray[np.str_]
+    duplicates: Indices
     dropped: Mapping[str, int]
 
 
@@ -50,9 +54,10 @@ def select(cleaned: pa.Table, recipe: CurationRecipe, shingles: Shingles) -> Sel
     dropped = Counter(str(reason) for reason in reasons if reason)
     if duplicates := int((~first).sum()):
         dropped[DropReason.NEAR_DUPLICATE] = duplicates
-    keys = np.array(kept["key"].to_pylist(), dtype=np.int64)
-    ascending = np.argsort(keys)
-    return Selection(keys[ascending], np.array(splits, dtype=np.str_)[ascending], dict(dropped))
+    stay: Indices = kept["key"].to_numpy()
+    ascending = np.argsort(stay)
+    aside = np.setdiff1d(rows["key"].to_numpy(), stay)
+    return Selection(stay[ascending], np.array(splits, dtype=np.str_)[ascending], aside, dict(dropped))
 
 
 def _preference(rows: pa.Table) -> Indices:

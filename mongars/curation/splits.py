@@ -11,6 +11,7 @@ import numpy as np
 from mongars.curation.dedup import Indices, components
 
 TRAIN, TEST = "train", "test"
+DUPLICATE = "duplicate"  # of a row that is set aside, so that no reader of a split takes it
 
 
 def assign_splits(subjects: Sequence[str], clusters: Indices, *, test_share: float, seed: int) -> list[str]:

@@ -113,7 +113,7 @@ def test_a_manifest_that_is_not_strictly_one_is_refused(catalog, publish):
     ref, _ = publish("a")
     path = catalog.manifest_path(ref)
     good = json.loads(path.read_text())
-    for bad in (good | {"row": 1}, good | {"rows": "1"}, good | {"schema": 2}, {"schema": 1}):
+    for bad in (good | {"row": 1}, good | {"rows": "1"}, good | {"schema": 3}, {"schema": 1}):
         path.write_text(json.dumps(bad))
         with pytest.raises(DatasetRefusedError, match="is damaged"):
             catalog.get("chats")

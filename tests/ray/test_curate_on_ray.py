@@ -14,7 +14,9 @@ from ray import cloudpickle
 
 from mongars.curation.catalog import DatasetCatalog
 from mongars.curation.cleaning import Cleaner
+from mongars.curation.erasure import erase
 from mongars.curation.pipeline import curate
+from mongars.curation.pseudonyms import subject_id
 from mongars.curation.recipe import CurationRecipe
 from mongars.curation.rows import ROW_SCHEMA
 from mongars.errors import DatasetRefusedError, InputError, SettingsError
@@ -180,6 +182,21 @@ def test_order_and_files_do_not_change_the_digest_and_a_second_run_makes_nothing
     again = run(halves, catalog)
     assert (again.dataset, again.reused, first.reused) == (first.dataset, True, False)
     assert catalog.list() == (first.dataset,)
+
+
+def test_erasing_someone_gives_the_digest_of_curating_everybody_else(local_ray, source, lines, tmp_path):
+    catalog, user = DatasetCatalog(tmp_path / "datasets"), "user-3"
+    whole = run([source], catalog)
+    (successor,) = erase(catalog, subject_id(SECRET, user), preview=False).successors
+    others = tmp_path / "others.jsonl"
+    others.write_text("\n".join(text for text in lines if f'"user": "{user}"' not in text))
+    alone = run([others], DatasetCatalog(tmp_path / "alone"))
+    assert (successor.dataset.digest, successor.rows) == (alone.dataset.digest, alone.rows_kept)
+    assert successor.removed == 5
+    again = run([source], catalog)
+    assert (again.dataset, again.reused) == (successor.dataset, True)
+    assert again.dropped["erased"] == 6  # one of them is a copy of another
+    assert whole.dataset.digest != alone.dataset.digest
 
 
 def test_the_shares_of_one_file_give_the_same_digest_as_one_task(local_ray, source, tmp_path, monkeypatch):

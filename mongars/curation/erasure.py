@@ -1,0 +1,171 @@
+"""Erasing a person from the datasets: what would go, and then that it is gone and stays gone.
+
+Owns the order of the steps. Must not know Ray, adapters or conversations that were not curated.
+
+A dataset whose latest version holds the person gets a successor: what curating the same sources without that
+person would have given, because duplicates were set aside and are chosen from again. Then every version that held
+the person loses its rows. A killed erasure is finished by the same call: the tombstone is written first.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+
+from mongars.curation.catalog import DatasetCatalog
+from mongars.curation.cleaning import CLEAN_SCHEMA, KEPT
+from mongars.curation.dedup import Hashes, normalise, shingle_hashes
+from mongars.curation.draft import Draft
+from mongars.curation.fingerprint import fingerprint_of
+from mongars.curation.leaks import leaks
+from mongars.curation.manifest import Provenance
+from mongars.curation.pseudonyms import TAG
+from mongars.curation.quality import DropReason
+from mongars.curation.recipe import CurationRecipe
+from mongars.curation.rows import ROW_SCHEMA
+from mongars.curation.selection import COLUMNS, Selection, select
+from mongars.curation.splits import DUPLICATE
+from mongars.records import DatasetRef
+
+_BATCH_ROWS = 1_024
+_INDEX = pa.schema([CLEAN_SCHEMA.field(name) for name in ("outcome", *COLUMNS)])
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """What takes the place of a dataset's latest version; `dataset` is None in a preview.
+
+    `removed` are the person's rows, `readmitted` those that had been dropped as duplicates, `rows` what is left.
+    """
+
+    of: DatasetRef
+    dataset: DatasetRef | None
+    removed: int
+    readmitted: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What an erasure takes away, or took: `versions` hold the person's rows, or held them."""
+
+    subject: str
+    preview: bool
+    versions: tuple[DatasetRef, ...]
+    successors: tuple[Successor, ...]
+
+
+def erase(catalog: DatasetCatalog, subject: str, *, preview: bool = True) -> Erasure:
+    """Show what erasing a subject comes to, or with `preview=False` do it.
+
+    Afterwards no version has the subject's rows, and none can be published with them. Raises
+    DatasetRefusedError for a damaged version, before anything of it is removed.
+    """
+    if not preview:
+        catalog.tombstones.add(subject)
+    held = catalog.holding(subject)
+    successors = tuple(
+        _succeed(catalog, ref, subject, preview=preview) for ref in held if ref == catalog.get(ref.name)
+    )
+    if not preview:
+        for ref in held:
+            catalog.remove_rows(ref)
+    return Erasure(subject, preview, held, successors)
+
+
+def _succeed(catalog: DatasetCatalog, ref: DatasetRef, subject: str, *, preview: bool) -> Successor:
+    """Choose among the rows of the others again and publish what stays, unless it is a preview."""
+    catalog.verify(ref)
+    manifest = catalog.manifest(ref)
+    index = _index(_others(catalog, ref, subject))
+    selection = select(index, _recipe(manifest.recipe), lambda keys: _shingles(catalog, ref, subject, keys))
+    before = {row for row, _ in catalog.row_digests(ref, catalog.parts(ref))}
+    after = {index["id"][key].as_py() for key in selection.keys.tolist()}
+    removed = sum(row["subject"] == subject for row in _rows(catalog, ref, catalog.parts(ref)))
+    dataset = None
+    if not preview:
+        with catalog.open_draft(ref.name) as draft:
+            found, pii = _fill(draft, _others(catalog, ref, subject), selection)
+            provenance = Provenance(
+                recipe=manifest.recipe,
+                recipe_hash=manifest.recipe_hash,
+                parents=(ref.digest,),
+                rows_read=index.num_rows + removed,
+                dropped={**selection.dropped, DropReason.ERASED: removed},
+                pii=pii,
+                leaks=found,
+            )
+            dataset, _ = catalog.publish(draft, provenance)
+    return Successor(ref, dataset, removed, len(after - before), len(selection.keys))
+
+
+def _others(catalog: DatasetCatalog, ref: DatasetRef, subject: str) -> Iterator[dict[str, Any]]:
+    """Yield everybody else's rows and duplicates, in order of their ids: their places are the keys."""
+    streams = (_rows(catalog, ref, parts) for parts in (catalog.parts(ref), catalog.duplicates(ref)))
+    merged = heapq.merge(*streams, key=lambda row: row["id"])
+    return (row for row in merged if row["subject"] != subject)
+
+
+def _rows(catalog: DatasetCatalog, ref: DatasetRef, parts: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    for table in catalog.read(ref, parts):
+        yield from table.to_pylist()
+
+
+def _index(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """Return what a selection reads of the rows: everything but the text."""
+    indexed = [
+        {"outcome": KEPT, "key": key, "id": row["id"], "subject": row["subject"], "turns": len(row["messages"])}
+        | _as_columns(row)
+        for key, row in enumerate(rows)
+    ]
+    return pa.Table.from_pylist(indexed, schema=_INDEX)
+
+
+def _as_columns(row: Mapping[str, Any]) -> dict[str, Any]:
+    fingerprint = fingerprint_of(row["id"], row["subject"], row["source"], row["language"], row["messages"])
+    return {"digest": fingerprint.digest, "content": fingerprint.content, "bands": fingerprint.bands}
+
+
+def _shingles(catalog: DatasetCatalog, ref: DatasetRef, subject: str, keys: Sequence[int]) -> dict[int, Hashes]:
+    wanted = set(keys)
+    return {
+        key: shingle_hashes(normalise([message["content"] for message in row["messages"]]))
+        for key, row in enumerate(_others(catalog, ref, subject))
+        if key in wanted
+    }
+
+
+def _fill(
+    draft: Draft, rows: Iterator[dict[str, Any]], selection: Selection
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Write what stays, and what is set aside still; return rows with leaks and tags, by type, of what stays."""
+    splits = dict(zip(selection.keys.tolist(), selection.splits.tolist(), strict=True))
+    found, pii = Counter[str](), Counter[str]()
+    numbered = enumerate(rows)
+    while batch := list(islice(numbered, _BATCH_ROWS)):
+        kept = [row | {"split": splits[key]} for key, row in batch if key in splits]
+        aside = [row | {"split": DUPLICATE} for key, row in batch if key not in splits and not _leaks(row)]
+        draft.append(pa.Table.from_pylist(kept, schema=ROW_SCHEMA))
+        draft.set_aside(pa.Table.from_pylist(aside, schema=ROW_SCHEMA))
+        for row in kept:
+            found.update(_leaks(row))
+            tags = (TAG.findall(message["content"]) for message in row["messages"])
+            pii.update(tag[1:].partition("_")[0] for each in tags for tag in each)
+    return dict(found), dict(pii)
+
+
+def _leaks(row: Mapping[str, Any]) -> set[str]:
+    return {leak for message in row["messages"] for leak in leaks(message["content"])}
+
+
+def _recipe(recorded: Mapping[str, Any]) -> CurationRecipe:
+    """Return the recipe of a manifest; what an older or newer one has besides does not bear on the selection."""
+    known = {each.name for each in fields(CurationRecipe)}
+    knobs: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in recorded.items()
+    }
+    return CurationRecipe(**{name: value for name, value in knobs.items() if name in known})

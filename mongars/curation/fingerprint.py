@@ -1,0 +1,34 @@
+"""What a row is compared by: its own digest, the hash of its content and the bands of its MinHash.
+
+Owns the one way to take them, from a conversation that is curated and from a row that was published. Must not know
+files, Ray or the rules that compare.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mongars.curation.dedup import band_hashes, content_hash, normalise, shingle_hashes
+from mongars.digests import canonical_json
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """`digest` (32 bytes) names the whole row, `content` (16 bytes) its normalised text, `bands` propose pairs."""
+
+    digest: bytes
+    content: bytes
+    bands: list[int]
+
+
+def fingerprint_of(
+    identity: str, subject: str, source: str, language: str, messages: Sequence[Mapping[str, str]]
+) -> Fingerprint:
+    """Return the fingerprint of a row, of the messages as they are published."""
+    text = normalise([message["content"] for message in messages])
+    whole = canonical_json([identity, subject, source, language, list(messages)])
+    return Fingerprint(
+        digest=hashlib.sha256(whole).digest(),
+        content=content_hash(text),
+        bands=band_hashes([shingle_hashes(text)])[0].tolist(),
+    )
