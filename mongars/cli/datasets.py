@@ -121,5 +121,7 @@ def _show_erasure(found: "UserErasure") -> None:
         adapters = [(ref.name, ref.digest[:12], ref.state, ref.dataset) for ref in found.adapters]
         table("Adapters that learned from them", ("name", "digest", "state", "dataset"), adapters)
         say("To take one out of service: mongars adapters revoke DIGEST")
+    if found.runs:
+        say(f"To delete what unfinished runs learned from them: mongars runs delete {' '.join(found.runs)}")
     if erasure.preview and erasure.versions:
         say("Nothing was removed. To remove it, add --yes.")

@@ -1,7 +1,11 @@
 """From a user's name to the datasets and adapters that hold what they said."""
 
+import json
+
+import numpy as np
 import pyarrow as pa
 import pytest
+from safetensors.numpy import save_file
 
 from mongars.curation.catalog import DatasetCatalog
 from mongars.curation.manifest import Provenance
@@ -40,6 +44,15 @@ def test_adapters_that_learned_from_the_person_are_listed_before_and_after(place
     assert [ref.state for ref in DatasetCatalog(place.datasets_dir).list()] == ["erased", "ready"]
 
 
+def test_unfinished_runs_that_learned_from_the_person_are_listed(place):
+    training = place.home / "training"
+    training.mkdir(parents=True)
+    for key, label in (("a" * 16, "chats@v1"), ("b" * 16, "chats@v2")):
+        header = json.dumps({"progress": {"step": 3}, "fixed": {"steps": 9}, "label": label})
+        save_file({"w": np.zeros(1)}, training / f"{key}.checkpoint.safetensors", {"run": header})
+    assert erase_user(place, "ana").runs == ("a" * 16,)
+
+
 def test_someone_unknown_is_in_nothing(place):
     erasure = erase_user(place, "cleo", preview=False)
-    assert (erasure.adapters, erasure.datasets.versions) == ((), ())
+    assert (erasure.adapters, erasure.runs, erasure.datasets.versions) == ((), (), ())
