@@ -90,7 +90,7 @@ class Told:
 
     def wait(self, ready: Callable[[], bool]) -> None:
         with self._news:
-            assert self._news.wait_for(ready, timeout=120)
+            assert self._news.wait_for(ready, timeout=240)
 
 
 def test_a_run_grows_and_shrinks_with_its_cluster_and_has_the_losses_of_one_worker(
