@@ -3,7 +3,7 @@
 Owns batching and the order of results. Must not know adapters, versions or HTTP.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mongars.errors import InputError
-from mongars.neurons.means import means_of
+from mongars.neurons.means import Means, means_of
 from mongars.neurons.plain_text import text_ids
 from mongars.neurons.pooling import normalise
 
@@ -40,8 +40,15 @@ class Neurons:
     these only `means` runs the model.
     """
 
-    def __init__(self, encoder: nn.Module, tokenizer: Any, *, token_budget: int = TOKEN_BUDGET) -> None:
-        self._means = means_of(encoder.eval())
+    def __init__(
+        self,
+        encoder: nn.Module,
+        tokenizer: Any,
+        *,
+        token_budget: int = TOKEN_BUDGET,
+        passes: Callable[[nn.Module], Means] = means_of,
+    ) -> None:
+        self._means = passes(encoder.eval())
         self._tokenizer = tokenizer
         self.token_budget = token_budget
         config: Any = encoder.config
