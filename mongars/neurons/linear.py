@@ -40,7 +40,8 @@ def added(residual: Tensor, layer: nn.Module, states: Tensor) -> Tensor:
     """Return residual + layer(states), [..., out], within the product where possible. To infer."""
     if _can_fuse(layer, states):
         return _combined(residual, "add", layer, states)
-    return residual + layer(states)
+    total: Tensor = residual + layer(states)
+    return total
 
 
 class OneDnnLinear(nn.Linear):

@@ -63,16 +63,18 @@ class FlatMeans:
         positions = torch.cat([torch.arange(length) for length in lengths])
 
         def attend(_: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-            parts = zip(*(each.split(lengths) for each in (queries, keys, values)), strict=True)
+            parts = zip(*(torch.split(each, lengths) for each in (queries, keys, values)), strict=True)
             return torch.cat([self._read(*part) for part in parts])
 
         states = self._decoder.states(ids, positions, attend).float()
-        return torch.stack([part.mean(0) for part in states.split(lengths)]).cpu()
+        return torch.stack([part.mean(0) for part in torch.split(states, lengths)]).cpu()
 
     def _read(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Return what the tokens of one window read of it, from [tokens, heads, size]: [tokens, heads x size]."""
         said = scaled_dot_product_attention(
-            *(each.transpose(0, 1)[None] for each in (queries, keys, values)),
+            queries.transpose(0, 1)[None],
+            keys.transpose(0, 1)[None],
+            values.transpose(0, 1)[None],
             is_causal=self._causal,
             scale=self._decoder.scale,
             enable_gqa=self._decoder.heads != self._decoder.stored_heads,
