@@ -54,12 +54,14 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
 
     from mongars.neurons.base import base_name, load_base
     from mongars.neurons.bidirectional import bidirectional_encoder
+    from mongars.neurons.means import PaddedMeans
     from mongars.neurons.neurons import Neurons
 
     torch.set_num_threads(flags.threads)
     base = load_base(flags.base)
     neurons = Neurons(bidirectional_encoder(base), base.tokenizer)
-    peer = Neurons(bidirectional_encoder(as_transformers_loads(base)), base.tokenizer)
+    as_usual = bidirectional_encoder(as_transformers_loads(base))
+    peer = Neurons(as_usual, base.tokenizer, passes=PaddedMeans)
     texts = make_texts(base.tokenizer, flags.texts, seed=flags.seed)
     ways = {name: partial(way, neurons if way is ours else peer, texts) for name, way in WAYS.items()}
     vectors = {name: way() for name, way in ways.items()}

@@ -76,6 +76,7 @@ def test_more_rows_than_attend_together_are_as_alone(tiny):
         ("qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
         ("gemma", {"head_dim": 8}),
         ("granite", {"logits_scaling": 4.0}),
+        ("llama", {"hidden_act": "gelu"}),
     ],
 )
 def test_what_is_not_quite_llama_runs_by_transformers(kind, more, tiny):
