@@ -17,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -173,14 +174,21 @@ def llm2vec_rate(setting: Setting, folder: Path, base: Path, *, line_by_line: bo
 
 
 def copy_for_llm2vec(base: Path, target: Path) -> Path:
-    """Copy a base for transformers 4.44, whose tokenizers know the merges as "left right" only."""
-    path = older_copy(base, target) / "tokenizer.json"
-    told = json.loads(path.read_text(encoding="utf-8"))
-    told["model"]["merges"] = [
-        pair if isinstance(pair, str) else " ".join(pair) for pair in told["model"].get("merges", [])
-    ]
-    path.write_text(json.dumps(told), encoding="utf-8")
+    """Copy a base for transformers 4.44: merges are "left right" there, and Llama takes no token types."""
+    older_copy(base, target)
+    with _changed(target / "tokenizer.json") as told:
+        merges = told["model"].get("merges", [])
+        told["model"]["merges"] = [pair if isinstance(pair, str) else " ".join(pair) for pair in merges]
+    with _changed(target / "tokenizer_config.json") as told:
+        told["model_input_names"] = ["input_ids", "attention_mask"]
     return target
+
+
+@contextmanager
+def _changed(path: Path) -> Iterator[dict[str, Any]]:
+    told = json.loads(path.read_text(encoding="utf-8"))
+    yield told
+    path.write_text(json.dumps(told), encoding="utf-8")
 
 
 def _peer(task: Mapping[str, Any], folder: Path, threads: str, texts: Path) -> tuple[float, float]:

@@ -3,7 +3,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mongars.training.plan import global_batch, micro_batches
+from mongars.training.plan import Place, global_batch, micro_batches
 
 
 @given(st.integers(1, 40), st.integers(1, 16), st.integers(0, 3))
@@ -25,6 +25,13 @@ def test_workers_share_a_step_without_a_gap_or_a_repeat(rows: int, world: int, p
     ]
     assert all(len(share) == passes for share in shares)
     assert Counter(place for share in shares for own in share for place in own) == Counter(places)
+
+
+def test_workers_have_about_as_many_tokens():
+    lengths = [5, 1, 8, 3, 7, 2, 6, 4]
+    places = [Place(row, 0) for row in range(8)]
+    shares = [micro_batches(places, lengths, rank=rank, world=2, micro_rows=4)[0] for rank in range(2)]
+    assert [[lengths[place.row] for place in share] for share in shares] == [[1, 4, 5, 8], [2, 3, 6, 7]]
 
 
 def test_epochs_have_orders_of_their_own():
