@@ -8,6 +8,9 @@ measurement is a process of its own (two for two workers), and the ways take tur
 Train: `run_worker` with DeepSpeed on a process group of gloo. llm2vec's run_mntp.py runs as it is, in its own
 environment (benchmarks/README.md says how to make it), once with a text a line and once as its default has it,
 texts joined and cut into full rows.
+
+Beside it stand the tokens a second of processor time, of the first worker where there are two: the steadier figure
+on a machine that does other work as well.
 """
 
 import argparse
@@ -42,6 +45,14 @@ ONE, TWO = "ours", "ours, two workers"
 
 
 @dataclass(frozen=True)
+class Rate:
+    """Real tokens a second: of wall time, and of a worker's processor time."""
+
+    wall: float
+    processor: float
+
+
+@dataclass(frozen=True)
 class Setting:
     """What all ways have in common."""
 
@@ -59,10 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
-    """Return the rates of every way, in real tokens a second."""
+    """Return the rates of every way, in real tokens a second of wall time and of processor time."""
     with tempfile.TemporaryDirectory(prefix="mongars-mntp-") as place:
         setting = _setting(flags, Path(place))
-        ways: dict[str, Callable[[], float]] = {
+        ways: dict[str, Callable[[], Rate]] = {
             ONE: partial(our_rate, setting, workers=1),
             TWO: partial(our_rate, setting, workers=2),
             "ours, padded": partial(our_rate, setting, workers=1, packing=False),
@@ -72,11 +83,11 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
             theirs = partial(llm2vec_rate, setting, flags.llm2vec, base)
             ways["run_mntp.py, a text a line"] = partial(theirs, line_by_line=True)
             ways["run_mntp.py, texts joined"] = partial(theirs, line_by_line=False)
-        rates: dict[str, list[float]] = {name: [] for name in ways}
+        found: dict[str, list[Rate]] = {name: [] for name in ways}
         for repeat in range(flags.repeats):
             for name, way in ways.items():
                 progress.stage(f"repeat {repeat + 1} of {flags.repeats}: {name}")
-                rates[name].append(way())
+                found[name].append(way())
     lengths = sorted(setting.rows.lengths)
     return {
         "base": {"name": base_name(flags.base), "digest": base_model_digest(Path(flags.base))},
@@ -85,27 +96,34 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
         "batch_rows": flags.batch_rows,
         "steps": flags.steps,
         "threads": flags.threads,
-        "rates": rates,
+        "rates": {name: [each.wall for each in rates] for name, rates in found.items()},
+        "processor": {name: [each.processor for each in rates] for name, rates in found.items()},
     }
 
 
 def show(result: dict[str, Any]) -> str:
     """Return a table with a row for each way."""
-    rates, tokens, base = result["rates"], result["tokens"], result["base"]
-    scaling = rate_and_ratio(rates, ONE, ours=TWO)[1]
+    rates, times, tokens, base = result["rates"], result["processor"], result["tokens"], result["base"]
+    scaling, bound = (rate_and_ratio(each, ONE, ours=TWO)[1] for each in (rates, times))
     return (
         markdown(
-            ["way", "real tokens/s", "ours is so many times that"],
-            [[name, *rate_and_ratio(rates, name)] for name in rates],
+            [
+                "way",
+                "real tokens/s",
+                "ours is so many times that",
+                "of processor time",
+                "ours is so many times that",
+            ],
+            [[name, *rate_and_ratio(rates, name), *rate_and_ratio(times, name)] for name in rates],
         )
-        + f"\nTwo workers are {scaling} times one.\n"
+        + f"\nTwo workers are {scaling} times one; by a worker's processor time {bound}.\n"
         f"\nBase {base['name']}, digest {base['digest'][:12]}; {result['threads']} threads a worker; "
         f"{result['steps']} steps of {result['batch_rows']} rows, of {result['rows']} conversations of "
         f"{tokens['least']} to {tokens['most']} tokens, median {tokens['median']}.\n"
     )
 
 
-def our_rate(setting: Setting, *, workers: int, packing: bool = True) -> float:
+def our_rate(setting: Setting, *, workers: int, packing: bool = True) -> Rate:
     """Return the rate of our workers, each a process."""
     import torch.multiprocessing
 
@@ -116,8 +134,9 @@ def our_rate(setting: Setting, *, workers: int, packing: bool = True) -> float:
         job = TrainingJob(config, dataset, setting.base, "base", digest, Path(place) / "adapter")
         task = (workers, f"{place}/meeting", job, setting.rows, setting.skip, Path(place) / "seconds")
         torch.multiprocessing.spawn(work, task, nprocs=workers)  # type: ignore[no-untyped-call]
-        seconds = float(task[-1].read_text())
-    return tokens_of_steps(setting.rows, config, range(setting.skip, config.steps)) / seconds
+        seconds, busy = json.loads(task[-1].read_text())
+    tokens = tokens_of_steps(setting.rows, config, range(setting.skip, config.steps))
+    return Rate(tokens / seconds, tokens / busy)
 
 
 def work(rank: int, world: int, meeting: str, job: TrainingJob, rows: TokenTable, skip: int, answer: Path) -> None:
@@ -129,11 +148,15 @@ def work(rank: int, world: int, meeting: str, job: TrainingJob, rows: TokenTable
     os.dup2(2, 1)  # stdout is for the result, and DeepSpeed writes there
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}  # DeepSpeed wants them
     torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
-    ends: list[float] = []
-    device = torch.device("cpu")
-    run_worker(job, rows, rank=rank, device=device, report=lambda _: ends.append(time.perf_counter()))
+    ends: list[tuple[float, float]] = []
+
+    def told(_: object) -> None:
+        ends.append((time.perf_counter(), time.process_time()))
+
+    run_worker(job, rows, rank=rank, device=torch.device("cpu"), report=told)
     if rank == 0:
-        answer.write_text(repr(ends[-1] - ends[skip - 1]))
+        spans = [end - start for start, end in zip(ends[skip - 1], ends[-1], strict=True)]
+        answer.write_text(json.dumps(spans))
     torch.distributed.barrier()  # one that leaves early would break the other's last collective
     torch.distributed.destroy_process_group()
     os._exit(0)  # a usual exit aborts now and then in Gloo's thread, as tests/training/processes.py tells
@@ -146,7 +169,7 @@ def tokens_of_steps(rows: TokenTable, config: MNTPConfig, steps: range) -> int:
     return sum(lengths[place.row] for step in steps for place in global_batch(step, **options))
 
 
-def llm2vec_rate(setting: Setting, folder: Path, base: Path, *, line_by_line: bool) -> float:
+def llm2vec_rate(setting: Setting, folder: Path, base: Path, *, line_by_line: bool) -> Rate:
     """Return the rate of llm2vec's script, with our recipe in its words."""
     config = setting.config
     arguments = {
@@ -169,9 +192,10 @@ def llm2vec_rate(setting: Setting, folder: Path, base: Path, *, line_by_line: bo
         "disable_tqdm": True,
     }
     threads = str(config.threads)
-    task = {"script": str(folder / "experiments" / "run_mntp.py"), "threads": config.threads}
-    tokens, seconds = _peer(task | {"arguments": arguments, "skip": setting.skip}, folder, threads, setting.texts)
-    return tokens / seconds
+    task: dict[str, Any] = {"script": str(folder / "experiments" / "run_mntp.py"), "threads": config.threads}
+    task |= {"arguments": arguments, "skip": setting.skip}
+    tokens, seconds, busy = _peer(task, folder, threads, setting.texts)
+    return Rate(tokens / seconds, tokens / busy)
 
 
 def copy_for_llm2vec(base: Path, target: Path) -> Path:
@@ -192,7 +216,7 @@ def _changed(path: Path) -> Iterator[dict[str, Any]]:
     path.write_text(json.dumps(told), encoding="utf-8")
 
 
-def _peer(task: Mapping[str, Any], folder: Path, threads: str, texts: Path) -> tuple[float, float]:
+def _peer(task: Mapping[str, Any], folder: Path, threads: str, texts: Path) -> list[float]:
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(str(folder / name) for name in ("OVER", "llm2vec-0.2.3")),
         "HF_HUB_OFFLINE": "1",
@@ -205,8 +229,8 @@ def _peer(task: Mapping[str, Any], folder: Path, threads: str, texts: Path) -> t
     )
     if done.returncode:
         raise UnavailableError(f"llm2vec failed: {done.stderr[-500:]}", remedy="See benchmarks/README.md.")
-    tokens, seconds = json.loads(done.stdout.splitlines()[-1])
-    return tokens, seconds
+    spans: list[float] = json.loads(done.stdout.splitlines()[-1])
+    return spans
 
 
 def _setting(flags: argparse.Namespace, place: Path) -> Setting:

@@ -2,8 +2,8 @@
 
 Reads {"script", "arguments", "threads", "skip"} as JSON from stdin: llm2vec's experiments/run_mntp.py, what its
 configuration says, and how many steps warm up. The script runs as it is; transformers' Trainer is made to note
-when a step ends and how many real tokens went through. The last line of stdout is [tokens, seconds] of the other
-steps.
+when a step ends and how many real tokens went through. The last line of stdout is [tokens, seconds, seconds of
+processor time] of the other steps.
 """
 
 import json
@@ -24,7 +24,7 @@ class Watch(transformers.TrainerCallback):
         self.tokens, self.ends = 0, []
 
     def on_step_end(self, *_: object, **__: object) -> None:
-        self.ends.append((self.tokens, time.perf_counter()))
+        self.ends.append((self.tokens, time.perf_counter(), time.process_time()))
 
 
 def watch_trainer() -> Watch:
@@ -54,8 +54,8 @@ def main() -> None:
         configuration.write_text(json.dumps({**task["arguments"], "output_dir": f"{place}/adapter"}))
         sys.argv = [task["script"], str(configuration)]
         runpy.run_path(task["script"], run_name="__main__")
-    (tokens, started), (all_tokens, ended) = watch.ends[task["skip"] - 1], watch.ends[-1]
-    print(json.dumps([all_tokens - tokens, ended - started]), flush=True)
+    first, last = watch.ends[task["skip"] - 1], watch.ends[-1]
+    print(json.dumps([end - start for start, end in zip(first, last, strict=True)]), flush=True)
 
 
 if __name__ == "__main__":

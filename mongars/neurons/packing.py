@@ -73,23 +73,25 @@ def packed_attention(
     if packed_runs is None or attention_mask is not None:
         raise TypeError("this encoder reads packed rows only")
     sizes = [count * length for count, length in packed_runs]
-    parts = zip(packed_runs, *(states[0].split(sizes, dim=1) for states in (query, key, value)), strict=True)
-    said = [
-        scaled_dot_product_attention(
-            *(states.unflatten(1, run).transpose(0, 1) for states in own),
-            dropout_p=dropout,
-            scale=scaling,
-            enable_gqa=query.shape[1] != key.shape[1],
+    parts = zip(
+        packed_runs, *(torch.split(states[0], sizes, dim=1) for states in (query, key, value)), strict=True
+    )
+    said = []
+    for run, *own in parts:
+        queries, keys, values = (states.unflatten(1, run).transpose(0, 1) for states in own)
+        shared = queries.shape[1] != keys.shape[1]
+        said.append(
+            scaled_dot_product_attention(
+                queries, keys, values, dropout_p=dropout, scale=scaling, enable_gqa=shared
+            )
         )
-        for run, *own in parts
-    ]
     return torch.cat([each.transpose(1, 2).flatten(0, 1) for each in said]).unsqueeze(0), None
 
 
 def _proof_texts(vocab_size: int) -> list[list[list[int]]]:
     """Return the same texts twice, but for every second one, which has other tokens the second time."""
     ids = torch.arange(sum(PROOF_LENGTHS)).remainder(vocab_size)
-    first = [part.tolist() for part in ids.split(list(PROOF_LENGTHS))]
+    first = [part.tolist() for part in torch.split(ids, list(PROOF_LENGTHS))]
     second = [[vocab_size - 1 - token for token in text] if at % 2 else text for at, text in enumerate(first)]
     return [first, second]
 

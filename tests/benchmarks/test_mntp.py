@@ -41,7 +41,8 @@ def test_an_epoch_of_steps_has_the_tokens_of_all_rows(setting):
 def test_a_worker_is_timed_over_the_steps_after_the_first_ones(setting):
     """In a real process: it trains, and its rate is that of three steps, of tokens that are counted here."""
     rate = mntp.our_rate(setting, workers=1)
-    assert 0 < rate < float("inf")
+    assert 0 < rate.wall < float("inf")
+    assert 0 < rate.processor < float("inf")
 
 
 def test_llm2vec_is_asked_for_our_recipe_in_its_own_environment(setting, monkeypatch, tmp_path):
@@ -49,11 +50,11 @@ def test_llm2vec_is_asked_for_our_recipe_in_its_own_environment(setting, monkeyp
 
     def run(command, *, input, env, **_):
         asked.update(json.loads(input), path=env["PYTHONPATH"], offline=env["HF_HUB_OFFLINE"])
-        return SimpleNamespace(returncode=0, stdout="what the script says\n[600, 1.5]\n", stderr="")
+        return SimpleNamespace(returncode=0, stdout="what the script says\n[600, 1.5, 1.2]\n", stderr="")
 
     monkeypatch.setattr(mntp.subprocess, "run", run)
     rate = mntp.llm2vec_rate(setting, tmp_path, tmp_path / "base", line_by_line=True)
-    assert rate == 400
+    assert (rate.wall, rate.processor) == (400, 500)
     arguments = asked["arguments"]
     assert (arguments["lora_r"], arguments["lora_dropout"], arguments["mlm_probability"]) == (16, 0.05, 0.2)
     assert (arguments["per_device_train_batch_size"], arguments["max_seq_length"]) == (8, 512)
@@ -63,7 +64,7 @@ def test_llm2vec_is_asked_for_our_recipe_in_its_own_environment(setting, monkeyp
 
 
 def test_a_peer_that_fails_is_an_error_that_says_what_it_said(flags, failed, monkeypatch, tmp_path):
-    monkeypatch.setattr(mntp, "our_rate", lambda *_, **__: 1.0)
+    monkeypatch.setattr(mntp, "our_rate", lambda *_, **__: mntp.Rate(1.0, 1.0))
     code, said = failed(mntp.main, *flags, "--llm2vec", tmp_path)
     assert code != 0
     assert "run_mntp.py" in said or "No module named" in said
@@ -80,9 +81,13 @@ def test_the_copy_for_llm2vec_has_its_words(base_folder, tmp_path):
 
 def test_the_table_says_how_many_times_one_worker_two_are(flags, measured, monkeypatch, capsys):
     rates = {(1, True): iter([100.0, 110.0]), (2, True): iter([180.0, 187.0]), (1, False): iter([50.0, 50.0])}
-    monkeypatch.setattr(mntp, "our_rate", lambda _, *, workers, packing=True: next(rates[workers, packing]))
+
+    def our_rate(_, *, workers, packing=True):
+        return mntp.Rate(next(rates[workers, packing]), 100.0 * workers)
+
+    monkeypatch.setattr(mntp, "our_rate", our_rate)
     result = measured(mntp.main, *flags, "--repeats", 2)
     assert result["rates"]["ours, two workers"] == [180.0, 187.0]
     table = mntp.show(result)
-    assert "Two workers are 1.75 [1.70, 1.80] times one." in table
-    assert "| ours, padded | 50.0 | 2.10 [2.00, 2.20] |" in table
+    assert "Two workers are 1.75 [1.70, 1.80] times one; by a worker's processor time 2.00 [2.00, 2.00]." in table
+    assert "| ours, padded | 50.0 | 2.10 [2.00, 2.20] | 100.0 | 1.00 [1.00, 1.00] |" in table
