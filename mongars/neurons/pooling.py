@@ -3,6 +3,8 @@
 Owns the arithmetic. Must not know models.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,16 @@ def masked_mean(states: Tensor, attention_mask: Tensor) -> Tensor:
     """
     weights = attention_mask.to(torch.float32).unsqueeze(-1)
     return (states.to(torch.float32) * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def mean_of_each(states: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Return the mean over the tokens of each text: [tokens, hidden] -> float32 [texts, hidden].
+
+    Text i is the `lengths[i]` states, at least one, behind those of the texts before it.
+    """
+    counts = torch.tensor(lengths, device=states.device)
+    means: Tensor = torch.segment_reduce(states.to(torch.float32), "mean", lengths=counts, axis=0)
+    return means
 
 
 def normalise(vectors: Tensor) -> Tensor:

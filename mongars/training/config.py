@@ -39,6 +39,9 @@ class AdapterRecipe(BaseModel, ABC):
     learning_rate: float = Field(5e-5, gt=0)
     clip_norm: float = Field(1.0, gt=0, description="Largest norm of the gradient of a step.")
     max_tokens: int = Field(512, ge=2, description="Longer conversations or texts are cut.")
+    packing: bool = Field(
+        True, description="Rows lie side by side without padding; refused where the architecture leaks or differs."
+    )
     steps: int = Field(1000, ge=1)
     workers: int = Field(2, ge=1, description="Workers; of an elastic run, the most.")
     min_workers: int | None = Field(

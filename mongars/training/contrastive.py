@@ -24,8 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from mongars.errors import TrainingError
-from mongars.neurons.plain_text import padded
-from mongars.neurons.pooling import masked_mean, normalise
+from mongars.neurons.packing import allow_packing
+from mongars.neurons.pooling import mean_of_each, normalise
+from mongars.neurons.token_rows import TokenRows, lay_out
 from mongars.training.config import ContrastiveConfig
 from mongars.training.loop import Outputs, PassLoss
 from mongars.training.pairs import PairTable
@@ -37,13 +38,12 @@ KEY_BYTES = 8  # of an int64
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Pairs of texts, padded at the right: first all queries, then their positives in the same order.
+    """Pairs of texts, padded or packed: first all queries, then their positives in the same order.
 
-    `input_ids`, `attention_mask`: [2 pairs, tokens]; `keys`: int64 [2 pairs], the same where the text is.
+    `rows`: the 2 x pairs texts; `keys`: int64 [2 pairs], the same where the text is.
     """
 
-    input_ids: Tensor
-    attention_mask: Tensor
+    rows: TokenRows
     keys: Tensor
 
     @property
@@ -53,26 +53,24 @@ class PairBatch:
 
     def to(self, device: torch.device) -> "PairBatch":
         """Return the batch on a device."""
-        return PairBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+        return PairBatch(self.rows.to(device), self.keys.to(device))
 
 
 class EmbeddingModel(nn.Module):
     """A bidirectional encoder that gives the vectors which `Neurons` would serve."""
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, *, packing: bool = False) -> None:
         super().__init__()
         self.encoder = encoder
+        self._packing = packing
 
     def forward(self, batch: PairBatch) -> tuple[Tensor]:
         """Return the vector of each text, of length 1: float32 [2 pairs, hidden]."""
-        outputs: Any = self.encoder(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-        )
-        return (normalise(masked_mean(outputs.last_hidden_state, batch.attention_mask)),)
+        return (normalise(mean_of_each(batch.rows.states(self.encoder), batch.rows.lengths)),)
 
     def smallest_batch(self) -> PairBatch:
         """Return a batch that goes through the model, on the CPU; what it holds means nothing."""
-        return PairBatch(*padded([[0], [0]]), keys=torch.zeros(2, dtype=torch.long))
+        return PairBatch(lay_out([[0], [0]], packing=self._packing), keys=torch.zeros(2, dtype=torch.long))
 
 
 class ContrastiveObjective:
@@ -89,7 +87,8 @@ class ContrastiveObjective:
     def model(self, encoder: nn.Module) -> EmbeddingModel:
         """Return the encoder with pooling, and with the recipe's attention dropout in it.
 
-        Raises TrainingError when it has no place for that, or a smaller window than the texts may be long.
+        Raises TrainingError when it has no place for that, or a smaller window than the texts may be long, or
+        where the recipe packs and the architecture does not allow it.
         """
         config: Any = encoder.config
         if self._config.max_tokens > config.max_position_embeddings:
@@ -98,7 +97,9 @@ class ContrastiveObjective:
                 remedy=f"Set max_tokens to {config.max_position_embeddings} or less.",
             )
         set_attention_dropout(encoder, self._config.dropout)
-        return EmbeddingModel(encoder)
+        if self._config.packing:
+            allow_packing(encoder, self._config.max_tokens)
+        return EmbeddingModel(encoder, packing=self._config.packing)
 
     def batches(self, step: int) -> list[PairBatch]:
         """Return the worker's pairs of a step, in one batch."""
@@ -106,6 +107,7 @@ class ContrastiveObjective:
             collate_pairs(
                 [self._rows.queries.row(place.row) for place in places],
                 [self._rows.positives.row(place.row) for place in places],
+                packing=self._config.packing,
             )
             for places in worker_share(self._config, step, self._lengths, self._rank)
         ]
@@ -161,10 +163,12 @@ def true_negatives(query_keys: Tensor, document_keys: Tensor) -> Tensor:
     return (found != document_keys) & (asked != document_keys) & (asked != query_keys)
 
 
-def collate_pairs(queries: Sequence[np.ndarray], positives: Sequence[np.ndarray]) -> PairBatch:
-    """Pad pairs of texts, int32 [tokens] each, into a batch. There must be a pair, every text with a token."""
+def collate_pairs(
+    queries: Sequence[np.ndarray], positives: Sequence[np.ndarray], *, packing: bool = False
+) -> PairBatch:
+    """Lay out pairs of texts, int32 [tokens] each, as a batch. There must be a pair, every text with a token."""
     texts = [*queries, *positives]
-    return PairBatch(*padded(texts), keys=torch.tensor([_key(ids) for ids in texts]))
+    return PairBatch(lay_out(texts, packing=packing), keys=torch.tensor([_key(ids) for ids in texts]))
 
 
 def set_attention_dropout(encoder: nn.Module, share: float) -> None:

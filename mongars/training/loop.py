@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mongars.errors import TrainingError, TrainingStoppedError
+from mongars.neurons.token_rows import TokenRows
 from mongars.training.config import AdapterRecipe
 from mongars.training.run import Progress, StepReport
 
@@ -27,8 +28,8 @@ class Batch(Protocol):
     """What goes through the model at once."""
 
     @property
-    def attention_mask(self) -> Tensor:
-        """1 for a real token and 0 for padding, [rows, tokens]."""
+    def rows(self) -> TokenRows:
+        """The rows of tokens in it."""
         ...
 
     @property
@@ -97,8 +98,8 @@ class _Sums:
         self.loss += found.loss
         self.right += found.right
         self.judged += found.judged
-        self.tokens += float(batch.attention_mask.sum())
-        self.places += batch.attention_mask.numel()
+        self.tokens += sum(batch.rows.lengths)
+        self.places += batch.rows.places
 
 
 def train_steps(

@@ -8,13 +8,14 @@ worker is biased when workers hold different counts of targets.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mongars.neurons.base import Base
-from mongars.neurons.plain_text import padded
+from mongars.neurons.packing import allow_packing
+from mongars.neurons.token_rows import TokenRows, lay_out
 from mongars.training.config import MNTPConfig
 from mongars.training.loop import Outputs, PassLoss
 from mongars.training.masking import MaskedRow, Masker
@@ -24,16 +25,14 @@ from mongars.training.text import TokenTable
 
 @dataclass(frozen=True)
 class MaskedBatch:
-    """Masked rows, padded at the right.
+    """Masked rows, padded or packed.
 
-    `input_ids`, `attention_mask`: [rows, tokens]; `rows`, `positions`, `labels`, `hidden`: [targets], the row and
-    the place of each target, its true token, and whether the mask token is shown there.
+    `places`, `labels`, `hidden`: [targets], where each target is among the tokens of all rows, one row after the
+    other, its true token, and whether the mask token is shown there.
     """
 
-    input_ids: Tensor
-    attention_mask: Tensor
-    rows: Tensor
-    positions: Tensor
+    rows: TokenRows
+    places: Tensor
     labels: Tensor
     hidden: Tensor
 
@@ -44,18 +43,17 @@ class MaskedBatch:
 
     def to(self, device: torch.device) -> "MaskedBatch":
         """Return the batch on a device."""
-        return MaskedBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+        return MaskedBatch(**{name: each.to(device) for name, each in vars(self).items()})
 
 
-def collate(masked: Sequence[MaskedRow]) -> MaskedBatch:
-    """Pad masked rows into a batch. Every row must have a token."""
-    input_ids, attention_mask = padded([row.ids for row in masked])
-    counts = torch.tensor([row.positions.size for row in masked])
+def collate(masked: Sequence[MaskedRow], *, packing: bool = False) -> MaskedBatch:
+    """Lay out masked rows as a batch. Every row must have a token."""
+    lengths = np.array([row.ids.size for row in masked])
+    starts = np.cumsum(lengths) - lengths
+    places = [row.positions + start for row, start in zip(masked, starts, strict=True)]
     return MaskedBatch(
-        input_ids,
-        attention_mask,
-        rows=torch.repeat_interleave(torch.arange(len(masked)), counts),
-        positions=torch.cat([torch.from_numpy(row.positions) for row in masked]),
+        lay_out([row.ids for row in masked], packing=packing),
+        places=torch.from_numpy(np.concatenate(places)),
         labels=torch.cat([torch.from_numpy(row.labels) for row in masked]),
         hidden=torch.cat([torch.from_numpy(row.hidden) for row in masked]),
     )
@@ -68,17 +66,15 @@ class MNTPModel(nn.Module):
     small model (measured).
     """
 
-    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, head: nn.Module, *, packing: bool = False) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
+        self._packing = packing
 
     def forward(self, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
         """Return each target's loss in nats, float [targets], and whether it was predicted, bool [targets]."""
-        outputs: Any = self.encoder(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-        )
-        states = outputs.last_hidden_state[batch.rows, batch.positions - 1]
+        states = batch.rows.states(self.encoder)[batch.places - 1]  # a target is never the first of its row
         logits = self.head(states).float()
         losses = nn.functional.cross_entropy(logits, batch.labels, reduction="none")
         return losses, logits.argmax(dim=-1) == batch.labels
@@ -86,8 +82,7 @@ class MNTPModel(nn.Module):
     def smallest_batch(self) -> MaskedBatch:
         """Return a batch that goes through the model, on the CPU; what it holds means nothing."""
         one = torch.ones(1, dtype=torch.long)
-        row, hidden = one - 1, one < 1
-        return MaskedBatch(*padded([[0, 0]]), rows=row, positions=one, labels=row, hidden=hidden)
+        return MaskedBatch(lay_out([[0, 0]], packing=self._packing), places=one, labels=one - 1, hidden=one < 1)
 
 
 class MNTPObjective:
@@ -99,16 +94,24 @@ class MNTPObjective:
         self._lengths = rows.lengths
 
     def model(self, encoder: nn.Module) -> MNTPModel:
-        """Return the encoder with the base's head, which is not trained."""
+        """Return the encoder with the base's head, which is not trained; packing is proven on it first.
+
+        Raises TrainingError where the recipe packs and the architecture does not allow it.
+        """
+        if self._config.packing:
+            allow_packing(encoder, self._config.max_tokens)
         head: nn.Module = self._base.model.get_output_embeddings()  # type: ignore[operator] # of PreTrainedModel
-        return MNTPModel(encoder, head.requires_grad_(False))
+        return MNTPModel(encoder, head.requires_grad_(False), packing=self._config.packing)
 
     def batches(self, step: int) -> list[MaskedBatch]:
         """Return the worker's batches of a step."""
-        rows, mask = self._rows, self._masker.mask
+        rows, mask, config = self._rows, self._masker.mask, self._config
         return [
-            collate([mask(rows.ids[place.row], rows.row(place.row), place.epoch) for place in places])
-            for places in worker_share(self._config, step, self._lengths, self._rank)
+            collate(
+                [mask(rows.ids[place.row], rows.row(place.row), place.epoch) for place in places],
+                packing=config.packing,
+            )
+            for places in worker_share(config, step, self._lengths, self._rank)
         ]
 
     def loss(self, outputs: Outputs, batch: MaskedBatch) -> PassLoss:

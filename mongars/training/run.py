@@ -19,7 +19,9 @@ ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "card.json"
 
 # What may change when a run goes on from the checkpoint of another one: neither the rows of a step nor the shapes
 # of the weights depend on it. The learning rate is here for the run whose loss was not finite.
-FREE_KNOBS = frozenset({"workers", "min_workers", "threads", "zero_stage", "micro_rows", "learning_rate"})
+FREE_KNOBS = frozenset(
+    {"workers", "min_workers", "threads", "zero_stage", "micro_rows", "packing", "learning_rate"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,16 @@
 import torch
 
-from mongars.neurons.pooling import masked_mean, normalise
+from mongars.neurons.pooling import masked_mean, mean_of_each, normalise
 
 
 def test_padding_does_not_enter_the_mean():
     states = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [99.0, 99.0]]])
     assert torch.equal(masked_mean(states, torch.tensor([[1, 1, 0]])), torch.tensor([[2.0, 3.0]]))
+
+
+def test_each_text_has_the_mean_of_its_own_states():
+    states = torch.tensor([[1.0], [3.0], [99.0], [4.0], [6.0]])
+    assert torch.equal(mean_of_each(states, [2, 1, 2]), torch.tensor([[2.0], [99.0], [5.0]]))
 
 
 def test_vectors_get_length_one_and_a_zero_vector_stays_zero():

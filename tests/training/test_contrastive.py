@@ -10,6 +10,7 @@ import torch
 from mongars.errors import TrainingError
 from mongars.neurons.bidirectional import bidirectional_encoder
 from mongars.neurons.neurons import Neurons
+from mongars.neurons.packing import allow_packing
 from mongars.neurons.plain_text import text_ids
 from mongars.training.config import ContrastiveConfig
 from mongars.training.contrastive import (
@@ -92,14 +93,19 @@ def test_texts_have_one_key_exactly_when_their_tokens_are_the_same():
     assert (batch.keys[0], batch.keys[1]) == (batch.keys[3], batch.keys[2])
     assert batch.keys[0] != batch.keys[1]
     assert batch.targets == 2
-    assert batch.attention_mask.sum(dim=1).tolist() == [2, 3, 3, 2]
+    assert batch.rows.lengths == (2, 3, 3, 2)
 
 
-def test_the_vectors_that_are_trained_are_those_that_are_served(base):
-    texts = ["hello there", "how are you today?"]
+@pytest.mark.parametrize("packing", [False, True])
+def test_the_vectors_that_are_trained_are_those_that_are_served(base, packing):
+    texts = ["how are you today?", "hello there"]  # the longer one first, which packing puts last
     ids = [np.array(row, dtype=np.int32) for row in text_ids(base.tokenizer, texts)]
+    encoder = bidirectional_encoder(base)
+    if packing:
+        allow_packing(encoder, max_tokens=512)
     with torch.no_grad():
-        (vectors,) = EmbeddingModel(bidirectional_encoder(base)).eval()(collate_pairs(ids[:1], ids[1:]))
+        batch = collate_pairs(ids[:1], ids[1:], packing=packing)
+        (vectors,) = EmbeddingModel(encoder).eval()(batch)
     served, _ = Neurons(bidirectional_encoder(base), base.tokenizer).encode(texts)
     np.testing.assert_allclose(vectors.numpy(), served, atol=1e-6)
 
@@ -152,7 +158,7 @@ def test_the_gradients_and_losses_of_workers_sum_to_those_of_one():
             own = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
             vectors = torch.cat([queries[own], documents[own]]).requires_grad_()
             batch = collate_pairs([np.ones(1)] * size, [np.ones(1)] * size)
-            batch = type(batch)(batch.input_ids, batch.attention_mask, keys[own].T.flatten())
+            batch = type(batch)(batch.rows, keys[own].T.flatten())
             gathered = iter(every)
             objective = ContrastiveObjective(
                 ContrastiveConfig(**(KNOBS | {"batch_pairs": 6, "workers": world})),

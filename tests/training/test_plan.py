@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mongars.training.config import MNTPConfig
-from mongars.training.plan import global_batch, micro_batches, worker_share
+from mongars.training.plan import Place, global_batch, micro_batches, worker_share
 
 
 @given(st.integers(1, 40), st.integers(1, 16), st.integers(0, 3))
@@ -43,6 +43,13 @@ def test_a_step_that_workers_cannot_share_equally_has_neither_a_gap_nor_an_empty
     assert {len(own) for share in shares for own in share} <= set(range(1, micro_rows + 1))
     places = global_batch(3, rows=rows, batch_rows=batch_rows, seed=0)
     assert Counter(place for share in shares for own in share for place in own) == Counter(places)
+
+
+def test_workers_have_about_as_many_tokens():
+    lengths = [5, 1, 8, 3, 7, 2, 6, 4]
+    places = [Place(row, 0) for row in range(8)]
+    shares = [micro_batches(places, lengths, rank=rank, world=2, micro_rows=4)[0] for rank in range(2)]
+    assert [[lengths[place.row] for place in share] for share in shares] == [[1, 4, 5, 8], [2, 3, 6, 7]]
 
 
 def test_epochs_have_orders_of_their_own():

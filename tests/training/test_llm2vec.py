@@ -1,0 +1,80 @@
+"""Our encoder and loss against llm2vec 0.2.3 under transformers 4.44.2.
+
+`data/llm2vec` was made there by benchmarks/peers/llm2vec_fixture.py: a base and an adapter as llm2vec saves them,
+a batch that its collator masked, the states of its real tokens and its loss.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mongars.neurons.base import load_base
+from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder
+from mongars.neurons.packing import allow_packing
+from mongars.registry import read_shapes
+from mongars.registry.importing import import_adapter
+from mongars.training.masking import MaskedRow
+from mongars.training.objectives import MNTPModel, collate
+
+MADE = Path(__file__).parent / "data" / "llm2vec"
+LAYOUTS = pytest.mark.parametrize("packing", [False, True])
+
+
+@pytest.fixture(scope="module")
+def their_base():
+    return load_base(MADE / "base")
+
+
+@pytest.fixture(scope="module")
+def imported(their_base, tmp_path_factory) -> Path:
+    """Their adapter as `mongars adapters import` keeps it."""
+    target = tmp_path_factory.mktemp("imported") / "adapter"
+    facts = {"base_name": "tiny", "base_digest": their_base.digest, "base_shapes": read_shapes(their_base.path)}
+    import_adapter(MADE / "adapter", target, "encoder", **facts)
+    return target
+
+
+@pytest.fixture(scope="module")
+def theirs() -> dict[str, torch.Tensor]:
+    return load_file(MADE / "batch.safetensors")
+
+
+@pytest.fixture(scope="module")
+def rows(theirs) -> list[MaskedRow]:
+    """Their masked batch, of which the labels are -100 but at the targets, as rows of ours."""
+    found = []
+    for index, real in enumerate(theirs["attention_mask"].bool()):
+        ids, labels = theirs["input_ids"][index][real].numpy(), theirs["labels"][index][real].numpy()
+        (positions,) = (labels != -100).nonzero()
+        found.append(MaskedRow(str(index), ids, positions, labels[positions], ids[positions] == 3))
+    return found
+
+
+@pytest.fixture
+def model(their_base, imported, packing) -> MNTPModel:
+    encoder = attach_adapter(bidirectional_encoder(their_base), imported)
+    if packing:
+        allow_packing(encoder, max_tokens=64)
+    return MNTPModel(encoder, their_base.model.get_output_embeddings(), packing=packing).eval()
+
+
+@LAYOUTS
+@torch.no_grad()
+def test_an_adapter_of_llm2vec_gives_its_hidden_states_here(model, rows, theirs, their_base, packing):
+    found = collate(rows, packing=packing).rows.states(model.encoder)
+    torch.testing.assert_close(found, theirs["states"], atol=1e-5, rtol=0)
+    without = collate(rows).rows.states(bidirectional_encoder(their_base))
+    assert (without - theirs["states"]).abs().max() > 0.1, "the adapter matters"
+
+
+@LAYOUTS
+@torch.no_grad()
+def test_the_loss_of_a_masked_batch_is_that_of_llm2vec_within_1e_5(model, rows, packing):
+    batch = collate(rows, packing=packing)
+    losses, _ = model(batch)
+    expected = json.loads((MADE / "expected.json").read_text())
+    assert batch.targets > 10
+    assert float(losses.sum()) / batch.targets == pytest.approx(expected["loss"], abs=1e-5)
