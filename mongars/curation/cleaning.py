@@ -17,6 +17,7 @@ from mongars.curation.dedup import band_hashes, content_hash, normalise, shingle
 from mongars.curation.language import UNDETERMINED, detect_language
 from mongars.curation.leaks import leaks
 from mongars.curation.pii import find_pii, redact
+from mongars.curation.pii.person_names import load_tagger
 from mongars.curation.pseudonyms import Pseudonyms, subject_id
 from mongars.curation.quality import DropReason, judge
 from mongars.curation.recipe import CurationRecipe
@@ -117,7 +118,8 @@ class Cleaner:
         if language not in (*self.recipe.languages, UNDETERMINED):
             return Cleaned(key, DropReason.OTHER_LANGUAGE, turns_dropped=turns_dropped)
         subject = subject_id(self.secret, conversation.user)
-        turns, pii = self._redacted(judgement.turns, subject, self.known.get(conversation.user, ()))
+        known = self.known.get(conversation.user, ())
+        turns, pii = self._redacted(judgement.turns, subject, known)
         text = normalise([turn.content for turn in turns])
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         whole = [conversation.id, subject, conversation.source, language, messages]
@@ -135,7 +137,7 @@ class Cleaner:
             bands=band_hashes([shingle_hashes(text)])[0].tolist(),
             pii=pii,
             turns_dropped=turns_dropped,
-            leaks=sorted({leak for turn in turns for leak in leaks(turn.content)}),
+            leaks=sorted({leak for turn in turns for leak in leaks(turn.content, known)}),
         )
 
     def _refused(self, conversation: Conversation) -> DropReason | None:
@@ -151,8 +153,9 @@ class Cleaner:
         self, turns: Sequence[Turn], subject: str, known: Sequence[str]
     ) -> tuple[tuple[Turn, ...], list[str]]:
         pseudonyms, found, clean = Pseudonyms(self.secret, subject), list[str](), list[Turn]()
+        find_names = load_tagger().find if self.recipe.person_names else None
         for turn in turns:
-            spans = find_pii(turn.content, known)
+            spans = find_pii(turn.content, known, find_names)
             found += [str(span.type) for span in spans]
             clean.append(dataclasses.replace(turn, content=redact(turn.content, spans, pseudonyms)))
         return tuple(clean), found
