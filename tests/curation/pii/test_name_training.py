@@ -17,7 +17,7 @@ from mongars.curation.pii.name_training import (
 from mongars.curation.pii.person_names import WEIGHTS, load_tagger
 from mongars.errors import InputError
 
-RECIPE = TaggerRecipe(templates=300, template_weight=1.0, iterations=15)
+RECIPE = TaggerRecipe(templates=150, template_weight=1.0, iterations=8)
 CONLL = "Zorb\tB-person\nQuux\tI-person\nsees\tO\nOslo\tB-location\n\t\nhi\tO\nBlip\tB-person\n"
 
 
@@ -49,8 +49,8 @@ def test_training_learns_repeats_and_survives_the_disk(tmp_path):
     quality = measure(tagger, templates(dataclasses.replace(RECIPE, templates=100, seed=9)))
     assert quality.recall > 0.7
     assert quality.precision > 0.7
-    for folder in (tmp_path / "a", tmp_path / "b"):
-        save(train(labelled, RECIPE), folder, RECIPE)
+    save(tagger, tmp_path / "a", RECIPE)
+    save(train(labelled, RECIPE), tmp_path / "b", RECIPE)
     assert (tmp_path / "a" / WEIGHTS).read_bytes() == (tmp_path / "b" / WEIGHTS).read_bytes()
     assert load_tagger(tmp_path / "a") == tagger
 
