@@ -118,7 +118,7 @@ class Cleaner:
         if language not in (*self.recipe.languages, UNDETERMINED):
             return Cleaned(key, DropReason.OTHER_LANGUAGE, turns_dropped=turns_dropped)
         subject = subject_id(self.secret, conversation.user)
-        known = self.known.get(conversation.user, ())
+        known = self._known_of(conversation.user)
         turns, pii = self._redacted(judgement.turns, subject, known)
         text = normalise([turn.content for turn in turns])
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
@@ -139,6 +139,11 @@ class Cleaner:
             turns_dropped=turns_dropped,
             leaks=sorted({leak for turn in turns for leak in leaks(turn.content, known)}),
         )
+
+    def _known_of(self, user: str) -> tuple[str, ...]:
+        """Return what is known of a user. A user id that is an e-mail address is; another may be a plain word."""
+        told = tuple(self.known.get(user, ()))
+        return (*told, user) if "@" in user else told
 
     def _refused(self, conversation: Conversation) -> DropReason | None:
         """Consent and age come before anything else looks at the text. An undated conversation has no age."""

@@ -83,6 +83,13 @@ def test_known_values_of_one_user_are_not_searched_in_anothers_words(cleaner):
     assert unaided.clean(1, conversation(said)).pii == ["PERSON"]
 
 
+def test_a_user_id_that_is_an_address_is_a_known_value(cleaner):
+    said = (*GOOD, Turn("user", "Write to anna.moreau at home dot example, would you?"))
+    row = cleaner.clean(1, conversation(said, user="anna.moreau@home.example"))
+    assert row.pii == ["EMAIL"]
+    assert cleaner.clean(1, conversation(said, user="bruno")).pii == []
+
+
 def test_names_that_nobody_told_are_looked_for_unless_that_is_switched_off(cleaner):
     said = (*GOOD, Turn("user", "My name is Patricia Johnson and I need help with it."))
     unaided = dataclasses.replace(cleaner, recipe=CurationRecipe(person_names=False))
