@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     retention_days: int | None = Field(
         None, ge=1, description="Conversations older than this never enter a dataset; unlimited by default."
     )
+    person_names: bool = Field(
+        True, description="Whether curation looks for person names beside those it was told."
+    )
     sts_file: Path | None = Field(
         None,
         description="CSV of sentence, sentence, score: a self-training cycle tells how well cosines follow the "

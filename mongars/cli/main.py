@@ -8,7 +8,7 @@ import sys
 import typer
 
 from mongars import __version__
-from mongars.cli import adapters, client, data, datasets, demo, embed, learn, runs, serve
+from mongars.cli import adapters, client, data, datasets, demo, embed, learn, redact, runs, serve
 from mongars.cli.output import say
 from mongars.errors import MongarsError
 
@@ -40,6 +40,7 @@ for command in (
     data.curate,
     learn.train,
     embed.embed,
+    redact.redact,
 ):
     app.command()(command)
 app.command("self-train")(learn.self_train)

@@ -17,6 +17,7 @@ from mongars.curation.fingerprint import fingerprint_of
 from mongars.curation.language import UNDETERMINED, detect_language
 from mongars.curation.leaks import leaks
 from mongars.curation.pii import find_pii, redact
+from mongars.curation.pii.person_names import load_tagger
 from mongars.curation.pseudonyms import Pseudonyms, subject_id
 from mongars.curation.quality import DropReason, judge
 from mongars.curation.recipe import CurationRecipe
@@ -118,7 +119,8 @@ class Cleaner:
         language = detect_language([turn.content for turn in judgement.turns], self.recipe.languages)
         if language not in (*self.recipe.languages, UNDETERMINED):
             return Cleaned(key, DropReason.OTHER_LANGUAGE, turns_dropped=turns_dropped)
-        turns, pii = self._redacted(judgement.turns, subject, self.known.get(conversation.user, ()))
+        known = self._known_of(conversation.user)
+        turns, pii = self._redacted(judgement.turns, subject, known)
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         fingerprint = fingerprint_of(conversation.id, subject, conversation.source, language, messages)
         return Cleaned(
@@ -135,8 +137,13 @@ class Cleaner:
             bands=fingerprint.bands,
             pii=pii,
             turns_dropped=turns_dropped,
-            leaks=sorted({leak for turn in turns for leak in leaks(turn.content)}),
+            leaks=sorted({leak for turn in turns for leak in leaks(turn.content, known)}),
         )
+
+    def _known_of(self, user: str) -> tuple[str, ...]:
+        """Return what is known of a user. A user id that is an e-mail address is; another may be a plain word."""
+        told = tuple(self.known.get(user, ()))
+        return (*told, user) if "@" in user else told
 
     def _refused(self, conversation: Conversation) -> DropReason | None:
         """Consent and age come before anything else looks at the text. An undated conversation has no age."""
@@ -151,8 +158,9 @@ class Cleaner:
         self, turns: Sequence[Turn], subject: str, known: Sequence[str]
     ) -> tuple[tuple[Turn, ...], list[str]]:
         pseudonyms, found, clean = Pseudonyms(self.secret, subject), list[str](), list[Turn]()
+        find_names = load_tagger().find if self.recipe.person_names else None
         for turn in turns:
-            spans = find_pii(turn.content, known)
+            spans = find_pii(turn.content, known, find_names)
             found += [str(span.type) for span in spans]
             clean.append(dataclasses.replace(turn, content=redact(turn.content, spans, pseudonyms)))
         return tuple(clean), found

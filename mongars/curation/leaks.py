@@ -1,22 +1,38 @@
 """The second look: does a redacted text still hold something shaped like personal data?
 
-Owns a check that shares no code with the detectors in `pii.py`, so that a fault there is seen here: own shapes,
-own checksums, no library. It looks for less and is surer of it, since one leak quarantines a whole version.
+Owns a check that shares no code with the detectors of `pii`, so that a fault there is seen here: own shapes, own
+checksums, own comparison with the values that are known of the user, no library. It looks for less and is surer of
+it, since one leak quarantines a whole version.
 """
 
 import itertools
 import re
+import unicodedata
+from collections.abc import Iterator, Sequence
 
 _TAG = re.compile(r"<[A-Z]{2,8}_[0-9a-f]{4}>")
 _CARD = re.compile(r"(?<![\d-])[3-6]\d{3}(?:([ -]?)\d{4}\1\d{4}\1\d{4}|([ -])\d{6}\2\d{5}|\d{11})(?![\d-])")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}[A-Z0-9]{11,30}\b")
 _SSN = re.compile(r"(?<![\d-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])")
 _PHONE = re.compile(r"(?<![\d.+-])(?:\(\d{3}\) ?|\d{3}-)\d{3}-\d{4}(?![\d-])")
+_ABROAD = re.compile(r"(?<![\w.+-])\+[1-9]\d{0,2}(?:[ .-]?\d)?(?:[ .-]?\d{2,4}){3,5}(?![\w-])")
+_FRENCH_PHONE = re.compile(r"(?<![\d.+-])0[1-9](?:([ .-]?)\d\d)(?:\1\d\d){3}(?![\w.-])")
+_NIR = re.compile(r"(?<![\w-])[12] ?\d\d ?(?:0[1-9]|1[0-2]) ?\d\d ?\d{3} ?\d{3} ?\d\d(?![\w-])")
+_KEY = re.compile(r"(?<![\w-])(?:ghp_[A-Za-z0-9]{36}|AKIA[0-9A-Z]{16}|sk-[A-Za-z0-9]{20,200})(?![\w-])")
+_IPV4 = re.compile(r"(?<![\w.-])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w-]|\.\d)")
 _MOD_97 = 97
+# A known number of so many digits, wherever they stand one after another.
+_MIN_KNOWN_DIGITS = 7
+_SEPARATED = re.compile(r"\d(?:[ ().-]{0,2}\d){6,20}")
+KNOWN = "KNOWN"
+"""A value that is known of the user, whatever its type."""
 
 
-def leaks(text: str) -> list[str]:
-    """Return the types of what still looks like personal data, in order of the text's checks; empty when clean."""
+def leaks(text: str, known: Sequence[str] = ()) -> list[str]:
+    """Return the types of what still looks like personal data; empty when clean.
+
+    `known` are values known of the user: that one of them is still there is a leak of type KNOWN.
+    """
     text = _TAG.sub(" ", text)
     found = ["EMAIL"] if _has_address(text) else []
     if any(_passes_luhn(match.group()) for match in _CARD.finditer(text)):
@@ -25,9 +41,36 @@ def leaks(text: str) -> list[str]:
         found.append("IBAN")
     if _SSN.search(text):
         found.append("SSN")
-    if _PHONE.search(text):
+    if any(form.search(text) for form in (_PHONE, _ABROAD, _FRENCH_PHONE)):
         found.append("PHONE")
+    if any(_passes_nir(match.group()) for match in _NIR.finditer(text)):
+        found.append("NATID")
+    if _KEY.search(text):
+        found.append("SECRET")
+    if _IPV4.search(text):
+        found.append("IP")
+    if known and any(_holds_known(text, known)):
+        found.append(KNOWN)
     return found
+
+
+def _holds_known(text: str, known: Sequence[str]) -> Iterator[bool]:
+    """Yield, for each known value, whether it is there: as words without case and accents, or as digits."""
+    words = f" {' '.join(_words(text))} "
+    numbers = ["".join(filter(str.isdigit, match.group())) for match in _SEPARATED.finditer(text)]
+    for value in known:
+        number = "".join(filter(str.isdigit, value))
+        if len(number) >= _MIN_KNOWN_DIGITS and not any(map(str.isalpha, value)):
+            yield any(written.endswith(number) for written in numbers)
+        elif wanted := _words(value):
+            yield f" {' '.join(wanted)} " in words
+
+
+def _words(text: str) -> list[str]:
+    plain = "".join(
+        char for char in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(char)
+    )
+    return re.findall(r"\w+", plain)
 
 
 def _has_address(text: str) -> bool:
@@ -50,3 +93,9 @@ def _passes_luhn(written: str) -> bool:
 def _passes_mod_97(written: str) -> bool:
     """The check of ISO 13616: the first four signs moved to the end, letters as 10 to 35, leave 1 modulo 97."""
     return int("".join(str(int(char, 36)) for char in written[4:] + written[:4])) % _MOD_97 == 1
+
+
+def _passes_nir(written: str) -> bool:
+    """The key of France's NIR: the last two digits complement the other thirteen to a multiple of 97."""
+    digits = "".join(filter(str.isdigit, written))
+    return (int(digits[:-2]) + int(digits[-2:])) % _MOD_97 == 0

@@ -129,12 +129,23 @@ class Manifest(BaseModel):
                 *_counts("Found by the second look", "rows, by type; any one quarantines the version", self.leaks),
                 "## Limits",
                 "",
-                "Person names, postal addresses and dates of birth are replaced only where they were known values",
-                "of the user. Tags such as `<EMAIL_3f2a>` are the same for the same value of one person, and are",
+                *_names_note(switched_on=self.recipe.get("person_names") is True),
+                "Postal addresses and dates of birth are replaced only where the words around them tell what they",
+                "are. Pseudonyms such as `<EMAIL_3f2a>` are the same for the same value of one person, and are",
                 "keyed with a secret that is not part of this dataset.",
                 "",
             ]
         )
+
+
+def _names_note(*, switched_on: bool) -> list[str]:
+    """Say what was done about person names; how much of them is found is in the card of the tagger."""
+    if switched_on:
+        return [
+            "Person names were looked for by a small tagger beside the known values. It finds far from all of",
+            "them (one in five in noisy text: `curation/pii/tagger/README.md`) and takes other words for names.",
+        ]
+    return ["The tagger of person names was switched off: only names that were known of the user are replaced."]
 
 
 def _counts(title: str, note: str, counts: dict[str, int]) -> list[str]:

@@ -14,7 +14,7 @@ from mongars.records import DatasetRef
 from mongars.sources import BadLine
 
 # Raised with every change of a rule, threshold or detector, so that a version tells which rules made it.
-RULES = 1
+RULES = 2
 # Called with (conversations done, conversations in all or None while that is not known, name of the stage).
 OnProgress = Callable[[int, int | None, str], None]
 
@@ -25,6 +25,8 @@ class CurationRecipe:
 
     languages: tuple[str, ...] = ("en", "fr")
     retention_days: int | None = None
+    # Whether person names that nobody told us of are looked for as well; known ones always are.
+    person_names: bool = True
     # Character 5-gram Jaccard from which two conversations are near copies: of 2,098 task dialogues, made from
     # templates, no two reach 0.6; one of six short turns with one word left out stays above 0.8.
     near_duplicate_jaccard: float = 0.7

@@ -116,7 +116,10 @@ def curate_files(
     from mongars.curation.pipeline import curate
 
     recipe = CurationRecipe(
-        languages=settings.languages, retention_days=settings.retention_days, test_share=test_share
+        languages=settings.languages,
+        retention_days=settings.retention_days,
+        person_names=settings.person_names,
+        test_share=test_share,
     )
     secret = load_or_create_secret(settings.pseudonym_key_file)
     catalog = DatasetCatalog(settings.datasets_dir)

@@ -40,10 +40,10 @@ def micro_batches(
 ) -> list[list[Place]]:
     """Return one worker's share of a step, cut into forward passes of rows of like length (less padding).
 
-    Every worker has as many passes, of `micro_rows` rows at most: an engine may wait for all in each of them. And a
-    step waits for the worker with the most tokens, so the workers draw in turn from the shortest row to the longest,
-    the first of a round being the last of the next one. Every n-th row would give the last worker 1.05 times the
-    mean, this 1.01 (two workers, steps of 16 conversations of Schema-Guided Dialogue).
+    Every worker has as many passes, of `micro_rows` rows at most: an engine may wait for all in each of them.
+    A step waits for the worker with the most tokens, too, so they draw in turn from the shortest row to the
+    longest, the first of a round being the last of the next. Every n-th row would give the last worker 1.05 times
+    the mean, this 1.01 (two workers, steps of 16 conversations of Schema-Guided Dialogue).
     """
     by_length = sorted(places, key=lambda place: (lengths[place.row], place.epoch, place.row))
     rounds = [by_length[start : start + world] for start in range(0, len(by_length), world)]

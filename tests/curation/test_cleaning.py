@@ -1,5 +1,6 @@
 """One conversation at a time: consent before anything else, and an outcome for every line."""
 
+import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -77,7 +78,28 @@ def test_personal_and_known_values_are_replaced_consistently(cleaner):
 
 def test_known_values_of_one_user_are_not_searched_in_anothers_words(cleaner):
     said = (*GOOD, Turn("user", "Is Anna Moreau a singer, by the way?"))
+    unaided = dataclasses.replace(cleaner, recipe=CurationRecipe(person_names=False))
+    assert unaided.clean(1, conversation(said, user="bruno")).pii == []
+    assert unaided.clean(1, conversation(said)).pii == ["PERSON"]
+
+
+def test_a_user_id_that_is_an_address_is_a_known_value(cleaner):
+    said = (*GOOD, Turn("user", "Write to anna.moreau at home dot example, would you?"))
+    row = cleaner.clean(1, conversation(said, user="anna.moreau@home.example"))
+    assert row.pii == ["EMAIL"]
     assert cleaner.clean(1, conversation(said, user="bruno")).pii == []
+
+
+def test_names_that_nobody_told_are_looked_for_unless_that_is_switched_off(cleaner):
+    said = (*GOOD, Turn("user", "My name is Patricia Johnson and I need help with it."))
+    unaided = dataclasses.replace(cleaner, recipe=CurationRecipe(person_names=False))
+    assert (cleaner.clean(1, conversation(said)).pii, unaided.clean(1, conversation(said)).pii) == (["PERSON"], [])
+
+
+def test_a_known_value_that_the_detectors_missed_is_a_leak(cleaner, monkeypatch):
+    monkeypatch.setattr("mongars.curation.cleaning.find_pii", lambda *_: [])
+    said = (*GOOD, Turn("user", "I am Anna Moreau, write to anna@example.com please."))
+    assert cleaner.clean(1, conversation(said)).leaks == ["EMAIL", "KNOWN"]
 
 
 def test_every_line_of_a_share_has_an_outcome(cleaner, tmp_path):

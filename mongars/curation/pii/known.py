@@ -1,0 +1,120 @@
+"""Values that are known of a user (name, e-mail, phone), found whatever their form.
+
+Owns the forms in which a value can come back. Must not know where the values come from.
+
+A name is found with other spaces, case or accents, turned round (Moreau, Anna), shortened (A. Moreau), run
+together (annamoreau) and in its parts; an e-mail address with (at) and (dot), and its first part alone when
+that is no plain word; a phone number with any signs between its digits, with and without the code of its
+country.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+from mongars.curation.pii.numbers import digits
+from mongars.curation.pii.spans import PROVEN, PiiType, Span, blanked
+
+# A number by itself: enough digits that it cannot be a quantity.
+_MIN_DIGITS = 7
+# The digits of a number without the code of its country, which the same number may be written with.
+_NATIONAL_DIGITS = 9
+_MIN_NAME_PART = 3
+_GAP = r"[\s().,/_-]{0,3}"
+_AT, _DOT = (
+    r"\s{0,2}(?:@|[(\[{]?\s?(?:at|arobase|chez)\s?[)\]}]?)\s{0,2}",
+    r"\s{0,2}(?:\.|[(\[{]?\s?(?:dot|point)\s?[)\]}]?)\s{0,2}",
+)
+
+
+def known_values(text: str, known: tuple[str, ...]) -> Iterator[Span]:
+    """Yield where `known` values are, the longest first; they do not overlap."""
+    for pattern, kind in _patterns(known):
+        found = [Span(*match.span(), kind, PROVEN) for match in pattern.finditer(text)]
+        text = blanked(text, found)
+        yield from found
+
+
+@lru_cache(maxsize=4096)
+def _patterns(known: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], PiiType], ...]:
+    patterns: list[tuple[str, PiiType, int]] = []
+    names: list[str] = []
+    for value in sorted({value.strip() for value in known}, key=lambda value: (-len(value), value)):
+        if not value:
+            continue
+        if len(digits(value)) >= _MIN_DIGITS and not any(map(str.isalpha, value)):
+            patterns.append((_number(value), PiiType.PHONE, 0))
+        elif "@" in value:
+            patterns += [(form, PiiType.EMAIL, re.IGNORECASE) for form in _address(value)]
+        else:
+            names.append(value)
+            parts = value.split()
+            patterns += [(form, PiiType.PERSON, re.IGNORECASE) for form in _whole_name(parts)]
+            patterns += [(form, PiiType.PERSON, 0) for form in _other_orders(parts)]
+    patterns += [(form, PiiType.PERSON, 0) for form in _name_parts(names)]
+    return tuple((re.compile(rf"(?<!\w)(?:{form})(?!\w)", flags), kind) for form, kind, flags in patterns)
+
+
+def _number(value: str) -> str:
+    """Return a pattern of the number: its last nine digits, and whatever of its beginning is written."""
+    written = digits(value)
+    if not value.startswith(("+", "00")) and len(written) <= _NATIONAL_DIGITS:
+        return _GAP.join(written)
+    head, tail = written[:-_NATIONAL_DIGITS], written[-_NATIONAL_DIGITS:]
+    # The head is a country's code and the rest of the number: +33 612345678 is 0612345678, +1 5145550123
+    # 5145550123.
+    return rf"[+(]{{0,2}}(?:\d{_GAP}){{0,{len(head) + 3}}}{_GAP.join(tail)}"
+
+
+def _address(value: str) -> Iterator[str]:
+    local, _, host = value.partition("@")
+    yield _loose(local) + _AT + _DOT.join(map(re.escape, host.split(".")))
+    if any(not char.isalpha() for char in local) and len(local) > _MIN_DIGITS:
+        yield _loose(local)  # anna.moreau: as a user name elsewhere
+
+
+def _whole_name(parts: Sequence[str]) -> Iterator[str]:
+    """Yield patterns that count in any case."""
+    loose = [_loose(part) for part in parts]
+    yield r"[\s.,_-]*".join(loose) if _is_long(parts) else r"\s+".join(loose)
+    if len(parts) > 1:
+        yield rf"{loose[-1]}\s*,\s*{loose[0]}"
+
+
+def _other_orders(parts: Sequence[str]) -> Iterator[str]:
+    """Yield patterns that count as written only: "how long will it be" is no Will Long."""
+    if len(parts) > 1:
+        first, last = parts[0], parts[-1]
+        yield rf"{_loose(last)}\s+{_loose(first)}"
+        yield rf"{re.escape(first[0])}\.?\s?{_loose(last)}"
+        yield rf"{_loose(first)}\s{re.escape(last[0])}\."
+
+
+def _is_long(parts: Sequence[str]) -> bool:
+    """Say whether a name run together is surely that name: willlong is, anli is not."""
+    return sum(map(len, parts)) > _MIN_DIGITS
+
+
+def _name_parts(names: Sequence[str]) -> Iterator[str]:
+    """Yield patterns of single parts, as written only: "Will Long" must not take every "will"."""
+    parts = {part for name in names for part in re.split(r"[\s-]", name) if len(part) >= _MIN_NAME_PART}
+    for part in sorted(parts):
+        if part.isalpha() and part[0].isupper():
+            plain = _without_accents(part)
+            yield "|".join(sorted({re.escape(form) for form in (part, part.upper(), plain, plain.upper())}))
+
+
+def _loose(part: str) -> str:
+    """Return a pattern of a word with or without its accents."""
+    return "".join(
+        re.escape(char)
+        if (plain := _without_accents(char)) == char
+        else f"(?:{re.escape(char)}|{re.escape(plain)})"
+        for char in unicodedata.normalize("NFC", part)
+    )
+
+
+def _without_accents(text: str) -> str:
+    decomposed = unicodedata.normalize("NFD", text)
+    return unicodedata.normalize("NFC", "".join(c for c in decomposed if not unicodedata.combining(c)))

@@ -1,0 +1,48 @@
+"""A text without its personal data: keyed pseudonyms, tags of the type, or a mask.
+
+Owns the three forms. Must not know how the spans were found.
+"""
+
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+
+from mongars.curation.pii.spans import Span
+from mongars.curation.pseudonyms import Pseudonyms
+
+_MASK = "█"
+
+
+class Mode(StrEnum):
+    """What stands where personal data stood."""
+
+    PSEUDONYM = "pseudonym"
+    """`<EMAIL_3f2a>`: the same value of one subject, the same pseudonym."""
+    TAG = "tag"
+    """`<EMAIL>`: the type alone."""
+    MASK = "mask"
+    """`█████`: as long as the value, without its type."""
+
+
+def redact(text: str, spans: Iterable[Span], pseudonyms: Pseudonyms) -> str:
+    """Return `text` with each span replaced by its pseudonym."""
+    return _replaced(text, spans, lambda span, value: pseudonyms.tag(span.type, value))
+
+
+def replace(text: str, spans: Iterable[Span], mode: Mode, pseudonyms: Pseudonyms) -> str:
+    """Return `text` with each span replaced as `mode` says; the spans must not overlap."""
+    match mode:
+        case Mode.PSEUDONYM:
+            return redact(text, spans, pseudonyms)
+        case Mode.TAG:
+            return _replaced(text, spans, lambda span, _value: f"<{span.type}>")
+        case Mode.MASK:
+            return _replaced(text, spans, lambda _span, value: _MASK * len(value))
+
+
+def _replaced(text: str, spans: Iterable[Span], by: Callable[[Span, str], str]) -> str:
+    pieces: list[str] = []
+    end = 0
+    for span in sorted(spans, key=lambda span: span.start):
+        pieces += (text[end : span.start], by(span, text[span.start : span.end]))
+        end = span.end
+    return "".join([*pieces, text[end:]])
