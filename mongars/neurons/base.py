@@ -13,6 +13,7 @@ from torch import nn
 
 from mongars.digests import folder_digest
 from mongars.errors import ModelNotFoundError
+from mongars.neurons.heap import keep_freed_memory
 from mongars.neurons.linear import use_onednn
 
 WEIGHTS = "*.safetensors"
@@ -64,6 +65,7 @@ def load_base(path_or_id: str | Path, *, dtype: torch.dtype | None = None) -> Ba
         path, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
     )
     use_onednn(model)
+    keep_freed_memory()
     tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     return Base(model.eval(), tokenizer, path, base_model_digest(path))
 
