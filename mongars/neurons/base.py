@@ -15,6 +15,7 @@ from torch import nn
 
 from mongars.digests import folder_digest
 from mongars.errors import InputError, ModelNotFoundError, MongarsError
+from mongars.neurons.heap import keep_freed_memory
 from mongars.neurons.linear import use_onednn
 
 WEIGHTS = "*.safetensors"
@@ -74,6 +75,7 @@ def load_base(path_or_id: str | Path, *, dtype: torch.dtype | None = None) -> Ba
         )
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     use_onednn(model)
+    keep_freed_memory()
     return Base(model.eval(), tokenizer, path, base_model_digest(path))
 
 

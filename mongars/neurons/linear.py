@@ -5,12 +5,12 @@ MKL, which is slow on processors that are not Intel's: on an AMD one oneDNN is 1
 rows on, with the weights as they lie (docs/results/2026-11-25-serving.md).
 """
 
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear, silu
+from torch.nn.functional import linear
 
 MIN_ROWS = 8
 """With fewer rows MKL is as fast or faster (same measurement)."""
@@ -29,36 +29,18 @@ def use_onednn(model: nn.Module) -> None:
             module.__class__ = OneDnnLinear
 
 
-def gated(states: Tensor, gate: nn.Module, up: nn.Module) -> Tensor:
-    """Return silu(gate(states)) * up(states), [..., out], within the two products where possible. To infer."""
-    if _can_fuse(gate, states) and _can_fuse(up, states):
-        return _combined(_multiplied(states, gate.weight, gate.bias, then="swish"), "mul", up, states)
-    return silu(gate(states), inplace=True).mul_(up(states))
-
-
-def added(residual: Tensor, layer: nn.Module, states: Tensor) -> Tensor:
-    """Return residual + layer(states), [..., out], within the product where possible. To infer."""
-    if _can_fuse(layer, states):
-        return _combined(residual, "add", layer, states)
-    total: Tensor = residual + layer(states)
-    return total
-
-
 class OneDnnLinear(nn.Linear):
     """`nn.Linear` whose float32 products on a CPU, of enough rows, are made by oneDNN. With gradients too."""
 
-    def suits(self, states: Tensor) -> bool:
-        """Return whether oneDNN makes the product of these states."""
-        return (
+    def forward(self, states: Tensor) -> Tensor:
+        """Return states [..., in] times the weight, and the bias, [..., out]."""
+        suits = (
             states.device.type == "cpu"
             and states.dtype == self.weight.dtype == torch.float32
             and states.numel() >= MIN_ROWS * self.in_features
             and not torch.is_autocast_enabled("cpu")
         )
-
-    def forward(self, states: Tensor) -> Tensor:
-        """Return states [..., in] times the weight, and the bias, [..., out]."""
-        if not self.suits(states):
+        if not suits:
             return linear(states, self.weight, self.bias)
         if torch.is_grad_enabled():
             product: Tensor = _Product.apply(states, self.weight, self.bias)  # type: ignore[no-untyped-call]
@@ -87,18 +69,7 @@ class _Product(torch.autograd.Function):
         )
 
 
-def _can_fuse(layer: nn.Module, states: Tensor) -> TypeGuard[OneDnnLinear]:
-    return type(layer) is OneDnnLinear and not torch.is_grad_enabled() and layer.suits(states)
-
-
-def _multiplied(states: Tensor, weight: Tensor, bias: Tensor | None, then: str = "none") -> Tensor:
+def _multiplied(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     # The operator that torch.compile puts in place of a linear layer; it takes weights in any layout.
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(states, weight, bias, then, [], "")
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")
     return product
-
-
-def _combined(other: Tensor, how: str, layer: nn.Linear, states: Tensor) -> Tensor:
-    """Return other * product ("mul") or other + product ("add"), made while the product is in the cache."""
-    # As above, with what torch.compile puts there for a product and an operation of two tensors after it.
-    combined: Tensor = torch.ops.mkldnn._linear_pointwise.binary(states, other, layer.weight, layer.bias, how)
-    return combined

@@ -12,9 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import rms_norm
-
-from mongars.neurons.linear import added, gated
+from torch.nn.functional import rms_norm, silu
 
 Attention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """From a layer's index, queries, keys and values [tokens, heads, size] to what is read [tokens, heads x size]."""
@@ -77,9 +75,11 @@ class LlamaDecoder:
             queries = self._turned(attention.q_proj(normed), getattr(attention, "q_norm", None), turn)
             keys = self._turned(attention.k_proj(normed), getattr(attention, "k_norm", None), turn)
             values = attention.v_proj(normed).view(len(ids), -1, self.size)
-            states = added(states, attention.o_proj, attend(index, queries, keys, values))
+            states = attention.o_proj(attend(index, queries, keys, values)).add_(states)
             normed = _normed(states, layer.post_attention_layernorm)
-            states = added(states, mlp.down_proj, gated(normed, mlp.gate_proj, mlp.up_proj))
+            # In place: what follows a product costs less than memory for another tensor of its size.
+            opened = silu(mlp.gate_proj(normed), inplace=True).mul_(mlp.up_proj(normed))
+            states = mlp.down_proj(opened).add_(states)
         if keep is not None:
             states = states[keep.to(self.device)]
         return _normed(states, self._inner.norm)

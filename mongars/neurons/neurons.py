@@ -16,8 +16,9 @@ from mongars.neurons.means import Means, means_of
 from mongars.neurons.plain_text import text_ids
 from mongars.neurons.pooling import normalise
 
-# Longest row x rows of a batch. Measured on two threads: 1,024 to 2,048 is fastest, 2.45 times one by one.
-TOKEN_BUDGET = 2048
+# Longest row x rows of a batch. Measured: without padding 75 us a token with 1,024, 83 with 2,048, whose tensors
+# outgrow what glibc keeps for a thread (docs/results/2026-11-25-serving.md).
+TOKEN_BUDGET = 1024
 
 
 @dataclass(frozen=True)

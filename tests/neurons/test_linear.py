@@ -3,11 +3,10 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import silu
 
 from mongars.neurons import linear
 from mongars.neurons.base import load_base
-from mongars.neurons.linear import MIN_ROWS, OneDnnLinear, added, gated, use_onednn
+from mongars.neurons.linear import MIN_ROWS, OneDnnLinear, use_onednn
 
 WIDTH = 48
 
@@ -18,25 +17,11 @@ def calls(monkeypatch) -> list[int]:
     made: list[int] = []
     original = linear._multiplied
 
-    def counted(states, weight, bias, **more):
+    def counted(states, weight, bias):
         made.append(states.flatten(0, -2).shape[0])
-        return original(states, weight, bias, **more)
+        return original(states, weight, bias)
 
     monkeypatch.setattr(linear, "_multiplied", counted)
-    return made
-
-
-@pytest.fixture
-def fused(monkeypatch) -> list[str]:
-    """Return what oneDNN did within every product of it."""
-    made: list[str] = []
-    original = linear._combined
-
-    def noted(other, how, layer, states):
-        made.append(how)
-        return original(other, how, layer, states)
-
-    monkeypatch.setattr(linear, "_combined", noted)
     return made
 
 
@@ -78,33 +63,6 @@ def test_states_that_do_not_lie_in_one_piece_are_multiplied_as_they_are(calls):
     states = torch.randn(WIDTH, 2 * MIN_ROWS).t()[::2]
     torch.testing.assert_close(other(states), plain(states))
     assert calls == [MIN_ROWS]
-
-
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("shape", [(MIN_ROWS,), (3, 5)])
-@torch.inference_mode()
-def test_what_follows_a_product_is_done_within_it(fused, shape, bias):
-    (plain_gate, gate), (plain_up, up) = pair(bias), pair(bias)
-    states, residual = torch.randn(*shape, WIDTH), torch.randn(*shape, 20)
-    up.weight.mul_(-2)
-    plain_up.weight.mul_(-2)
-    expected = silu(plain_gate(states)) * plain_up(states)
-    torch.testing.assert_close(gated(states, gate, up), expected, rtol=1e-5, atol=1e-5)
-    before = residual.clone()
-    torch.testing.assert_close(added(residual, up, states), residual + plain_up(states), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(residual, before, rtol=0, atol=0)
-    assert fused == ["mul", "add"]
-
-
-@pytest.mark.parametrize("rows", [MIN_ROWS - 1, MIN_ROWS])
-@torch.inference_mode()
-def test_what_cannot_be_done_within_a_product_is_done_after_it(fused, rows):
-    plain, other = pair()
-    layer = other if rows < MIN_ROWS else plain  # too few rows, or a layer that is not plain, as with an adapter
-    states, residual = torch.randn(rows, WIDTH), torch.randn(rows, 20)
-    torch.testing.assert_close(gated(states, layer, layer), silu(plain(states)) * plain(states))
-    torch.testing.assert_close(added(residual, layer, states), residual + plain(states))
-    assert not fused
 
 
 @pytest.mark.parametrize("states", [torch.ones(MIN_ROWS - 1, WIDTH), torch.ones(0, WIDTH)])
