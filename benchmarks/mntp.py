@@ -133,7 +133,7 @@ def our_rate(setting: Setting, *, workers: int, packing: bool = True) -> Rate:
     with tempfile.TemporaryDirectory(prefix="mongars-mntp-") as place:
         job = TrainingJob(config, dataset, setting.base, "base", digest, Path(place) / "adapter")
         task = (workers, f"{place}/meeting", job, setting.rows, setting.skip, Path(place) / "seconds")
-        torch.multiprocessing.spawn(work, task, nprocs=workers)  # type: ignore[no-untyped-call]
+        torch.multiprocessing.spawn(work, task, nprocs=workers)
         seconds, busy = json.loads(task[-1].read_text())
     tokens = tokens_of_steps(setting.rows, config, range(setting.skip, config.steps))
     return Rate(tokens / seconds, tokens / busy)
