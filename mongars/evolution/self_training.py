@@ -31,6 +31,25 @@ ROLLOUT_TIMEOUT_S = 120.0
 """Twelve heartbeats of a replica; loading an adapter takes seconds."""
 
 
+class Outcomes(Protocol):
+    """The part of training's `Outcomes` that a cycle needs: what became of an adapter, kept until it is told."""
+
+    def judged(
+        self,
+        run: str,
+        digest: str,
+        verdict: Literal["promoted", "rejected"],
+        reason: str,
+        metrics: Mapping[str, float],
+    ) -> None:
+        """Tell how the gate decided."""
+        ...
+
+    def served(self, run: str, digest: str, generation: int) -> None:
+        """Tell what a generation serves."""
+        ...
+
+
 class Registry(Protocol):
     """The part of BlockingRegistryClient that a cycle needs."""
 
@@ -87,6 +106,7 @@ class Collaborators:
     registry: Registry
     adapter_folder: Callable[[AdapterRef], Path]
     rollout: Rollout
+    outcomes: Outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +179,7 @@ class SelfTrainingEngine:
 
         manifest = self._parts.registry.snapshot()
         known = manifest.find(report.digest)
+        self._tell_served(report)  # an earlier cycle may have been stopped before it did, or a person rolled back
         if known is not None and known.state == "rejected":
             return report.cycle("refused", manifest.generation)
         if known is not None and known.state in ("active", "retired", "revoked"):
@@ -193,7 +214,7 @@ class SelfTrainingEngine:
         begin("gate")
         verdict = self._parts.gate.judge(before, after)
         begin("publish")
-        generation = self._settle(report, verdict, champion, after)
+        generation = self._settle(report, verdict, champion, before, after)
         replicas = self._roll_out(generation, begin) if verdict.promote else ()
         return report.cycle(
             "promoted" if verdict.promote else "refused",
@@ -205,12 +226,37 @@ class SelfTrainingEngine:
         )
 
     def _settle(
-        self, report: "_Facts", verdict: Verdict, champion: AdapterRef | None, candidate: Evaluation
+        self,
+        report: "_Facts",
+        verdict: Verdict,
+        champion: AdapterRef | None,
+        before: Evaluation,
+        after: Evaluation,
     ) -> int:
         """Publish or reject the candidate with the numbers that decided it; return the generation."""
+        metrics = _numbers(after) | verdict.metrics()
+        generation = self._published(report, verdict, champion, metrics)
+        told = metrics | {f"champion_{name}": value for name, value in _numbers(before).items()}
+        self._parts.outcomes.judged(
+            report.trained.folder.name,
+            report.digest,
+            "promoted" if verdict.promote else "rejected",
+            verdict.reason,
+            told,
+        )
+        self._tell_served(report)
+        return generation
+
+    def _tell_served(self, report: "_Facts") -> None:
+        manifest = self._parts.registry.snapshot()
+        served = manifest.served(KIND)
+        if served is not None:
+            self._parts.outcomes.served(report.trained.folder.name, served.digest, manifest.generation)
+
+    def _published(
+        self, report: "_Facts", verdict: Verdict, champion: AdapterRef | None, metrics: Mapping[str, float]
+    ) -> int:
         registry, folder = self._parts.registry, report.trained.folder
-        measured = {name: value for name, value in candidate.figures().items() if value is not None}
-        metrics = measured | verdict.metrics()
         if not verdict.promote:
             registry.register(folder, self._name, base_digest=self._base_digest, base_shapes=self._base_shapes)
             return registry.reject(report.digest, metrics=metrics).generation
@@ -229,6 +275,11 @@ class SelfTrainingEngine:
         replicas = tuple(one.replica for one in self._parts.registry.status().replicas)
         self._parts.rollout.to_all(generation, replicas, self._rollout_timeout_s)
         return replicas
+
+
+def _numbers(evaluation: Evaluation) -> dict[str, float]:
+    """Return what was measured; what was not is no number."""
+    return {name: value for name, value in evaluation.figures().items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

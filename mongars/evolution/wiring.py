@@ -54,6 +54,7 @@ def build_engine(
     read.
     """
     from mongars.neurons.base import base_folder, base_model_digest
+    from mongars.training.outcome import Outcomes
     from mongars.training.scored_pairs import read_scored_pairs
 
     plan = plan or CyclePlan()
@@ -79,6 +80,7 @@ def build_engine(
         registry=client,
         adapter_folder=lambda ref: store.fetch(ref, client.snapshot()),
         rollout=Rollout(client),
+        outcomes=Outcomes(settings.tracking, _runs(settings)),
     )
     base = base_folder(settings.base_model)
     return SelfTrainingEngine(
@@ -176,7 +178,7 @@ def _train(
         parts=catalog.parts(dataset),
         dataset=dataset,
         base_path=settings.base_model,
-        output_dir=settings.home / "training",
+        output_dir=_runs(settings),
         tracking_uri=settings.tracking,
         on_progress=on_progress,
         resume_from=resume_from,
@@ -203,6 +205,10 @@ def _repository(settings: Settings) -> PersistenceRepository:
     repository = PersistenceRepository(settings.database)
     repository.create_schema()
     return repository
+
+
+def _runs(settings: Settings) -> Path:
+    return settings.home / "training"
 
 
 def _staging(settings: Settings) -> Path:
