@@ -19,7 +19,7 @@ MADE_AT = "mongars.made_at"
 VERDICT = "mongars.verdict"
 REASON = "mongars.reason"
 GENERATION = "mongars.generation"
-REASON_LENGTH = 5000  # characters of a tag that MLflow holds in SQLite and PostgreSQL
+REASON_LENGTH = 8000  # characters that MLflow holds of a run's tag; of a version's it holds more
 
 
 class ModelVersions:
@@ -32,7 +32,7 @@ class ModelVersions:
         """Have a version of an adapter; the candidate, unless it was judged or a newer one (`at`) is there."""
         version = self._find(digest) or self._add(digest, source, run_id, at)
         now = self._aliased(CANDIDATE)
-        newer = now is not None and int(now.tags[MADE_AT]) > at
+        newer = now is not None and int(now.tags.get(MADE_AT, 0)) > at  # a person may name any version
         if VERDICT not in version.tags and not newer:
             self._client.set_registered_model_alias(MODEL, CANDIDATE, version.version)
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from mongars.training.mlflow_store import MlflowStore
 from mongars.training.model_versions import CANDIDATE, CHAMPION, DIGEST, MODEL, REASON, VERDICT
 from mongars.training.outcome import Outcomes
 from mongars.training.run_id import told_run_id
@@ -145,8 +146,6 @@ def test_a_report_that_comes_late_or_twice_takes_no_alias_from_a_newer_adapter(w
     stale.served("a", digest("a"), 1)
     stale.judged("a", digest("a"), "promoted", "", FIGURES)
     made = version(world, "a")
-    from mongars.training.mlflow_store import MlflowStore
-
     end = {"event": "end", "status": "FINISHED", "at": int(made.tags["mongars.made_at"]), "artifacts": {}}
     MlflowStore(world.uri).tell(end | {"model": ["adapter", digest("a")]}, made.run_id)
     assert aliases(world) == {CANDIDATE: "b", CHAMPION: "b"}
