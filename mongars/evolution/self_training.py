@@ -8,16 +8,16 @@ a cycle on unchanged data reuses dataset and adapter and changes no generation.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from mongars.curation.recipe import CurationReport
 from mongars.digests import folder_digest
 from mongars.errors import DatasetRefusedError, StaleGenerationError
-from mongars.evolution.gate import Gate, Verdict
-from mongars.evolution.harvest import ConsentedConversations, Harvest, harvest
-from mongars.evolution.rollout import Rollout
-from mongars.records import AdapterKind, AdapterRef, DatasetRef, RegistryStatus
-from mongars.registry import AdapterManifest, Publication, Shapes
+from mongars.evolution.collaborators import Collaborators
+from mongars.evolution.gate import Verdict
+from mongars.evolution.harvest import Harvest, harvest
+from mongars.records import AdapterKind, AdapterRef, DatasetRef
+from mongars.registry import Shapes
 from mongars.training.figures import Evaluation
 
 if TYPE_CHECKING:  # its module imports torch and ray
@@ -29,84 +29,6 @@ OnStage = Callable[[Stage], None]
 KIND: AdapterKind = "encoder"
 ROLLOUT_TIMEOUT_S = 120.0
 """Twelve heartbeats of a replica; loading an adapter takes seconds."""
-
-
-class Outcomes(Protocol):
-    """The part of training's `Outcomes` that a cycle needs: what became of an adapter, kept until it is told."""
-
-    def judged(
-        self,
-        run: str,
-        digest: str,
-        verdict: Literal["promoted", "rejected"],
-        reason: str,
-        metrics: Mapping[str, float],
-    ) -> None:
-        """Tell how the gate decided."""
-        ...
-
-    def served(self, run: str, digest: str, generation: int) -> None:
-        """Tell what a generation serves."""
-        ...
-
-
-class Registry(Protocol):
-    """The part of BlockingRegistryClient that a cycle needs."""
-
-    def snapshot(self) -> AdapterManifest:
-        """Return the manifest."""
-        ...
-
-    def publish(
-        self,
-        folder: Path,
-        name: str,
-        *,
-        base_digest: str,
-        base_shapes: Shapes | None,
-        metrics: Mapping[str, float] | None = None,
-    ) -> Publication:
-        """Serve an adapter."""
-        ...
-
-    def register(
-        self,
-        folder: Path,
-        name: str,
-        *,
-        base_digest: str,
-        base_shapes: Shapes | None,
-        metrics: Mapping[str, float] | None = None,
-    ) -> Publication:
-        """Keep an adapter as a candidate."""
-        ...
-
-    def reject(self, digest: str, *, metrics: Mapping[str, float] | None = None) -> Publication:
-        """Mark a candidate as refused."""
-        ...
-
-    def status(self) -> RegistryStatus:
-        """Return the replicas that were heard of lately."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Collaborators:
-    """Who does the work of each stage.
-
-    `curate` makes a dataset version of a staging file. `evaluate` measures an adapter folder, or the untrained
-    bidirectional base for None, on the held-out rows of a version. `adapter_folder` finds a registered adapter.
-    """
-
-    repository: ConsentedConversations
-    curate: Callable[[Path], CurationReport]
-    train: Callable[[DatasetRef], "TrainedAdapter"]
-    evaluate: Callable[[Path | None, DatasetRef], Evaluation]
-    gate: Gate
-    registry: Registry
-    adapter_folder: Callable[[AdapterRef], Path]
-    rollout: Rollout
-    outcomes: Outcomes
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,11 @@ from mongars.curation.catalog import DatasetCatalog
 from mongars.curation.pseudonyms import load_or_create_secret
 from mongars.curation.recipe import CurationRecipe, CurationReport, OnProgress
 from mongars.errors import DatasetRefusedError
+from mongars.evolution.collaborators import Collaborators
 from mongars.evolution.gate import Gate, GateConfig
 from mongars.evolution.harvest import harvest
 from mongars.evolution.rollout import Rollout
-from mongars.evolution.self_training import Collaborators, SelfTrainingEngine
+from mongars.evolution.self_training import SelfTrainingEngine
 from mongars.memory.persistence import PersistenceRepository
 from mongars.records import DatasetRef
 from mongars.registry import AdapterRegistry, find_adapter, open_store, read_shapes
