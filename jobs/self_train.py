@@ -11,14 +11,14 @@ import argparse
 import json
 import sys
 
-from mongars.errors import GateRefusedError, MongarsError
+from mongars.errors import GateRefusedError, MongarsError, SettingsError
 from mongars.evolution.gate import GateConfig
 from mongars.evolution.wiring import DEFAULT_NAME, CyclePlan, build_engine
 from mongars.records import as_json
 from mongars.registry.actor import BlockingRegistryClient
 from mongars.serving.cluster import connect_to_ray
 from mongars.settings import load_settings
-from mongars.training.config import MNTPConfig, config_from
+from mongars.training.config import MNTPConfig, config_from, stage_2_after
 
 
 def main() -> int:
@@ -27,16 +27,26 @@ def main() -> int:
     parser.add_argument("--dataset", default=DEFAULT_NAME)
     parser.add_argument("--adapter", default=DEFAULT_NAME)
     parser.add_argument("--set", action="append", default=[], metavar="KNOB=JSON", help="a knob of MNTPConfig")
-    parser.add_argument("--margin", type=float, default=0.0, help="least gain in nats per target")
+    parser.add_argument("--stage-2", action="store_true", help="train stage 2 too; retrieval then decides")
+    parser.add_argument(
+        "--set-2", action="append", default=[], metavar="KNOB=JSON", help="a knob of ContrastiveConfig"
+    )
+    parser.add_argument(
+        "--margin", type=float, default=0.0, help="least gain, nats per target or with --stage-2 nDCG@10"
+    )
     parser.add_argument("--tolerance", type=float, default=0.0, help="most that turn retrieval may lose, nDCG@10")
     parser.add_argument("--ray-address", default="auto")
     flags = parser.parse_args()
     try:
         settings = load_settings().resolved()
+        if flags.set_2 and not flags.stage_2:
+            raise SettingsError("--set-2 without --stage-2.", remedy="Add --stage-2.")
+        training = config_from(MNTPConfig, flags.set)
         plan = CyclePlan(
             dataset=flags.dataset,
             adapter=flags.adapter,
-            training=config_from(MNTPConfig, flags.set),
+            training=training,
+            stage_2=stage_2_after(training, flags.set_2) if flags.stage_2 else None,
             gate=GateConfig(margin=flags.margin, tolerance=flags.tolerance),
         )
         connect_to_ray(settings, flags.ray_address)

@@ -10,7 +10,7 @@ import typer
 
 from mongars.cli.data import DEFAULT_DATASET
 from mongars.cli.output import JSON_OPTION, emit, facts, progress, stages
-from mongars.errors import GateRefusedError
+from mongars.errors import GateRefusedError, SettingsError
 from mongars.records import as_json
 from mongars.settings import load_settings
 
@@ -72,11 +72,20 @@ def train(
 
 def self_train(
     dataset: Annotated[str, typer.Option(help="Name of the dataset.")] = DEFAULT_DATASET,
-    margin: Annotated[float, typer.Option(min=0, help="Least gain on held-out text, in nats per target.")] = 0.0,
+    margin: Annotated[
+        float, typer.Option(min=0, help="Least gain: in nats per target, or after stage 2 in nDCG@10.")
+    ] = 0.0,
     tolerance: Annotated[
         float, typer.Option(min=0, help="Most that turn retrieval may surely lose, in nDCG@10.")
     ] = 0.0,
     knobs: Knobs = None,
+    stage_2: Annotated[
+        bool, typer.Option("--stage-2", help="Train stage 2 from stage 1's adapter; retrieval then decides.")
+    ] = False,
+    knobs_2: Annotated[
+        list[str] | None,
+        typer.Option("--set-2", metavar="KNOB=JSON", help="A knob of stage 2's recipe; repeat it."),
+    ] = None,
     ray: Annotated[
         str, typer.Option(help="Address of the Ray that serves; `auto` finds the one on this machine.")
     ] = "auto",
@@ -87,15 +96,19 @@ def self_train(
     from mongars.evolution.wiring import CyclePlan, build_engine
     from mongars.registry.actor import BlockingRegistryClient
     from mongars.serving.cluster import ray_session
-    from mongars.training.config import MNTPConfig, config_from
+    from mongars.training.config import MNTPConfig, config_from, stage_2_after
     from mongars.training.figures import compared
 
     settings = load_settings().resolved()
+    if knobs_2 and not stage_2:
+        raise SettingsError("--set-2 without --stage-2.", remedy="Add --stage-2.")
+    training = config_from(MNTPConfig, knobs or ())
     with ray_session(settings, ray), stages() as show:
         plan = CyclePlan(
             dataset=dataset,
             adapter=dataset,
-            training=config_from(MNTPConfig, knobs or ()),
+            training=training,
+            stage_2=stage_2_after(training, knobs_2 or ()) if stage_2 else None,
             gate=GateConfig(margin=margin, tolerance=tolerance),
             on_curate=show.update,
             on_train=lambda step, total, loss, rate: show.update(step, total, _pace(loss, rate)),

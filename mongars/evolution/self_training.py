@@ -8,16 +8,16 @@ a cycle on unchanged data reuses dataset and adapter and changes no generation.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from mongars.curation.recipe import CurationReport
 from mongars.digests import folder_digest
 from mongars.errors import DatasetRefusedError, StaleGenerationError
-from mongars.evolution.gate import Gate, Verdict
-from mongars.evolution.harvest import ConsentedConversations, Harvest, harvest
-from mongars.evolution.rollout import Rollout
-from mongars.records import AdapterKind, AdapterRef, DatasetRef, RegistryStatus
-from mongars.registry import AdapterManifest, Publication, Shapes
+from mongars.evolution.collaborators import Collaborators
+from mongars.evolution.gate import Verdict
+from mongars.evolution.harvest import Harvest, harvest
+from mongars.records import AdapterKind, AdapterRef, DatasetRef
+from mongars.registry import Shapes
 from mongars.training.figures import Evaluation
 
 if TYPE_CHECKING:  # its module imports torch and ray
@@ -29,64 +29,6 @@ OnStage = Callable[[Stage], None]
 KIND: AdapterKind = "encoder"
 ROLLOUT_TIMEOUT_S = 120.0
 """Twelve heartbeats of a replica; loading an adapter takes seconds."""
-
-
-class Registry(Protocol):
-    """The part of BlockingRegistryClient that a cycle needs."""
-
-    def snapshot(self) -> AdapterManifest:
-        """Return the manifest."""
-        ...
-
-    def publish(
-        self,
-        folder: Path,
-        name: str,
-        *,
-        base_digest: str,
-        base_shapes: Shapes | None,
-        metrics: Mapping[str, float] | None = None,
-    ) -> Publication:
-        """Serve an adapter."""
-        ...
-
-    def register(
-        self,
-        folder: Path,
-        name: str,
-        *,
-        base_digest: str,
-        base_shapes: Shapes | None,
-        metrics: Mapping[str, float] | None = None,
-    ) -> Publication:
-        """Keep an adapter as a candidate."""
-        ...
-
-    def reject(self, digest: str, *, metrics: Mapping[str, float] | None = None) -> Publication:
-        """Mark a candidate as refused."""
-        ...
-
-    def status(self) -> RegistryStatus:
-        """Return the replicas that were heard of lately."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Collaborators:
-    """Who does the work of each stage.
-
-    `curate` makes a dataset version of a staging file. `evaluate` measures an adapter folder, or the untrained
-    bidirectional base for None, on the held-out rows of a version. `adapter_folder` finds a registered adapter.
-    """
-
-    repository: ConsentedConversations
-    curate: Callable[[Path], CurationReport]
-    train: Callable[[DatasetRef], "TrainedAdapter"]
-    evaluate: Callable[[Path | None, DatasetRef], Evaluation]
-    gate: Gate
-    registry: Registry
-    adapter_folder: Callable[[AdapterRef], Path]
-    rollout: Rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +101,7 @@ class SelfTrainingEngine:
 
         manifest = self._parts.registry.snapshot()
         known = manifest.find(report.digest)
+        self._tell_served(report)  # an earlier cycle may have been stopped before it did, or a person rolled back
         if known is not None and known.state == "rejected":
             return report.cycle("refused", manifest.generation)
         if known is not None and known.state in ("active", "retired", "revoked"):
@@ -193,7 +136,7 @@ class SelfTrainingEngine:
         begin("gate")
         verdict = self._parts.gate.judge(before, after)
         begin("publish")
-        generation = self._settle(report, verdict, champion, after)
+        generation = self._settle(report, verdict, champion, before, after)
         replicas = self._roll_out(generation, begin) if verdict.promote else ()
         return report.cycle(
             "promoted" if verdict.promote else "refused",
@@ -205,12 +148,37 @@ class SelfTrainingEngine:
         )
 
     def _settle(
-        self, report: "_Facts", verdict: Verdict, champion: AdapterRef | None, candidate: Evaluation
+        self,
+        report: "_Facts",
+        verdict: Verdict,
+        champion: AdapterRef | None,
+        before: Evaluation,
+        after: Evaluation,
     ) -> int:
         """Publish or reject the candidate with the numbers that decided it; return the generation."""
+        metrics = _numbers(after) | verdict.metrics()
+        generation = self._published(report, verdict, champion, metrics)
+        told = metrics | {f"champion_{name}": value for name, value in _numbers(before).items()}
+        self._parts.outcomes.judged(
+            report.trained.folder.name,
+            report.digest,
+            "promoted" if verdict.promote else "rejected",
+            verdict.reason,
+            told,
+        )
+        self._tell_served(report)
+        return generation
+
+    def _tell_served(self, report: "_Facts") -> None:
+        manifest = self._parts.registry.snapshot()
+        served = manifest.served(KIND)
+        if served is not None:
+            self._parts.outcomes.served(report.trained.folder.name, served.digest, manifest.generation)
+
+    def _published(
+        self, report: "_Facts", verdict: Verdict, champion: AdapterRef | None, metrics: Mapping[str, float]
+    ) -> int:
         registry, folder = self._parts.registry, report.trained.folder
-        measured = {name: value for name, value in candidate.figures().items() if value is not None}
-        metrics = measured | verdict.metrics()
         if not verdict.promote:
             registry.register(folder, self._name, base_digest=self._base_digest, base_shapes=self._base_shapes)
             return registry.reject(report.digest, metrics=metrics).generation
@@ -229,6 +197,11 @@ class SelfTrainingEngine:
         replicas = tuple(one.replica for one in self._parts.registry.status().replicas)
         self._parts.rollout.to_all(generation, replicas, self._rollout_timeout_s)
         return replicas
+
+
+def _numbers(evaluation: Evaluation) -> dict[str, float]:
+    """Return what was measured; what was not is no number."""
+    return {name: value for name, value in evaluation.figures().items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ harvests needs no torch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,15 +14,16 @@ from mongars.curation.catalog import DatasetCatalog
 from mongars.curation.pseudonyms import load_or_create_secret
 from mongars.curation.recipe import CurationRecipe, CurationReport, OnProgress
 from mongars.errors import DatasetRefusedError
+from mongars.evolution.collaborators import Collaborators
 from mongars.evolution.gate import Gate, GateConfig
 from mongars.evolution.harvest import harvest
 from mongars.evolution.rollout import Rollout
-from mongars.evolution.self_training import Collaborators, SelfTrainingEngine
+from mongars.evolution.self_training import SelfTrainingEngine
 from mongars.memory.persistence import PersistenceRepository
 from mongars.records import DatasetRef
 from mongars.registry import AdapterRegistry, find_adapter, open_store, read_shapes
 from mongars.settings import Settings
-from mongars.training.config import AdapterRecipe, MNTPConfig
+from mongars.training.config import AdapterRecipe, ContrastiveConfig, MNTPConfig
 
 if TYPE_CHECKING:
     from mongars.registry.actor import BlockingRegistryClient
@@ -35,14 +36,25 @@ DEFAULT_NAME = "conversations"
 
 @dataclass(frozen=True, slots=True)
 class CyclePlan:
-    """What a cycle makes: a version of `dataset`, an adapter called `adapter`, judged as `gate` says."""
+    """What a cycle makes: a version of `dataset`, an adapter called `adapter`, judged as `gate` says.
+
+    `training` is stage 1, which also says on which targets the loss is measured. `stage_2` goes on from its
+    adapter where there is one; the last stage's adapter is the candidate, and what it is for decides on it
+    (docs/decisions/017).
+    """
 
     dataset: str = DEFAULT_NAME
     adapter: str = DEFAULT_NAME
     training: MNTPConfig = field(default_factory=MNTPConfig)
+    stage_2: ContrastiveConfig | None = None
     gate: GateConfig = field(default_factory=GateConfig)
     on_curate: OnProgress | None = None
     on_train: "TrainProgress | None" = None
+
+    @property
+    def judged_by(self) -> GateConfig:
+        """Return the gate's knobs with the criterion of the last stage."""
+        return replace(self.gate, criterion="retrieval" if self.stage_2 else "loss")
 
 
 def build_engine(
@@ -54,6 +66,7 @@ def build_engine(
     read.
     """
     from mongars.neurons.base import base_folder, base_model_digest
+    from mongars.training.outcome import Outcomes
     from mongars.training.scored_pairs import read_scored_pairs
 
     plan = plan or CyclePlan()
@@ -64,7 +77,10 @@ def build_engine(
         return curate_files(settings, [path], name=plan.dataset, on_progress=plan.on_curate)
 
     def train(dataset: DatasetRef) -> "TrainedAdapter":
-        return _train(settings, catalog, dataset, plan.training, plan.on_train)
+        first = _train(settings, catalog, dataset, plan.training, plan.on_train)
+        if plan.stage_2 is None:
+            return first
+        return _train(settings, catalog, dataset, plan.stage_2, plan.on_train, init_from=first.folder)
 
     def evaluate(adapter: Path | None, dataset: DatasetRef) -> "Evaluation":
         return _evaluate(settings, catalog, dataset, adapter, plan.training, pairs)
@@ -75,10 +91,11 @@ def build_engine(
         curate=curate,
         train=train,
         evaluate=evaluate,
-        gate=Gate(plan.gate),
+        gate=Gate(plan.judged_by),
         registry=client,
         adapter_folder=lambda ref: store.fetch(ref, client.snapshot()),
         rollout=Rollout(client),
+        outcomes=Outcomes(settings.tracking, _runs(settings)),
     )
     base = base_folder(settings.base_model)
     return SelfTrainingEngine(
@@ -179,7 +196,7 @@ def _train(
         parts=catalog.parts(dataset),
         dataset=dataset,
         base_path=settings.base_model,
-        output_dir=settings.home / "training",
+        output_dir=_runs(settings),
         tracking_uri=settings.tracking,
         on_progress=on_progress,
         resume_from=resume_from,
@@ -206,6 +223,10 @@ def _repository(settings: Settings) -> PersistenceRepository:
     repository = PersistenceRepository(settings.database)
     repository.create_schema()
     return repository
+
+
+def _runs(settings: Settings) -> Path:
+    return settings.home / "training"
 
 
 def _staging(settings: Settings) -> Path:

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mongars.digests import canonical_json_digest
 from mongars.errors import SettingsError
 
+SHARED_KNOBS = ("lora_rank", "lora_alpha", "target_modules", "workers", "threads", "zero_stage", "seed")
+"""Stage 2 takes them from stage 1: the adapter must fit, and the machine is the same."""
 Recipe = TypeVar("Recipe", bound=BaseModel)
 
 
@@ -190,3 +192,13 @@ def config_from(recipe: type[Recipe], knobs: Iterable[str]) -> Recipe:
         raise SettingsError(
             f"{name}: {first['msg']}.", remedy=f"The knobs are {', '.join(recipe.model_fields)}."
         ) from None
+
+
+def stage_2_after(first: MNTPConfig, knobs: Iterable[str]) -> ContrastiveConfig:
+    """Return the recipe of stage 2 with knobs as `config_from` takes them, and stage 1's `SHARED_KNOBS` else.
+
+    Raises as `config_from` does.
+    """
+    values = first.model_dump(mode="json")
+    shared = [f"{name}={json.dumps(values[name])}" for name in SHARED_KNOBS]
+    return config_from(ContrastiveConfig, [*shared, *knobs])

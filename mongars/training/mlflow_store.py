@@ -13,6 +13,7 @@ from urllib.parse import urlparse
 from mongars.errors import UnavailableError
 from mongars.files import private_folder
 from mongars.training.journal import Event
+from mongars.training.model_versions import REASON, REASON_LENGTH, VERDICT, ModelVersions
 
 BATCH = 1000  # metrics that MLflow takes in a request
 DIGEST = 36  # characters of a dataset's digest that MLflow holds
@@ -72,6 +73,12 @@ class MlflowStore:
                     if Path(folder).is_dir():  # it may have been removed before it could be told
                         self._client.log_artifacts(run_id, folder, artifact_path=name)
                 self._client.set_terminated(run_id, status=event["status"], end_time=event["at"])
+                if event.get("model"):
+                    self._add_candidate(event, run_id)
+            case "judged":
+                self._judged(event, run_id)
+            case "served":
+                ModelVersions(self._client).crown(event["digest"], event["generation"])
 
     def misconfigured(self, error: Exception) -> UnavailableError | None:
         """Return the error to raise where not the server's absence but the setting is at fault, else None."""
@@ -87,6 +94,20 @@ class MlflowStore:
             f"The MLflow tracking store cannot be used ({type(error).__name__}).",
             remedy="Check MONGARS_MLFLOW_TRACKING_URI.",
         )
+
+    def _add_candidate(self, event: Event, run_id: str) -> None:
+        artifact, digest = event["model"]
+        place = self._client.get_run(run_id).info.artifact_uri
+        ModelVersions(self._client).add_candidate(digest, f"{place}/{artifact}", run_id, event["at"])
+
+    def _judged(self, event: Event, run_id: str) -> None:
+        from mlflow.entities import Metric, RunTag
+
+        if self._has(run_id):
+            metrics = [Metric(name, value, event["at"], 0) for name, value in event["metrics"].items()]
+            tags = [RunTag(VERDICT, event["verdict"]), RunTag(REASON, event["reason"][:REASON_LENGTH])]
+            self._client.log_batch(run_id, metrics=metrics, tags=tags)
+        ModelVersions(self._client).judge(event["digest"], event["verdict"], event["reason"])
 
     @property
     def _client(self) -> Any:
@@ -109,7 +130,7 @@ class MlflowStore:
             file = self._sqlite_file()
             if file:
                 private_folder(file.parent)
-            self._known_client = MlflowClient(tracking_uri=self._uri)
+            self._known_client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
         return self._known_client
 
     def _has(self, run_id: str) -> bool:

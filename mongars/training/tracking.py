@@ -5,17 +5,15 @@ it does not take them, and from there to the store when it does again. Must not 
 losses and digests. Must not know MLflow's calls.
 """
 
-import json
 import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mongars.digests import canonical_json
-from mongars.files import write_atomically
 from mongars.training.journal import Event, Journal
 from mongars.training.mlflow_store import MlflowStore, batched
+from mongars.training.run_id import remember_run_id, told_run_id
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +52,7 @@ class RunTracker:
                 raise wrong from error
             self._outbox.keep(start, error)
         else:
-            _tell_of_others(self._store, place)
+            tell_ended_runs(self._store, place.parent)
         self.params(params)
 
     @property
@@ -76,9 +74,13 @@ class RunTracker:
         metrics = [[key, value, at, step] for key, value in values.items() if value is not None]
         self._outbox.tell({"event": "metrics", "metrics": metrics})
 
-    def finish(self, artifacts: Mapping[str, Path]) -> None:
-        """Keep folders as artifacts, by name, and end the run as finished."""
-        self._end("FINISHED", artifacts)
+    def finish(self, artifacts: Mapping[str, Path], *, model: tuple[str, str] | None = None) -> None:
+        """Keep folders as artifacts, by name, and end the run as finished.
+
+        `model` is (name, digest) of the artifact that is an adapter: a version in the model registry, and the
+        candidate.
+        """
+        self._end("FINISHED", artifacts, model)
 
     def fail(self) -> None:
         """End the run as failed."""
@@ -88,9 +90,15 @@ class RunTracker:
         """End the run as stopped by somebody; it may go on later."""
         self._end("KILLED")
 
-    def _end(self, status: str, artifacts: Mapping[str, Path] | None = None) -> None:
+    def _end(
+        self,
+        status: str,
+        artifacts: Mapping[str, Path] | None = None,
+        model: tuple[str, str] | None = None,
+    ) -> None:
         folders = {name: str(folder) for name, folder in (artifacts or {}).items()}
-        self._outbox.tell({"event": "end", "status": status, "at": _now(), "artifacts": folders}, pause=False)
+        event = {"event": "end", "status": status, "at": _now(), "artifacts": folders, "model": model}
+        self._outbox.tell(event, pause=False)
 
 
 class _Outbox:
@@ -148,8 +156,7 @@ class _Outbox:
     def _apply(self, event: Event) -> None:
         if event["event"] == "start":
             self.run_id = self._store.begin(event, self.run_id)
-            # Beside the folder, whose digest must not depend on it.
-            write_atomically(_sidecar(self._place), canonical_json({"run_id": self.run_id}))
+            remember_run_id(self._place, self.run_id)
         else:
             assert self.run_id is not None, "a start is told before anything else"
             self._store.tell(event, self.run_id)
@@ -163,22 +170,13 @@ class _Outbox:
         )
 
 
-def _tell_of_others(store: MlflowStore, place: Path) -> None:
-    """Tell of the runs beside this one that ended while the server was away."""
-    for journal in sorted(place.parent.glob(f"*{JOURNAL}")):
+def tell_ended_runs(store: MlflowStore, folder: Path) -> bool:
+    """Tell of the runs in a folder that ended while the server was away; say whether it took all of them."""
+    for journal in sorted(folder.glob(f"*{JOURNAL}")):
         other = _Outbox(store, journal.with_name(journal.name.removesuffix(JOURNAL)))
         if other.ended() and not other.flush():
-            return
-
-
-def told_run_id(place: Path) -> str | None:
-    """Return MLflow's id of the run in a folder; None as long as no server has given one."""
-    sidecar = _sidecar(place)
-    return str(json.loads(sidecar.read_text(encoding="utf-8"))["run_id"]) if sidecar.exists() else None
-
-
-def _sidecar(place: Path) -> Path:
-    return place.with_name(f"{place.name}.run.json")
+            return False
+    return True
 
 
 def _now() -> int:

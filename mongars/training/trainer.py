@@ -18,7 +18,7 @@ import ray.data
 import ray.train
 from ray.util.queue import Queue
 
-from mongars.digests import file_digest
+from mongars.digests import file_digest, folder_digest
 from mongars.errors import (
     DatasetRefusedError,
     InputError,
@@ -36,8 +36,9 @@ from mongars.training.pairs import PairTable, tokenise_pairs
 from mongars.training.parent import find_parent
 from mongars.training.ray_train import Workers, fit, following
 from mongars.training.run import OtherCheckpoint, StepReport, TrainingJob, adapter_key, is_complete
+from mongars.training.run_id import told_run_id
 from mongars.training.text import COLUMNS, TokenTable, load_tokenizer, tokenise_batch
-from mongars.training.tracking import RunTracker, told_run_id
+from mongars.training.tracking import RunTracker
 from mongars.training.unfinished import remove_torn
 
 TrainProgress = Callable[[int, int, float, float], None]  # step (from 1), steps, loss, tokens per second
@@ -145,7 +146,7 @@ class AdapterTrainer:
             tracker.dataset(self._dataset.name, self._dataset.version, self._dataset.digest)
             with following(lambda report: self._told(tracker, report)) as queue:
                 self._fit(job, rows, queue)
-            tracker.finish({"adapter": job.folder})
+            tracker.finish({"adapter": job.folder}, model=("adapter", folder_digest(job.folder)))
         except (TrainingStoppedError, KeyboardInterrupt):
             tracker.stop()
             raise

@@ -1,5 +1,7 @@
 """The gate: promotes what is surely better, and nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -85,7 +87,14 @@ def test_evaluations_of_other_targets_are_refused(other: dict[str, tuple[float, 
 
 @pytest.mark.parametrize(
     "knob",
-    [{"confidence": 1.0}, {"margin": -0.1}, {"tolerance": -0.1}, {"resamples": 0}, {"min_conversations": 0}],
+    [
+        {"confidence": 1.0},
+        {"margin": -0.1},
+        {"tolerance": -0.1},
+        {"sts_tolerance": -0.1},
+        {"resamples": 0},
+        {"min_conversations": 0},
+    ],
 )
 def test_an_impossible_gate_is_refused(knob: dict[str, float]) -> None:
     with pytest.raises(SettingsError):
@@ -208,6 +217,66 @@ def test_the_numbers_that_are_kept_name_loss_and_retrieval() -> None:
         "gate_low",
         "gate_high",
     }
+
+
+RETRIEVAL = GateConfig(criterion="retrieval")
+WORSE_LOSS = [loss + 1.0 for loss in noisy(3.0)]
+
+
+def similar(found: list[float], sts: float | None, losses: list[float] = WORSE_LOSS) -> Evaluation:
+    return replace(measured(losses, found, WIDE), sts_spearman=sts)
+
+
+@pytest.mark.parametrize(("by", "promoted"), [(0.05, True), (0.0, False), (-0.05, False)])
+def test_after_stage_2_surely_better_retrieval_decides_and_the_loss_is_only_told(
+    by: float, promoted: bool
+) -> None:
+    verdict = Gate(RETRIEVAL).judge(similar(FOUND, 0.5, noisy(3.0)), similar(shifted(by), 0.5))
+    assert verdict.promote == promoted
+    retrieval, _, _, loss = verdict.reason.split("; ")
+    assert retrieval.endswith(f"{'' if promoted else 'not '}surely better by more than 0")
+    assert loss.startswith("loss 2.9") or loss.startswith("loss 3.0")
+    assert loss.endswith("not judged")
+    assert verdict.loss.effect == pytest.approx(1.0)
+
+
+def test_a_lower_loss_does_not_promote_after_stage_2() -> None:
+    verdict = Gate(RETRIEVAL).judge(similar(FOUND, 0.5), similar(FOUND, 0.5, noisy(3.0)))
+    assert verdict.loss.high < 0
+    assert not verdict.promote
+
+
+def test_after_stage_2_the_margin_is_of_retrieval() -> None:
+    found = similar(FOUND, None), similar(shifted(0.05), None)
+    assert Gate(replace(RETRIEVAL, margin=0.02)).judge(*found).promote
+    assert not Gate(replace(RETRIEVAL, margin=0.1)).judge(*found).promote
+
+
+def test_after_stage_2_retrieval_that_was_not_measured_or_hardly_promotes_nothing() -> None:
+    assert not Gate(RETRIEVAL).judge(measured(BETTER[0]), measured(BETTER[1])).promote
+    few = measured(BETTER[0], FOUND[:9]), measured(BETTER[1], [score + 0.3 for score in FOUND[:9]])
+    verdict = Gate(RETRIEVAL).judge(*few)
+    assert not verdict.promote
+    assert "fewer than the 10 that are needed" in verdict.reason
+
+
+def test_after_stage_2_a_collapse_is_refused_however_much_is_found() -> None:
+    collapsed = replace(similar(shifted(0.05), 0.5), spread=Spread(0.1, uniformity=-0.6, effective_rank=80.0))
+    verdict = Gate(RETRIEVAL).judge(similar(FOUND, 0.5), collapsed)
+    assert not verdict.promote
+    assert ": collapsed" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "promoted"),
+    [(0.5, 0.6, True), (0.5, 0.49, True), (0.5, 0.47, False), (0.5, None, False), (None, None, True)],
+)
+def test_after_stage_2_similarity_may_not_be_lower_where_it_is_measured(
+    before: float | None, after: float | None, promoted: bool
+) -> None:
+    verdict = Gate(RETRIEVAL).judge(similar(FOUND, before), similar(shifted(0.05), after))
+    assert verdict.promote == promoted
+    assert "STS" in verdict.reason
 
 
 @settings(max_examples=30, deadline=None)

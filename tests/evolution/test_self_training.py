@@ -9,9 +9,10 @@ import pytest
 
 from mongars.curation.recipe import CurationReport
 from mongars.errors import DatasetRefusedError, StaleGenerationError, UnavailableError
+from mongars.evolution.collaborators import Collaborators
 from mongars.evolution.gate import Gate
 from mongars.evolution.rollout import Rollout
-from mongars.evolution.self_training import Collaborators, SelfTrainingEngine, Stage
+from mongars.evolution.self_training import SelfTrainingEngine, Stage
 from mongars.records import Conversation, DatasetRef, RegistryStatus, ReplicaStatus, Turn, now
 from mongars.registry import AdapterRegistry
 from mongars.training.figures import Evaluation, Means, TurnSearch
@@ -59,6 +60,13 @@ class World:
         self.stages: list[Stage] = []
         self.seen_by_curation: list[str] = []
         self.on_evaluate = lambda: None
+        self.told: list[tuple] = []
+
+    def judged(self, run: str, digest: str, verdict: str, reason: str, metrics: dict[str, float]) -> None:
+        self.told.append((run, digest, verdict, reason, metrics))
+
+    def served(self, run: str, digest: str, generation: int) -> None:
+        self.told.append((run, digest, generation))
 
     def consented(self) -> Iterator[Conversation]:
         for name in self.conversations:
@@ -97,6 +105,7 @@ class World:
             registry=self.registry,
             adapter_folder=self.registry.store.path,
             rollout=Rollout(self.registry),
+            outcomes=self,
         )
         self.stages = []
         engine = SelfTrainingEngine(
@@ -153,6 +162,32 @@ def test_a_refused_candidate_is_kept_as_rejected_with_its_numbers(world: World) 
     assert world.registry.current() == served
     again = world.run()
     assert (again.outcome, again.generation, again.verdict) == ("refused", report.generation, None)
+
+
+def test_what_became_of_a_candidate_is_told_with_the_figures_and_who_is_served_then(world: World) -> None:
+    first = world.run()
+    judged, served = world.told
+    assert judged[:4] == ("run-v1", first.digest, "promoted", first.verdict.reason)
+    figures = judged[4]
+    assert (figures["champion_held_out_loss"], figures["held_out_loss"]) == (3.0, 2.5)
+    assert (figures["gate_low"], figures["gate_ndcg_at_10_high"]) == (pytest.approx(-0.5), 0.0)
+    assert served == ("run-v1", first.digest, 1)
+    world.told, world.version, world.next_loss = [], 2, 2.6
+    refused = world.run()
+    again, judged, served = world.told
+    assert judged[:3] == ("run-v2", refused.digest, "rejected")
+    assert again == ("run-v2", first.digest, 1)
+    assert served == ("run-v2", first.digest, refused.generation)
+
+
+def test_a_later_cycle_tells_what_a_rollback_brought_back(world: World) -> None:
+    first = world.run()
+    world.version, world.next_loss = 2, 2.0
+    world.run()
+    world.registry.rollback()
+    world.told = []
+    world.run()
+    assert world.told == [("run-v2", first.digest, 3)]
 
 
 def test_a_candidate_that_finds_less_is_refused_however_low_its_loss(world: World) -> None:

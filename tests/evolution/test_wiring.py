@@ -16,6 +16,7 @@ from mongars.neurons.base import base_model_digest
 from mongars.records import DatasetRef
 from mongars.registry import AdapterRegistry
 from mongars.settings import Settings
+from mongars.training.config import MNTPConfig, stage_2_after
 
 SCORED = "hello,hello!,5\nhow,today,1\nare,you there,3\n"
 
@@ -69,3 +70,27 @@ def test_a_run_starts_from_a_folder_or_from_an_adapter_of_the_registry(
     assert folder_digest(found) == adapter.digest
     with pytest.raises(ModelNotFoundError):
         wiring.adapter_folder(settings, "0123456789ab")
+
+
+def test_stage_2_starts_from_the_adapter_of_stage_1_and_its_criterion_is_retrieval(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, dataset: DatasetRef
+) -> None:
+    settings = settings.model_copy(update={"sts_file": None})
+    monkeypatch.setattr(wiring, "SelfTrainingEngine", lambda parts, **_: parts)
+    trained: list[tuple[str, Path | None]] = []
+
+    def train(_settings, _catalog, _dataset, config, _on_progress, *_args, init_from=None):
+        trained.append((config.objective, init_from))
+        return SimpleNamespace(folder=Path(config.objective))
+
+    monkeypatch.setattr(wiring, "_train", train)
+    first = MNTPConfig(lora_rank=4, workers=1)
+    plan = wiring.CyclePlan(training=first, stage_2=stage_2_after(first, ["steps=5"]))
+    assert wiring.build_engine(settings, SimpleNamespace(), plan).train(dataset).folder == Path("contrastive")
+    assert trained == [("mntp", None), ("contrastive", Path("mntp"))]
+    assert plan.judged_by.criterion == "retrieval"
+    trained.clear()
+    alone = wiring.CyclePlan(training=first)
+    assert wiring.build_engine(settings, SimpleNamespace(), alone).train(dataset).folder == Path("mntp")
+    assert trained == [("mntp", None)]
+    assert alone.judged_by.criterion == "loss"

@@ -44,6 +44,7 @@ def test_every_job_tells_its_flags(tmp_path: Path, name: str) -> None:
         ),
         (("jobs/self_train.py", "--set", "steps=none"), 2, "--set steps=60"),
         (("jobs/self_train.py", "--tolerance", "-0.1"), 2, "tolerance >= 0"),
+        (("jobs/self_train.py", "--set-2", "steps=3"), 2, "--stage-2"),
         (("jobs/pretrain_base.py", "--input", "nowhere.jsonl", "--output", "base"), 2, "nowhere.jsonl"),
         (("jobs/pretrain_base.py", "--input", "README.md", "--output", "docs"), 2, "not empty"),
         (("jobs/pretrain_base.py", "--input", "README.md", "--output", "base", "--set", "heads=3"), 2, "heads 3"),

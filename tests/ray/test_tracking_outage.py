@@ -12,8 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mongars.digests import folder_digest
 from mongars.records import DatasetRef
 from mongars.training.config import MNTPConfig
+from mongars.training.model_versions import CANDIDATE, CHAMPION, DIGEST, MODEL, VERDICT
+from mongars.training.outcome import Outcomes
+from mongars.training.run_id import told_run_id
 from mongars.training.trainer import MNTPTrainer
 
 pytestmark = pytest.mark.ray
@@ -80,12 +84,20 @@ def test_a_server_that_is_killed_does_not_end_the_run_and_is_told_when_the_next_
     trained = train(CONFIG, lambda step, *_: server.kill() if step == 10 else None)
     journal = trained.folder.with_name(f"{trained.folder.name}.journal.jsonl")
     assert journal.exists()
+    digest, run = folder_digest(trained.folder), trained.folder.name
+    Outcomes(server.uri, trained.folder.parent).judged(run, digest, "promoted", "lower", {"gate_low": -0.5})
 
     server.start()
-    train(CONFIG.model_copy(update={"steps": 2}))
+    newer = train(CONFIG.model_copy(update={"steps": 2}))
     assert not journal.exists()
+    Outcomes(server.uri, trained.folder.parent).served(newer.folder.name, digest, 1)
+    assert list(trained.folder.parent.glob("*.jsonl")) == []
     client = MlflowClient(tracking_uri=server.uri)
-    run = client.get_run(trained.run_id)
+    champion, candidate = (client.get_model_version_by_alias(MODEL, alias) for alias in (CHAMPION, CANDIDATE))
+    assert (champion.tags[DIGEST], champion.tags[VERDICT]) == (digest, "promoted")
+    assert candidate.tags[DIGEST] == folder_digest(newer.folder)
+    run = client.get_run(told_run_id(trained.folder))
+    assert run.data.metrics["gate_low"] == -0.5
     assert run.info.status == "FINISHED"
     assert run.inputs.dataset_inputs[0].dataset.name == "chats"
     assert [metric.step for metric in client.get_metric_history(trained.run_id, "loss")] == list(range(1, 21))

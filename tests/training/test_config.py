@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from mongars.errors import SettingsError
-from mongars.training.config import RECIPES, ContrastiveConfig, MNTPConfig, config_from
+from mongars.training.config import RECIPES, ContrastiveConfig, MNTPConfig, config_from, stage_2_after
 
 
 def test_the_defaults_are_the_recipe_of_llm2vec():
@@ -104,3 +104,12 @@ def test_turns_need_no_dropout():
 def test_recipes_are_found_by_their_objective():
     assert dict(RECIPES) == {"mntp": MNTPConfig, "contrastive": ContrastiveConfig}
     assert len({recipe().recipe_digest() for recipe in RECIPES.values()}) == 2
+
+
+def test_stage_2_has_the_rank_and_the_machine_of_stage_1_unless_its_own_knobs_say_otherwise():
+    first = MNTPConfig(lora_rank=4, workers=1, threads=2, learning_rate=0.1, steps=7)
+    second = stage_2_after(first, ["threads=1", 'pairs="turns"'])
+    assert (second.lora_rank, second.workers, second.threads, second.pairs) == (4, 1, 1, "turns")
+    assert (second.learning_rate, second.steps) == (ContrastiveConfig().learning_rate, ContrastiveConfig().steps)
+    with pytest.raises(SettingsError, match="batch_rows"):
+        stage_2_after(first, ["batch_rows=4"])

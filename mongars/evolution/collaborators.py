@@ -1,0 +1,98 @@
+"""Who does the work of a self-training cycle: what the engine is handed.
+
+Owns the shapes of these parts only. `wiring.py` hands in the real ones, tests their own.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from mongars.curation.recipe import CurationReport
+from mongars.evolution.gate import Gate
+from mongars.evolution.harvest import ConsentedConversations
+from mongars.evolution.rollout import Rollout
+from mongars.records import AdapterRef, DatasetRef, RegistryStatus
+from mongars.registry import AdapterManifest, Publication, Shapes
+from mongars.training.figures import Evaluation
+
+if TYPE_CHECKING:  # its module imports torch and ray
+    from mongars.training.trainer import TrainedAdapter
+
+
+class Outcomes(Protocol):
+    """The part of training's `Outcomes` that a cycle needs: what became of an adapter, kept until it is told."""
+
+    def judged(
+        self,
+        run: str,
+        digest: str,
+        verdict: Literal["promoted", "rejected"],
+        reason: str,
+        metrics: Mapping[str, float],
+    ) -> None:
+        """Tell how the gate decided."""
+        ...
+
+    def served(self, run: str, digest: str, generation: int) -> None:
+        """Tell what a generation serves."""
+        ...
+
+
+class Registry(Protocol):
+    """The part of BlockingRegistryClient that a cycle needs."""
+
+    def snapshot(self) -> AdapterManifest:
+        """Return the manifest."""
+        ...
+
+    def publish(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        base_digest: str,
+        base_shapes: Shapes | None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> Publication:
+        """Serve an adapter."""
+        ...
+
+    def register(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        base_digest: str,
+        base_shapes: Shapes | None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> Publication:
+        """Keep an adapter as a candidate."""
+        ...
+
+    def reject(self, digest: str, *, metrics: Mapping[str, float] | None = None) -> Publication:
+        """Mark a candidate as refused."""
+        ...
+
+    def status(self) -> RegistryStatus:
+        """Return the replicas that were heard of lately."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Collaborators:
+    """Who does the work of each stage.
+
+    `curate` makes a dataset version of a staging file. `evaluate` measures an adapter folder, or the untrained
+    bidirectional base for None, on the held-out rows of a version. `adapter_folder` finds a registered adapter.
+    """
+
+    repository: ConsentedConversations
+    curate: Callable[[Path], CurationReport]
+    train: Callable[[DatasetRef], "TrainedAdapter"]
+    evaluate: Callable[[Path | None, DatasetRef], Evaluation]
+    gate: Gate
+    registry: Registry
+    adapter_folder: Callable[[AdapterRef], Path]
+    rollout: Rollout
+    outcomes: Outcomes
