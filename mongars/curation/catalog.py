@@ -1,7 +1,7 @@
 """The dataset catalog: immutable versions in folders, published whole or not at all.
 
-Owns `<root>/<name>/<version>/{part-*.parquet, duplicates-*.parquet, manifest.json, README.md}`, the numbering of
-versions and their states. Must not know how rows are made.
+Owns `<root>/<name>/<version>/{part-*.parquet, duplicates-*.parquet, manifest.json, README.md, croissant.json}`,
+the numbering of versions and their states. Must not know how rows are made.
 
 A version is filled in a hidden folder beside it and becomes visible by one rename, so that a reader, or a machine
 that lost power, sees no version or a whole one. State `draft` is therefore a hidden folder; every visible version
@@ -19,15 +19,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from mongars.curation.croissant import PartFile, croissant
 from mongars.curation.draft import Draft
 from mongars.curation.manifest import SCHEMA, Manifest, Provenance, SetAside
 from mongars.curation.rows import ROW_SCHEMA, content_digest, row_digests
 from mongars.curation.tombstones import Tombstones
+from mongars.digests import file_digest
 from mongars.errors import DatasetNotFoundError, DatasetRefusedError, InputError
 from mongars.files import new_folder, sync_folder, write_atomically
 from mongars.records import DatasetRef, now
 
-MANIFEST, CARD = "manifest.json", "README.md"
+MANIFEST, CARD, CROISSANT = "manifest.json", "README.md", "croissant.json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _VERSION = re.compile(r"v([1-9]\d*)")
 _DRAFT = ".draft-"
@@ -197,6 +199,9 @@ class DatasetCatalog:
                 for part in (*draft.parts.paths, *draft.duplicates.paths):
                     part.rename(folder / part.name)
                 (folder / CARD).write_text(manifest.card(), encoding="utf-8")
+                (folder / CROISSANT).write_text(
+                    croissant(manifest, _part_files(folder, manifest)), encoding="utf-8"
+                )
                 (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
             sync_folder(self.root)
         return manifest.ref(), False
@@ -217,6 +222,7 @@ class DatasetCatalog:
             if manifest.state != "erased":
                 manifest = manifest.erased(now())
                 write_atomically(folder / CARD, manifest.card().encode())
+                write_atomically(folder / CROISSANT, croissant(manifest, ()).encode())
                 write_atomically(folder / MANIFEST, manifest.to_json().encode())
             for path in folder.glob("*.parquet"):
                 path.unlink()
@@ -278,6 +284,11 @@ def _describe(draft: Draft, version: str, digest: str, provenance: Provenance) -
         ),
     }
     return Manifest.model_validate(facts | provenance.as_facts())
+
+
+def _part_files(folder: Path, manifest: Manifest) -> list[PartFile]:
+    paths = [folder / part for part in manifest.parts]
+    return [PartFile(path.name, path.stat().st_size, file_digest(path)) for path in paths]
 
 
 def _sweep(folder: Path) -> None:
