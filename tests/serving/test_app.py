@@ -43,7 +43,8 @@ def test_a_base_counts_in_float32_however_its_file_is_kept(args, monkeypatch, tm
 
     large = tmp_path / "large"
     large.mkdir()
-    (large / "config.json").write_text("{}")
+    for name in ("config.json", "tokenizer.json"):
+        (large / name).write_text("{}")
     half_a_gib = torch.zeros(2**19, 2**8, dtype=torch.bfloat16)  # as float32
     save_file({"model.weight": half_a_gib}, large / "model.safetensors")
     monkeypatch.setattr(application.psutil, "virtual_memory", type("Free", (), {"available": 0}))

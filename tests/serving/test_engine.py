@@ -61,7 +61,7 @@ def matrix(embeddings):
 
 
 def parameters(slot):
-    tree = slot.model if slot.kind == "chat" else slot.model._encoder
+    tree = slot.model if slot.kind == "chat" else slot.model._means._decoder._inner
     return {tensor.data_ptr() for name, tensor in tree.named_parameters() if "lora_" not in name}
 
 
