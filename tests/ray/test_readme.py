@@ -142,8 +142,8 @@ def test_a_server_is_started_talked_to_and_taught(user: Session) -> None:
         assert "active" in user("mongars adapters list")
         assert "texts" in user("mongars redact --input texts.jsonl --output redacted.jsonl")
         holds = user("mongars datasets erase anna", instead="mongars datasets erase user-1")
-        assert "What follows them" in holds
-        assert "Adapters that learned from them" in holds
+        assert "Versions that hold the person" in holds
+        assert "conversations@v1" in holds, "the adapter that learned from them is named with its dataset"
         assert "rows" in user("mongars embed --input texts.jsonl --output vectors.parquet")
         loaded = json.loads(user.shell("mongars status --json"))
         assert {one["generation"] for one in loaded["replicas"]} == {1}
