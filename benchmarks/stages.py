@@ -122,7 +122,7 @@ def _trained(
             parts=catalog.parts(dataset),
             dataset=dataset,
             base_path=settings.base_model,
-            output_dir=settings.home / "training",
+            output_dir=settings.training_dir,
             tracking_uri=settings.tracking,
             on_progress=lambda step, steps, loss, _: progress.update(step, steps, f"loss {loss:.3f}"),
             init_from=done[way.after] if way.after else None,

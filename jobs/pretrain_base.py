@@ -74,7 +74,7 @@ def _make(flags: argparse.Namespace, show: Stages) -> MadeBase:
             flags.inputs,
             flags.output,
             heldout=flags.heldout,
-            work_dir=flags.work or settings.home / "pretraining",
+            work_dir=flags.work or settings.pretraining_dir,
             tracking_uri=settings.tracking,
             on_report=lambda report: _show(show, report),
             workers=Workers(config.workers, flags.gpu, retries=3),

@@ -65,7 +65,7 @@ def _train(flags: argparse.Namespace) -> TrainedAdapter:
             parts=catalog.parts(dataset),
             dataset=dataset,
             base_path=settings.base_model,
-            output_dir=flags.output or settings.home / "training",
+            output_dir=flags.output or settings.training_dir,
             tracking_uri=settings.tracking,
             on_progress=_show,
             resume_from=flags.resume_from,

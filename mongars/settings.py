@@ -100,6 +100,16 @@ class Settings(BaseSettings):
         return self.models_dir / "encoders"
 
     @property
+    def training_dir(self) -> Path:
+        """Return the folder of the runs that train adapters."""
+        return self.home / "training"
+
+    @property
+    def pretraining_dir(self) -> Path:
+        """Return the folder of the runs that make bases, with the text that they read."""
+        return self.home / "pretraining"
+
+    @property
     def pseudonym_key_file(self) -> Path:
         """Return the file of the secret behind pseudonyms and subject ids; never part of a dataset."""
         return self.home / "pseudonyms.key"

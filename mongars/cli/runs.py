@@ -51,8 +51,8 @@ def delete(
 def _runs(folder: Path | None) -> "list[UnfinishedRun]":
     from mongars.training.unfinished import unfinished_runs
 
-    home = load_settings().home
-    return unfinished_runs(folder or home / "training", home / "pretraining")
+    settings = load_settings()
+    return unfinished_runs(folder or settings.training_dir, settings.pretraining_dir)
 
 
 def _row(run: "UnfinishedRun") -> dict[str, Any]:

@@ -11,7 +11,7 @@ is `ready`, `quarantined` or `erased`.
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,13 +54,14 @@ class DatasetCatalog:
         )
 
     def get(self, name: str, version: str = "latest") -> DatasetRef:
-        """Return one version; `latest` is the one with the highest number, whatever its state.
+        """Return one version; `latest` is the one with the highest number that has not been erased.
 
+        Where all are erased it is the last of them; a quarantined one counts.
         Raises DatasetNotFoundError; DatasetRefusedError when its manifest is damaged.
         """
         versions = self._versions(name) if _NAME.fullmatch(name) else ()
         if version == "latest" and versions:
-            version = versions[-1]
+            version = self._latest(name, versions)
         if version not in versions:
             known = ", ".join(versions) or "none"
             raise DatasetNotFoundError(
@@ -241,6 +242,10 @@ class DatasetCatalog:
                 "A person whose words were curated has been erased meanwhile; nothing was published.",
                 remedy="Curate again: the erased person's words are left out.",
             )
+
+    def _latest(self, name: str, versions: Sequence[str]) -> str:
+        left = (each for each in reversed(versions) if self._manifest(name, each).state != "erased")
+        return next(left, versions[-1])
 
     def _lock(self, name: str) -> FileLock:
         return FileLock(self.root / name / ".lock")

@@ -83,9 +83,9 @@ def _succeed(catalog: DatasetCatalog, ref: DatasetRef, subject: str, *, preview:
     manifest = catalog.manifest(ref)
     index = _index(_others(catalog, ref, subject))
     selection = select(index, _recipe(manifest.recipe), lambda keys: _shingles(catalog, ref, subject, keys))
-    before = {row for row, _ in catalog.row_digests(ref, catalog.parts(ref))}
-    after = {index["id"][key].as_py() for key in selection.keys.tolist()}
-    removed = sum(row["subject"] == subject for row in _rows(catalog, ref, catalog.parts(ref)))
+    before = {row["id"] for row in _rows(catalog, ref, catalog.parts(ref)) if row["subject"] != subject}
+    after = set(index["id"].take(selection.keys).to_pylist())
+    removed = manifest.rows - len(before)
     dataset = None
     if not preview:
         with catalog.open_draft(ref.name) as draft:

@@ -73,7 +73,7 @@ class Manifest(BaseModel):
     pii: dict[str, int]
     leaks: dict[str, int]
     splits: dict[str, int]
-    subjects: list[str] = Field(description="HMAC ids of the people whose words are in it, or were.")
+    subjects: list[str] = Field(description="HMAC ids of the people whose words are, or were, in it or set aside.")
     duplicates: SetAside | None = Field(None, description="None in schema 1 and once erased.")
     erased_at: datetime | None = None
 
@@ -114,12 +114,13 @@ class Manifest(BaseModel):
             [
                 f"# {self.name} {self.version}",
                 "",
-                f"{self.rows} conversations of {len(self.subjects)} people, state `{self.state}`, made on "
-                f"{self.created_at:%Y-%m-%d}.",
+                f"{self.rows} conversations, state `{self.state}`, made on {self.created_at:%Y-%m-%d}; "
+                f"with what is set aside, of {len(self.subjects)} people.",
                 "",
                 f"- content digest: `{self.digest}`",
                 f"- recipe: `{self.recipe_hash}`",
                 f"- read: {self.rows_read} lines, of which {self.bad_lines} could not be read",
+                *_aside_note(self.duplicates),
                 *([f"- rows removed on {self.erased_at:%Y-%m-%d}: a person was erased"] if self.erased_at else []),
                 "",
                 *_counts("Splits", "by subject and near-duplicate cluster", self.splits),
@@ -136,6 +137,12 @@ class Manifest(BaseModel):
                 "",
             ]
         )
+
+
+def _aside_note(duplicates: SetAside | None) -> list[str]:
+    if duplicates is None:
+        return []
+    return [f"- set aside as duplicates, in case that a row is erased: {duplicates.rows} conversations"]
 
 
 def _names_note(*, switched_on: bool) -> list[str]:

@@ -39,5 +39,5 @@ def erase_user(settings: Settings, user: str, *, preview: bool = True) -> UserEr
     erasure = erase(catalog, subject, preview=preview)
     held = {f"{ref.name}@{ref.version}" for ref in catalog.list() if subject in catalog.manifest(ref).subjects}
     registry = AdapterRegistry(settings.encoders_dir, settings.encoders_url)
-    runs = unfinished_runs(settings.home / "training", settings.home / "pretraining")
+    runs = unfinished_runs(settings.training_dir, settings.pretraining_dir)
     return UserErasure(erasure, trained_on(registry, held), tuple(run.key for run in runs if run.dataset in held))

@@ -95,7 +95,7 @@ def build_engine(
         registry=client,
         adapter_folder=lambda ref: store.fetch(ref, client.snapshot()),
         rollout=Rollout(client),
-        outcomes=Outcomes(settings.tracking, _runs(settings)),
+        outcomes=Outcomes(settings.tracking, settings.training_dir),
     )
     base = base_folder(settings.base_model)
     return SelfTrainingEngine(
@@ -196,7 +196,7 @@ def _train(
         parts=catalog.parts(dataset),
         dataset=dataset,
         base_path=settings.base_model,
-        output_dir=_runs(settings),
+        output_dir=settings.training_dir,
         tracking_uri=settings.tracking,
         on_progress=on_progress,
         resume_from=resume_from,
@@ -223,10 +223,6 @@ def _repository(settings: Settings) -> PersistenceRepository:
     repository = PersistenceRepository(settings.database)
     repository.create_schema()
     return repository
-
-
-def _runs(settings: Settings) -> Path:
-    return settings.home / "training"
 
 
 def _staging(settings: Settings) -> Path:

@@ -7,13 +7,12 @@ CPU, without padding. Must not know texts, batches or adapters.
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
 from mongars.neurons.llama import LlamaDecoder, is_like_llama
-from mongars.neurons.plain_text import padded
-from mongars.neurons.pooling import masked_mean
+from mongars.neurons.packing import attend_within
+from mongars.neurons.pooling import mean_of_each
+from mongars.neurons.token_rows import PackedRows, PaddedRows
 
 
 class Means(Protocol):
@@ -40,12 +39,8 @@ class PaddedMeans:
 
     def __call__(self, windows: Sequence[Sequence[int]]) -> Tensor:
         """As `Means`."""
-        input_ids, attention_mask = padded(windows)
-        attention_mask = attention_mask.to(self._device)
-        states = self._encoder(
-            input_ids=input_ids.to(self._device), attention_mask=attention_mask, use_cache=False
-        )
-        return masked_mean(states.last_hidden_state, attention_mask).cpu()
+        rows = PaddedRows.of(windows).to(self._device)
+        return mean_of_each(rows.states(self._encoder), rows.lengths).cpu()
 
 
 class FlatMeans:
@@ -58,25 +53,12 @@ class FlatMeans:
 
     def __call__(self, windows: Sequence[Sequence[int]]) -> Tensor:
         """As `Means`."""
-        lengths = [len(window) for window in windows]
-        ids = torch.tensor([token for window in windows for token in window])
-        positions = torch.cat([torch.arange(length) for length in lengths])
+        rows = PackedRows.of(windows)
 
-        def attend(_: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-            parts = zip(*(torch.split(each, lengths) for each in (queries, keys, values)), strict=True)
-            return torch.cat([self._read(*part) for part in parts])
+        def attend(_: int, *states: Tensor) -> Tensor:
+            heads_first = (each.transpose(0, 1)[None] for each in states)
+            read = attend_within(rows.runs, *heads_first, causal=self._causal, scale=self._decoder.scale)
+            return read[0].flatten(1)
 
-        states = self._decoder.states(ids, positions, attend).float()
-        return torch.stack([part.mean(0) for part in torch.split(states, lengths)]).cpu()
-
-    def _read(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Return what the tokens of one window read of it, from [tokens, heads, size]: [tokens, heads x size]."""
-        said = scaled_dot_product_attention(
-            queries.transpose(0, 1)[None],
-            keys.transpose(0, 1)[None],
-            values.transpose(0, 1)[None],
-            is_causal=self._causal,
-            scale=self._decoder.scale,
-            enable_gqa=self._decoder.heads != self._decoder.stored_heads,
-        )
-        return said[0].transpose(0, 1).reshape(len(queries), -1)
+        states = self._decoder.states(rows.input_ids[0], rows.position_ids[0], attend)
+        return mean_of_each(rows.as_given(states), rows.lengths)

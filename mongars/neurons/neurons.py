@@ -16,8 +16,8 @@ from mongars.neurons.means import Means, means_of
 from mongars.neurons.plain_text import text_ids
 from mongars.neurons.pooling import normalise
 
-# Longest row x rows of a batch. Measured: without padding 75 us a token with 1,024, 83 with 2,048, whose tensors
-# outgrow what glibc keeps for a thread (docs/results/2026-11-25-serving.md).
+# Longest row x rows of a batch. Up to here a pass without padding takes its memory from what the last one freed;
+# more is no faster (docs/results/2026-11-25-serving.md).
 TOKEN_BUDGET = 1024
 
 

@@ -72,20 +72,35 @@ def packed_attention(
     """
     if packed_runs is None or attention_mask is not None:
         raise TypeError("this encoder reads packed rows only")
-    sizes = [count * length for count, length in packed_runs]
-    parts = zip(
-        packed_runs, *(torch.split(states[0], sizes, dim=1) for states in (query, key, value)), strict=True
-    )
+    return attend_within(packed_runs, query, key, value, dropout=dropout, scale=scaling), None
+
+
+def attend_within(
+    runs: Runs,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    causal: bool = False,
+    dropout: float = 0.0,
+    scale: float | None = None,
+) -> Tensor:
+    """Return what each token reads of its own text: [1, tokens, heads, size].
+
+    `query`, `key`, `value`: [1, heads, tokens, size], keys and values perhaps with fewer heads; `runs` are those
+    of `PackedRows`.
+    """
+    sizes = [count * length for count, length in runs]
+    parts = zip(runs, *(torch.split(states[0], sizes, dim=1) for states in (query, key, value)), strict=True)
     said = []
     for run, *own in parts:
         queries, keys, values = (states.unflatten(1, run).transpose(0, 1) for states in own)
         shared = queries.shape[1] != keys.shape[1]
-        said.append(
-            scaled_dot_product_attention(
-                queries, keys, values, dropout_p=dropout, scale=scaling, enable_gqa=shared
-            )
+        read = scaled_dot_product_attention(
+            queries, keys, values, dropout_p=dropout, is_causal=causal, scale=scale, enable_gqa=shared
         )
-    return torch.cat([each.transpose(1, 2).flatten(0, 1) for each in said]).unsqueeze(0), None
+        said.append(read.transpose(1, 2).flatten(0, 1))
+    return torch.cat(said).unsqueeze(0)
 
 
 def _proof_texts(vocab_size: int) -> list[list[list[int]]]:

@@ -9,15 +9,6 @@ import torch
 from torch import Tensor
 
 
-def masked_mean(states: Tensor, attention_mask: Tensor) -> Tensor:
-    """Return the mean over the real tokens: [batch, tokens, hidden], [batch, tokens] -> float32 [batch, hidden].
-
-    Every row must have a token.
-    """
-    weights = attention_mask.to(torch.float32).unsqueeze(-1)
-    return (states.to(torch.float32) * weights).sum(dim=1) / weights.sum(dim=1)
-
-
 def mean_of_each(states: Tensor, lengths: Sequence[int]) -> Tensor:
     """Return the mean over the tokens of each text: [tokens, hidden] -> float32 [texts, hidden].
 

@@ -115,7 +115,10 @@ class PackedRows:
         outputs: Any = encoder(
             input_ids=self.input_ids, position_ids=self.position_ids, packed_runs=self.runs, use_cache=False
         )
-        states: Tensor = outputs.last_hidden_state[0]
+        return self.as_given(outputs.last_hidden_state[0])
+
+    def as_given(self, states: Tensor) -> Tensor:
+        """Return states [tokens, hidden] in the order of the rows as they were given."""
         return states if self.order is None else states[self.order]
 
     def to(self, device: torch.device) -> "PackedRows":

@@ -12,7 +12,8 @@ from mongars.registry.registry import AdapterRegistry
 def trained_on(registry: AdapterRegistry, datasets: Collection[str]) -> tuple[AdapterRef, ...]:
     """Return the adapters, not yet pruned, in whose lineage one of `datasets` (`name@version`) is, as listed.
 
-    Raises AdapterRefusedError for a card that cannot be read.
+    The start of one whose own start was pruned is no longer known. Every adapter is fetched for its card. Raises
+    AdapterRefusedError for a card that cannot be read.
     """
     manifest = registry.snapshot()
     there = [ref for ref in manifest.adapters if registry.store.holds(ref, manifest)]

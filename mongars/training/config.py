@@ -14,8 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mongars.digests import canonical_json_digest
 from mongars.errors import SettingsError
 
-SHARED_KNOBS = ("lora_rank", "lora_alpha", "target_modules", "workers", "threads", "zero_stage", "seed")
-"""Stage 2 takes them from stage 1: the adapter must fit, and the machine is the same."""
+SHARED_KNOBS = (
+    *("lora_rank", "lora_alpha", "target_modules", "packing"),
+    *("workers", "min_workers", "threads", "zero_stage", "seed"),
+)
+"""Stage 2 takes them from stage 1: the adapter must fit, base and machine are the same."""
 Recipe = TypeVar("Recipe", bound=BaseModel)
 
 
@@ -200,5 +203,5 @@ def stage_2_after(first: MNTPConfig, knobs: Iterable[str]) -> ContrastiveConfig:
     Raises as `config_from` does.
     """
     values = first.model_dump(mode="json")
-    shared = [f"{name}={json.dumps(values[name])}" for name in SHARED_KNOBS]
+    shared = [f"{name}={json.dumps(values[name])}" for name in SHARED_KNOBS if name in values]
     return config_from(ContrastiveConfig, [*shared, *knobs])

@@ -79,10 +79,8 @@ class ContrastiveObjective:
     def __init__(self, config: ContrastiveConfig, rows: PairTable, rank: int = 0, *, gather: Gather) -> None:
         self._config, self._rows, self._rank, self._gather = config, rows, rank, gather
         self._lengths = rows.lengths
-        ranks = range(config.workers)
-        self._counts = [
-            len(range(each, config.batch, config.workers)) for each in ranks
-        ]  # pairs, as `plan` shares
+        # Pairs of each worker: `plan` gives what does not divide to the first ones.
+        self._counts = [len(range(each, config.batch, config.workers)) for each in range(config.workers)]
 
     def model(self, encoder: nn.Module) -> EmbeddingModel:
         """Return the encoder with pooling, and with the recipe's attention dropout in it.

@@ -52,14 +52,14 @@ class Workers:
             elastic_resize_monitor_interval_s=self.look_s,
         )
 
-    def warn_of_too_few_cpus(self) -> None:
+    def warn_of_too_little_room(self) -> None:
         """Say that the run will wait where the cluster has no room for it: it may grow, so that is no error."""
         kind = "GPU" if self.use_gpu else "CPU"
         needed = (self.least or self.count) * (1 if self.use_gpu else self.cpus)
         there = ray.cluster_resources().get(kind, 0)
         if there < needed:
             logger.warning(
-                "The run waits for %g %ss, one share a worker; this Ray has %g. Fewer workers would start.",
+                "The run waits until its workers have %g %ss; this Ray has %g. Fewer workers would start.",
                 needed,
                 kind,
                 there,
@@ -139,7 +139,7 @@ def _beside_main(work: Callable[[], None]) -> None:
 def _fit(
     work: Callable[[dict[str, Any]], None], told: dict[str, Any], *, name: str, place: Path, workers: Workers
 ) -> None:
-    workers.warn_of_too_few_cpus()
+    workers.warn_of_too_little_room()
     for left in range(workers.retries, -1, -1):
         try:
             _fit_once(work, told, name=name, place=place, workers=workers)

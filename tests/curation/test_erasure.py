@@ -159,6 +159,32 @@ def test_a_version_after_the_person_left_stays_the_latest(catalog):
     assert catalog.get("chats") == latest
 
 
+def test_where_the_others_alone_were_curated_before_that_version_is_the_latest_again(catalog):
+    alone = curated(catalog, without(ANA))
+    curated(catalog, TALKS)
+    (successor,) = erase(catalog, subject(ANA), preview=False).successors
+    assert successor.dataset == alone
+    assert catalog.get("chats") == alone
+    assert catalog.require_ready(alone).rows == alone.rows
+
+
+def test_a_row_with_the_id_of_an_erased_one_is_taken_in_and_counted(catalog):
+    longer = Conversation(
+        "x", ANA, (*said("x", ANA, TOPICS[0]).turns, Turn("user", "Thanks a lot!")), consent=True
+    )
+    curated(catalog, [longer, said("x", BEN, TOPICS[2]), said("y", BEN, "Is it raining?")])
+    (successor,) = erase(catalog, subject(ANA)).successors
+    assert (successor.removed, successor.readmitted, successor.rows) == (1, 1, 2)
+
+
+def test_the_card_tells_what_is_set_aside_and_of_how_many_people(catalog):
+    ref = curated(catalog, TALKS)
+    card = (catalog.manifest_path(ref).parent / "README.md").read_text()
+    assert "5 conversations" in card
+    assert "set aside, of 3 people" in card
+    assert "a row is erased: 2 conversations" in card
+
+
 def test_the_person_cannot_come_back_by_the_same_sources(catalog):
     curated(catalog, TALKS)
     erase(catalog, subject(ANA), preview=False)

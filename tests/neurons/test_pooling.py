@@ -1,11 +1,6 @@
 import torch
 
-from mongars.neurons.pooling import masked_mean, mean_of_each, normalise
-
-
-def test_padding_does_not_enter_the_mean():
-    states = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [99.0, 99.0]]])
-    assert torch.equal(masked_mean(states, torch.tensor([[1, 1, 0]])), torch.tensor([[2.0, 3.0]]))
+from mongars.neurons.pooling import mean_of_each, normalise
 
 
 def test_each_text_has_the_mean_of_its_own_states():

@@ -113,3 +113,9 @@ def test_stage_2_has_the_rank_and_the_machine_of_stage_1_unless_its_own_knobs_sa
     assert (second.learning_rate, second.steps) == (ContrastiveConfig().learning_rate, ContrastiveConfig().steps)
     with pytest.raises(SettingsError, match="batch_rows"):
         stage_2_after(first, ["batch_rows=4"])
+
+
+def test_stage_2_pads_and_is_elastic_where_stage_1_is():
+    second = stage_2_after(MNTPConfig(packing=False, min_workers=1, workers=4), ())
+    assert (second.packing, second.min_workers, second.workers) == (False, 1, 4)
+    assert stage_2_after(MNTPConfig(), ()).min_workers is None

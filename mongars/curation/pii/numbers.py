@@ -19,7 +19,7 @@ from stdnum.it import codicefiscale
 from stdnum.se import personnummer
 from stdnum.us import ssn
 
-from mongars.curation.pii.spans import FORMED, LIKELY, PROVEN, PiiType, Span
+from mongars.curation.pii.spans import FORMED, PROVEN, PiiType, Span, told
 
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}")
 
@@ -128,12 +128,9 @@ _TOLD_CUES = ("sin", "nas", "social", "sociale", "nir", "nino", "national", "tax
 
 def national_ids(text: str) -> Iterator[Span]:
     """Yield numbers by which states know people: where the check passes, or where the text says what they are."""
-    taken: set[int] = set()
-    lower = text.lower()
-    if any(cue in lower for cue in _TOLD_CUES):
-        for match in _TOLD_NATIONAL.finditer(text):
-            taken.add(match.start("value"))
-            yield Span(*match.span("value"), PiiType.NATIONAL_ID, LIKELY)
+    named = list(told(text, _TOLD_CUES, _TOLD_NATIONAL, PiiType.NATIONAL_ID))
+    yield from named
+    taken = {each.start for each in named}
     for match in _NATIONAL.finditer(text):
         name = match.lastgroup or ""
         if match.start() not in taken and _CHECKS[name](match.group()):
@@ -152,10 +149,7 @@ _DOCUMENT_CUES = ("licen", "permis", "pass", "card", "carte d")
 
 def documents(text: str) -> Iterator[Span]:
     """Yield numbers of driving licences, passports and identity cards, where the text calls them so."""
-    lower = text.lower()
-    if any(cue in lower for cue in _DOCUMENT_CUES):
-        for match in _TOLD_DOCUMENT.finditer(text):
-            yield Span(*match.span("value"), PiiType.DOCUMENT, LIKELY)
+    return told(text, _DOCUMENT_CUES, _TOLD_DOCUMENT, PiiType.DOCUMENT)
 
 
 def digits(text: str) -> str:

@@ -1,7 +1,7 @@
 """Person names that nobody told us of: a small tagger, shipped with its weights and its card.
 
 Owns the use of the weights in `tagger/`; `name_training` makes them. Must not know how they were trained.
-It looks at words with a capital alone and finds far from all names: `tagger/README.md` says how many.
+It looks at words with a capital, and at common names without; `tagger/README.md` says how many it finds.
 """
 
 import json

@@ -3,7 +3,8 @@
 Owns the types, the span and the blank. Must not know any detector.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -49,6 +50,17 @@ class Span:
 PROVEN, FORMED, LIKELY = 0.99, 0.9, 0.6
 # Private use character: no detector's pattern contains it, so that no match reaches across a blank.
 BLANK = "\ue000"
+
+
+def told(text: str, cues: Iterable[str], pattern: re.Pattern[str], kind: PiiType) -> Iterator[Span]:
+    """Yield each `value` of a pattern that asks for words around it, in a text that has one of the cues.
+
+    Cues are in lower case. They are searched first, because most texts have none.
+    """
+    lower = text.lower()
+    if any(cue in lower for cue in cues):
+        for match in pattern.finditer(text):
+            yield Span(*match.span("value"), kind, LIKELY)
 
 
 def blanked(text: str, spans: Iterable[Span]) -> str:
