@@ -32,7 +32,7 @@ from mongars.training.text import Row, token_ids
 from mongars.training.turn_retrieval import TurnCorpus, held_out_pairs
 
 EPOCH = 0  # one mask for each row: two adapters are judged on the same targets
-TOKEN_BUDGET = 2048  # longest row x rows of a batch
+TOKEN_BUDGET = 2048  # longest row x rows of a batch, as in neurons
 
 
 @torch.inference_mode()
