@@ -127,6 +127,7 @@ def our_rate(setting: Setting, *, workers: int, packing: bool = True) -> Rate:
     """Return the rate of our workers, each a process."""
     import torch.multiprocessing
 
+    os.environ["DS_ACCELERATOR"] = "cpu"  # else DeepSpeed says on stdout, which is for the result, what it chose
     config = setting.config.model_copy(update={"workers": workers, "packing": packing})
     digest = base_model_digest(setting.base)
     dataset = DatasetRef("benchmark", "1", "0" * 64, "ready", len(setting.rows))
