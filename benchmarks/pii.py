@@ -18,7 +18,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -178,26 +178,28 @@ def presidio(python: str | None, texts: Sequence[str]) -> Iterator[Callable[[str
     if not python:
         yield None
         return
-    with subprocess.Popen(
-        [python, str(PEER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    process = subprocess.Popen([python, str(PEER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    requests, answers = process.stdin, process.stdout
+    assert requests
+    assert answers
 
-        def ask(request: str) -> Any:
-            assert process.stdin
-            assert process.stdout
-            try:
-                process.stdin.write(request + "\n")
-                process.stdin.flush()
-                return json.loads(process.stdout.readline())
-            except (OSError, ValueError) as error:
-                raise UnavailableError("Presidio failed.", remedy="See benchmarks/README.md.") from error
-
-        ask(json.dumps({"texts": list(texts)}))
+    def ask(request: str) -> Any:
         try:
-            yield ask
-        finally:
-            if process.stdin:
-                process.stdin.close()
+            requests.write(request + "\n")
+            requests.flush()
+            return json.loads(answers.readline())
+        except (OSError, ValueError) as error:
+            raise UnavailableError("Presidio failed.", remedy="See benchmarks/README.md.") from error
+
+    try:
+        ask(json.dumps({"texts": list(texts)}))
+        yield ask
+    finally:
+        # A peer that ended early leaves its request in the buffer, and closing tries to write it once more.
+        with suppress(BrokenPipeError):
+            requests.close()
+        answers.close()
+        process.wait()
 
 
 def _rates(
