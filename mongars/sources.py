@@ -9,14 +9,14 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 from mongars.errors import InputError
 from mongars.files import replacing
-from mongars.records import ROLES, Conversation, Role, Turn
+from mongars.records import ROLES, Conversation, Opinion, Role, Turn
 
 # A line is held in memory whole. 64 MiB is a conversation of about ten million words: anything longer is not one.
 MAX_LINE_BYTES = 64 * 1024 * 1024
@@ -213,6 +213,7 @@ def _conversation(value: dict[str, Any]) -> Conversation:
         source=_name(value, "source") or DEFAULT_SOURCE,
         consent=consent,
         created_at=created or next((turn.created_at for turn in turns if turn.created_at), None),
+        opinions=tuple(_opinion(each, place) for place, each in enumerate(_opinions(value), start=1)),
     )
 
 
@@ -227,6 +228,24 @@ def _turn(message: Any, place: int) -> Turn:
     return Turn(
         cast(Role, role), _encodable(content), _time(message.get("created_at"), f"time of message {place}")
     )
+
+
+def _opinions(value: dict[str, Any]) -> list[Any]:
+    found = value.get("opinions")
+    if found is None:
+        return []
+    if not isinstance(found, list):
+        raise _UnreadableError("`opinions` is not a list")
+    return found
+
+
+def _opinion(told: Any, place: int) -> Opinion:
+    if not isinstance(told, dict):
+        raise _UnreadableError(f"opinion {place} is not an object")
+    query, text, good = told.get("query"), told.get("text"), told.get("good")
+    if not (isinstance(query, str) and isinstance(text, str) and isinstance(good, bool)):
+        raise _UnreadableError(f"opinion {place} has no texts `query` and `text` and no `good` of true or false")
+    return Opinion(_encodable(query), _encodable(text), good)
 
 
 def _name(value: dict[str, Any], key: str) -> str | None:
@@ -277,4 +296,6 @@ def _as_line(conversation: Conversation) -> dict[str, Any]:
         | ({"created_at": turn.created_at.isoformat()} if turn.created_at else {})
         for turn in conversation.turns
     ]
+    if conversation.opinions:
+        line["opinions"] = [asdict(opinion) for opinion in conversation.opinions]
     return line
