@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from mongars.digests import folder_digest
 from mongars.errors import AdapterRefusedError, SettingsError
+from mongars.neurons.adapter_template import AdapterTemplate
 from mongars.neurons.base import Base
 from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder, share_tensors_copy
 from mongars.neurons.neurons import Neurons
@@ -73,6 +75,7 @@ class Engine:
             )
         self._slots = SlotTable({kind: self._bare(kind) for kind in ADAPTER_KINDS}, limit=self.limits.slots)
         self._loading = threading.Lock()
+        self._templates: dict[AdapterKind, AdapterTemplate] = {}
         prove_batched(self.base.model)
         self._ends = end_tokens(base.model, base.tokenizer)
         self._chats, self._embeds = Bound("chat", self.limits.chats), Bound("embedding", self.limits.embeds)
@@ -250,15 +253,21 @@ class Engine:
                 f"The files of adapter {ref.name}@{ref.digest[:12]} are missing or were changed.",
                 remedy="Roll back with: mongars adapters rollback",
             )
-        model: Any
-        if ref.kind == "chat":
-            model = attach_adapter(share_tensors_copy(self.base.model), folder)
-        else:
-            model = Neurons(attach_adapter(bidirectional_encoder(self.base), folder), self.base.tokenizer)
-        slot = Slot(ref.kind, ref, model)
+        adapted = self._adapted(ref.kind, folder)
+        slot = Slot(ref.kind, ref, adapted if ref.kind == "chat" else Neurons(adapted, self.base.tokenizer))
         if not _canary(slot, self.base.tokenizer):
             raise AdapterRefusedError(f"Adapter {ref.name}@{ref.digest[:12]} gives values that are not finite.")
         return slot
+
+    def _adapted(self, kind: AdapterKind, folder: Path) -> nn.Module:
+        """Return a tree with the adapter in it, by a copy of the one before it where both have the same form."""
+        template = self._templates.get(kind)
+        if template and template.fits(folder):
+            return template.filled(folder)
+        bare = share_tensors_copy(self.base.model) if kind == "chat" else bidirectional_encoder(self.base)
+        adapted = attach_adapter(bare, folder)
+        self._templates[kind] = AdapterTemplate.of(adapted)
+        return adapted
 
 
 def _canary(slot: Slot, tokenizer: Any) -> bool:
