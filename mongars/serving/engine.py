@@ -9,8 +9,8 @@ Model work runs on threads, one that generates (`generation/`), one that embeds:
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from mongars.serving.generation.scheduler import Scheduler
 from mongars.serving.generation.texts import TextQueue
 from mongars.serving.slots import SLOTS, Pin, Slot, SlotTable
 
+Turn = Callable[[], AbstractContextManager[None]]
 CANARY = "The quick brown fox."
 
 
@@ -63,9 +64,12 @@ class EngineLimits:
 
 
 class Engine:
-    """Generates and embeds. `generate` and `embed` belong to an event loop; `adopt` and `open` block."""
+    """Generates and embeds. `generate` and `embed` belong to an event loop; `adopt` and `open` block.
 
-    def __init__(self, base: Base, limits: EngineLimits | None = None) -> None:
+    `turn` makes a load wait for other loads on the same machine.
+    """
+
+    def __init__(self, base: Base, limits: EngineLimits | None = None, *, turn: Turn = nullcontext) -> None:
         self.base = base
         self.limits = limits or EngineLimits()
         if not base.tokenizer.chat_template:
@@ -74,7 +78,7 @@ class Engine:
                 remedy="Set MONGARS_BASE_MODEL to an instruction-tuned model.",
             )
         self._slots = SlotTable({kind: self._bare(kind) for kind in ADAPTER_KINDS}, limit=self.limits.slots)
-        self._loading = threading.Lock()
+        self._loading, self._turn = threading.Lock(), turn
         self._templates: dict[AdapterKind, AdapterTemplate] = {}
         prove_batched(self.base.model)
         self._ends = end_tokens(base.model, base.tokenizer)
@@ -129,7 +133,9 @@ class Engine:
             if (pin := self._slots.pin_loaded(ref.digest)) is not None:
                 return pin
             self._slots.wait_for_room(self.limits.drain_timeout_s)
-            return self._slots.add(self._load(ref, folder))
+            with self._turn():
+                slot = self._load(ref, folder)
+            return self._slots.add(slot)
 
     def pin(self, kind: AdapterKind, digest: str | None = None) -> Pin:
         """Admit a request: hold the current slot of `kind`, or a named adapter's. Raises ModelNotFoundError."""
