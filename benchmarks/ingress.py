@@ -6,7 +6,7 @@ The same chats, streamed: by an engine in this process, and by a server with one
 stream has one chat after the other, as many as `--chats` says. Both ways take turns, and generate the same tokens:
 same prompts, settings and seeds. They read a copy of the base whose answers have no end mark, so that each is as
 long as it may be: a small base ends its answers after a few words. Every chat of the server is that of a user
-without memories, whose turns are then remembered; that is part of what it costs.
+without memories, whose turns are then remembered and indexed; that is part of what it costs.
 """
 
 import argparse
@@ -124,9 +124,18 @@ async def bare(engine: Any, streams: int, asked: int) -> list[int]:
 
 
 async def served(port: int, streams: int, keys: Sequence[str]) -> list[int]:
-    """Ask the server every question, each with a key of its own; return the tokens of each answer."""
+    """Ask the server every question, each with a key of its own; return the tokens of each answer.
+
+    At the end the last user of each stream looks for what was said, which waits until the index has it: that work
+    was begun by the chats and is part of them.
+    """
     async with httpx.AsyncClient(base_url=f"http://{HOST}:{port}", timeout=120) as http:
-        return await in_streams(streams, [_chat(http, key, number) for number, key in enumerate(keys)])
+        tokens = await in_streams(streams, [_chat(http, key, number) for number, key in enumerate(keys)])
+        last = list(enumerate(keys))[-streams:]
+        found = await asyncio.gather(*(_search(http, key, number) for number, key in last))
+    if not all(found):
+        raise UnavailableError("The server does not find what was said.")
+    return tokens
 
 
 async def in_streams(streams: int, chats: Sequence[Coroutine[None, None, int]]) -> list[int]:
@@ -155,6 +164,13 @@ async def _chat(http: httpx.AsyncClient, key: str, number: int) -> int:
             raise UnavailableError(f"The server answered {response.status_code}: {await response.aread()!r}.")
         lines = [line.removeprefix("data: ") async for line in response.aiter_lines() if line.startswith("data: ")]
     return int(json.loads(lines[-2])["usage"]["completion_tokens"])  # the last one is [DONE]
+
+
+async def _search(http: httpx.AsyncClient, key: str, number: int) -> list[Any]:
+    body = {"query": QUESTION.format(number=number), "k": 1}
+    response = await http.post("/v1/memory/search", json=body, headers={"authorization": f"Bearer {key}"})
+    found: list[Any] = response.raise_for_status().json()["data"]
+    return found
 
 
 def _flags() -> argparse.ArgumentParser:

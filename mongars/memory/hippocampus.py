@@ -210,8 +210,33 @@ class Hippocampus:
         await self._drop_forgotten(memories)
 
     async def _embed_into_space(self, memories: Sequence[Memory]) -> None:
-        answer = await self._embedder.embed([memory.text for memory in memories])
-        await asyncio.to_thread(self._index.add_vectors, answer.stamp.digest, memories, _vectors(answer))
+        """Put memories into the space of the encoder that read them.
+
+        What a user said was read when his memory was asked about it, so that its vector is mostly in his cache.
+        """
+        stamp = await self._embedder.stamp()
+        read = await asyncio.to_thread(self._read_before, stamp, memories)
+        unread = [memory for memory in memories if memory.id not in read]
+        if unread:
+            answer = await self._embedder.embed([memory.text for memory in unread])
+            if answer.stamp.digest == stamp.digest:  # one write of all takes no longer than one of some
+                ids = [memory.id for memory in unread]
+                read |= dict(zip(ids, _vectors(answer), strict=True))
+            else:
+                await asyncio.to_thread(self._index.add_vectors, answer.stamp.digest, unread, _vectors(answer))
+        done = [memory for memory in memories if memory.id in read]
+        if done:
+            vectors = np.stack([read[memory.id] for memory in done])
+            await asyncio.to_thread(self._index.add_vectors, stamp.digest, done, vectors)
+
+    def _read_before(self, stamp: AdapterStamp, memories: Sequence[Memory]) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the vectors of questions that are in their users' caches, by the memories' ids."""
+        found = {
+            memory.id: self._cache.get(memory.user, _cache_key(stamp, memory.text))
+            for memory in memories
+            if memory.role == "user"
+        }
+        return {name: np.frombuffer(vector, dtype="<f4") for name, vector in found.items() if vector}
 
     async def _drop_forgotten(self, memories: Sequence[Memory]) -> None:
         """Take out again what was forgotten while it was being indexed.

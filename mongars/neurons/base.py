@@ -17,6 +17,7 @@ from mongars.digests import folder_digest
 from mongars.errors import InputError, ModelNotFoundError, MongarsError
 from mongars.neurons.heap import keep_freed_memory
 from mongars.neurons.linear import use_onednn
+from mongars.neurons.llama import is_like_llama, lay_products_together
 
 WEIGHTS = "*.safetensors"
 # What changes the model's output; the model card, say, does not.
@@ -75,6 +76,8 @@ def load_base(path_or_id: str | Path, *, dtype: torch.dtype | None = None) -> Ba
         )
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     use_onednn(model)
+    if is_like_llama(model):
+        lay_products_together(model)
     keep_freed_memory()
     return Base(model.eval(), tokenizer, path, base_model_digest(path))
 

@@ -83,12 +83,9 @@ def attach_adapter(encoder: nn.Module, folder: Path) -> nn.Module:
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import SafetensorError, safe_open
 
-    weights = folder / ADAPTER_WEIGHTS
-    for path in (weights, folder / "adapter_config.json"):
-        if not path.is_file():
-            raise AdapterRefusedError(f"The adapter folder {folder.name} has no {path.name}.")
+    check_adapter_files(folder)
     try:
-        with safe_open(weights, framework="pt") as stored:
+        with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as stored:
             names = set(stored.keys())
         adapted: nn.Module = PeftModel.from_pretrained(encoder, str(folder))
     except (SafetensorError, ValueError, RuntimeError, TypeError) as error:
@@ -98,6 +95,13 @@ def attach_adapter(encoder: nn.Module, folder: Path) -> nn.Module:
     if names != set(own):
         raise AdapterRefusedError(f"The weights of adapter {folder.name} are not those of its configuration.")
     return adapted.eval()
+
+
+def check_adapter_files(folder: Path) -> None:
+    """Raise AdapterRefusedError unless weights and configuration are there: peft would ask the hub for them."""
+    for name in (ADAPTER_WEIGHTS, "adapter_config.json"):
+        if not (folder / name).is_file():
+            raise AdapterRefusedError(f"The adapter folder {folder.name} has no {name}.")
 
 
 def _inner(model: nn.Module) -> nn.Module:

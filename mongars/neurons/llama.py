@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm, silu
 
+from mongars.neurons.linear import lay_together, products_of
+
 Attention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """From a layer's index, queries, keys and values [tokens, heads, size] to what is read [tokens, heads x size]."""
 
@@ -49,6 +51,23 @@ def without_adapter(model: nn.Module) -> nn.Module:
     return unwrap() if unwrap else model
 
 
+def lay_products_together(model: nn.Module) -> None:
+    """Have a model that `is_like_llama`, freshly loaded, make products of the same states as one (`linear.py`).
+
+    Of 16 tokens a pass took 0.9 of its time so (docs/results/2026-11-26-serving.md).
+    """
+    inner: Any = getattr(model, "model", model)
+    for layer in inner.layers:
+        for layers in _of_same_states(layer):
+            if all(isinstance(each, nn.Linear) for each in layers):
+                lay_together(layers)
+
+
+def _of_same_states(layer: Any) -> tuple[list[Any], list[Any]]:
+    attention, mlp = layer.self_attn, layer.mlp
+    return [attention.q_proj, attention.k_proj, attention.v_proj], [mlp.gate_proj, mlp.up_proj]
+
+
 class LlamaDecoder:
     """The layers of a model that `is_like_llama`: from tokens to their last states."""
 
@@ -56,6 +75,7 @@ class LlamaDecoder:
         plain: Any = without_adapter(model)
         self._inner: Any = getattr(plain, "model", plain)
         self._layers = list(self._inner.layers)
+        self._products = [[products_of(each) for each in _of_same_states(layer)] for layer in self._layers]
         attention = self._layers[0].self_attn
         self.size, self.scale = attention.head_dim, attention.scaling
         self.heads, self.stored_heads = plain.config.num_attention_heads, plain.config.num_key_value_heads
@@ -70,16 +90,14 @@ class LlamaDecoder:
         cosine, sine = self._inner.rotary_emb(states, position_ids=positions.to(self.device)[None])
         turn = (cosine[0, :, None], _signed(sine[0, :, None]))
         for index, layer in enumerate(self._layers):
-            attention, mlp = layer.self_attn, layer.mlp
-            normed = _normed(states, layer.input_layernorm)
-            queries = self._turned(attention.q_proj(normed), getattr(attention, "q_norm", None), turn)
-            keys = self._turned(attention.k_proj(normed), getattr(attention, "k_norm", None), turn)
-            values = attention.v_proj(normed).view(len(ids), -1, self.size)
+            attention, (attended, gated) = layer.self_attn, self._products[index]
+            asked, named, held = attended(_normed(states, layer.input_layernorm))
+            queries = self._turned(asked, getattr(attention, "q_norm", None), turn)
+            keys = self._turned(named, getattr(attention, "k_norm", None), turn)
+            values = held.view(len(ids), -1, self.size)
             states = attention.o_proj(attend(index, queries, keys, values)).add_(states)
-            normed = _normed(states, layer.post_attention_layernorm)
-            # In place: what follows a product costs less than memory for another tensor of its size.
-            opened = silu(mlp.gate_proj(normed), inplace=True).mul_(mlp.up_proj(normed))
-            states = mlp.down_proj(opened).add_(states)
+            gate, up = gated(_normed(states, layer.post_attention_layernorm))
+            states = layer.mlp.down_proj(silu(gate, inplace=True) * up).add_(states)
         if keep is not None:
             states = states[keep.to(self.device)]
         return _normed(states, self._inner.norm)

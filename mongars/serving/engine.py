@@ -9,16 +9,18 @@ Model work runs on threads, one that generates (`generation/`), one that embeds:
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from mongars.digests import folder_digest
 from mongars.errors import AdapterRefusedError, SettingsError
+from mongars.neurons.adapter_template import AdapterTemplate
 from mongars.neurons.base import Base
 from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder, share_tensors_copy
 from mongars.neurons.neurons import Neurons
@@ -39,6 +41,7 @@ from mongars.serving.generation.scheduler import Scheduler
 from mongars.serving.generation.texts import TextQueue
 from mongars.serving.slots import SLOTS, Pin, Slot, SlotTable
 
+Turn = Callable[[], AbstractContextManager[None]]
 CANARY = "The quick brown fox."
 
 
@@ -61,9 +64,12 @@ class EngineLimits:
 
 
 class Engine:
-    """Generates and embeds. `generate` and `embed` belong to an event loop; `adopt` and `open` block."""
+    """Generates and embeds. `generate` and `embed` belong to an event loop; `adopt` and `open` block.
 
-    def __init__(self, base: Base, limits: EngineLimits | None = None) -> None:
+    `turn` makes a load wait for other loads on the same machine.
+    """
+
+    def __init__(self, base: Base, limits: EngineLimits | None = None, *, turn: Turn = nullcontext) -> None:
         self.base = base
         self.limits = limits or EngineLimits()
         if not base.tokenizer.chat_template:
@@ -72,7 +78,8 @@ class Engine:
                 remedy="Set MONGARS_BASE_MODEL to an instruction-tuned model.",
             )
         self._slots = SlotTable({kind: self._bare(kind) for kind in ADAPTER_KINDS}, limit=self.limits.slots)
-        self._loading = threading.Lock()
+        self._loading, self._turn = threading.Lock(), turn
+        self._templates: dict[AdapterKind, AdapterTemplate] = {}
         prove_batched(self.base.model)
         self._ends = end_tokens(base.model, base.tokenizer)
         self._chats, self._embeds = Bound("chat", self.limits.chats), Bound("embedding", self.limits.embeds)
@@ -126,7 +133,9 @@ class Engine:
             if (pin := self._slots.pin_loaded(ref.digest)) is not None:
                 return pin
             self._slots.wait_for_room(self.limits.drain_timeout_s)
-            return self._slots.add(self._load(ref, folder))
+            with self._turn():
+                slot = self._load(ref, folder)
+            return self._slots.add(slot)
 
     def pin(self, kind: AdapterKind, digest: str | None = None) -> Pin:
         """Admit a request: hold the current slot of `kind`, or a named adapter's. Raises ModelNotFoundError."""
@@ -250,15 +259,21 @@ class Engine:
                 f"The files of adapter {ref.name}@{ref.digest[:12]} are missing or were changed.",
                 remedy="Roll back with: mongars adapters rollback",
             )
-        model: Any
-        if ref.kind == "chat":
-            model = attach_adapter(share_tensors_copy(self.base.model), folder)
-        else:
-            model = Neurons(attach_adapter(bidirectional_encoder(self.base), folder), self.base.tokenizer)
-        slot = Slot(ref.kind, ref, model)
+        adapted = self._adapted(ref.kind, folder)
+        slot = Slot(ref.kind, ref, adapted if ref.kind == "chat" else Neurons(adapted, self.base.tokenizer))
         if not _canary(slot, self.base.tokenizer):
             raise AdapterRefusedError(f"Adapter {ref.name}@{ref.digest[:12]} gives values that are not finite.")
         return slot
+
+    def _adapted(self, kind: AdapterKind, folder: Path) -> nn.Module:
+        """Return a tree with the adapter in it, by a copy of the one before it where both have the same form."""
+        template = self._templates.get(kind)
+        if template and template.fits(folder):
+            return template.filled(folder)
+        bare = share_tensors_copy(self.base.model) if kind == "chat" else bidirectional_encoder(self.base)
+        adapted = attach_adapter(bare, folder)
+        self._templates[kind] = AdapterTemplate.of(adapted)
+        return adapted
 
 
 def _canary(slot: Slot, tokenizer: Any) -> bool:

@@ -7,6 +7,7 @@ its methods to other deployments through a handle; `clients.py` is the way to ca
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from mongars.serving.engine import Engine, EngineLimits
 from mongars.serving.reconcile import Reconciler
 from mongars.serving.router import GENERATION
 from mongars.serving.slots import Pin
+from mongars.serving.turns import loading_turn, turns_folder
 
 
 class LLMServeDeployment:
@@ -48,7 +50,8 @@ class LLMServeDeployment:
             prefill_tokens=args.prefill_tokens,
             cache_bytes=args.cache_bytes,
         )
-        self._engine = await asyncio.to_thread(Engine, base, limits)
+        turn = partial(loading_turn, turns_folder())
+        self._engine = await asyncio.to_thread(Engine, base, limits, turn=turn)
         encoders = (settings.encoders_dir, settings.encoders_url)
         registry = await RegistryClient.connect_or_create(settings.ray_namespace, *encoders)
         replica = serve.get_replica_context().replica_id.unique_id

@@ -109,6 +109,22 @@ async def test_a_query_is_embedded_once_for_each_encoder(hippocampus, embedder) 
     assert embedder.calls == [["hound"], ["hound"]]
 
 
+async def test_a_question_that_was_looked_up_is_not_embedded_again_when_it_is_remembered(
+    hippocampus, embedder, index
+) -> None:
+    await hippocampus.recall("anna", "where is the hound?")
+    exchange = [Turn("user", "where is the hound?"), Turn("assistant", "in the car")]
+    embedder.calls.clear()
+    memories = await hippocampus.remember("c", "anna", exchange, consent=False)
+    await hippocampus.settled()
+    assert embedder.calls == [["in the car"]]
+    assert index.missing_vectors(None, [memory.id for memory in memories]) == set()
+    embedder.switch("d" * 64)  # what the cache holds is of another encoder now
+    await hippocampus.remember("c", "anna", exchange, consent=False)
+    await hippocampus.settled()
+    assert embedder.calls[1] == ["where is the hound?", "in the car"]
+
+
 async def test_one_user_never_answers_from_the_cache_of_another(hippocampus, embedder) -> None:
     await hippocampus.recall("anna", "hound")
     await hippocampus.recall("bob", "hound")

@@ -1,6 +1,6 @@
 import asyncio
 import dataclasses
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from itertools import pairwise
 
 import numpy as np
@@ -162,6 +162,30 @@ async def test_a_load_waits_for_a_slot_that_drains(base, make_adapter):
     await asyncio.sleep(0)
     pin.release()
     assert (await load).slot.ref.name == "tiny-15"
+    engine.close()
+
+
+async def test_only_a_load_takes_a_turn_of_the_machine_and_gives_it_back_when_it_fails(base, make_adapter):
+    turns = []
+
+    @contextmanager
+    def turn():
+        turns.append("taken")
+        try:
+            yield
+        finally:
+            turns.append("given back")
+
+    engine = Engine(base, turn=turn)
+    good, other = make_adapter(41), make_adapter(42)
+    pins = [engine.open(*target(good)) for _ in range(2)]
+    assert turns == ["taken", "given back"]
+    (other.folder / "adapter_model.safetensors").unlink()
+    with pytest.raises(AdapterRefusedError):
+        engine.open(*target(other))
+    assert turns == ["taken", "given back"] * 2
+    for pin in pins:
+        pin.release()
     engine.close()
 
 

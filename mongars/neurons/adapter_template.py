@@ -1,0 +1,85 @@
+"""A module tree with an adapter whose weights are left out, from which trees with other weights are made.
+
+Owns the quick way to attach an adapter that is configured as one before it was, which is how a trained adapter
+follows another: peft builds a tree of a small model in 75 ms of processor time, a copy of one takes 20. Must not
+know slots or which adapter is served.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from mongars.errors import AdapterRefusedError
+from mongars.neurons.bidirectional import ADAPTER_WEIGHTS, check_adapter_files
+
+# Where an adapter was made and how it was trained; what is left says what a forward pass does.
+_ELSEWHERE = {
+    "base_model_name_or_path",
+    "revision",
+    "inference_mode",
+    "lora_dropout",
+    "peft_version",
+    "auto_mapping",
+}
+
+
+class AdapterTemplate:
+    """A tree of its own over the base's tensors. `filled` may be called while other trees are at work."""
+
+    def __init__(self, tree: nn.Module, config: dict[str, Any]) -> None:
+        self._tree, self._config = tree, config
+
+    @classmethod
+    def of(cls, adapted: nn.Module) -> Self:
+        """Take the form of a tree as `attach_adapter` returns it, and none of its adapter's memory."""
+        without = {
+            id(tensor): nn.Parameter(torch.empty_like(tensor, device="meta"), requires_grad=tensor.requires_grad)
+            if "lora_" in name
+            else tensor
+            for name, tensor in _tensors(adapted)
+        }
+        config: Any = adapted.peft_config
+        return cls(copy.deepcopy(adapted, without), _form(config["default"]))
+
+    def fits(self, folder: Path) -> bool:
+        """Return whether the adapter in a folder is configured as this one.
+
+        Raises AdapterRefusedError where a file is missing.
+        """
+        from peft import PeftConfig
+
+        check_adapter_files(folder)
+        return _form(PeftConfig.from_pretrained(str(folder))) == self._config
+
+    def filled(self, folder: Path) -> nn.Module:
+        """Return a tree with the adapter of a folder that `fits`, as `attach_adapter` would. Raises as it does."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            weights = load_file(folder / ADAPTER_WEIGHTS)
+        except (OSError, SafetensorError) as error:
+            raise AdapterRefusedError(f"The weights of adapter {folder.name} cannot be read: {error}") from error
+        wanted = {name: tensor for name, tensor in _tensors(self._tree) if tensor.is_meta}
+        found = {name: weights.get(name.replace(".default", "")) for name in wanted}
+        if len(weights) != len(wanted) or any(
+            tensor is None or tensor.shape != wanted[name].shape for name, tensor in found.items()
+        ):
+            raise AdapterRefusedError(f"The weights of adapter {folder.name} are not those of its configuration.")
+        memo: dict[int, Any] = {id(tensor): tensor for _, tensor in _tensors(self._tree)}
+        place = next(tensor.device for _, tensor in _tensors(self._tree) if not tensor.is_meta)
+        for name, tensor in wanted.items():
+            own = weights[name.replace(".default", "")].to(place, tensor.dtype)
+            memo[id(tensor)] = nn.Parameter(own, requires_grad=tensor.requires_grad)
+        return copy.deepcopy(self._tree, memo)
+
+
+def _tensors(tree: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    return [*tree.named_parameters(), *tree.named_buffers()]
+
+
+def _form(config: Any) -> dict[str, Any]:
+    return {name: value for name, value in config.to_dict().items() if name not in _ELSEWHERE}
