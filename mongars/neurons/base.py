@@ -16,7 +16,7 @@ from torch import nn
 from mongars.digests import folder_digest
 from mongars.errors import InputError, ModelNotFoundError, MongarsError
 from mongars.neurons.heap import keep_freed_memory
-from mongars.neurons.linear import use_onednn
+from mongars.neurons.linear import onednn_is_faster, use_onednn
 from mongars.neurons.llama import is_like_llama, lay_products_together
 
 WEIGHTS = "*.safetensors"
@@ -75,7 +75,8 @@ def load_base(path_or_id: str | Path, *, dtype: torch.dtype | None = None) -> Ba
             path, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
         )
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    use_onednn(model)
+    if onednn_is_faster():
+        use_onednn(model)
     if is_like_llama(model):
         lay_products_together(model)
     keep_freed_memory()

@@ -2,10 +2,13 @@
 
 Owns which products of a model go there, and which are made as one. Must not know models or tokens. For float32,
 torch itself always takes MKL, which is slow on processors that are not Intel's: on an AMD one oneDNN is 1.4 to
-2.4 times as fast from 16 rows on, with the weights as they lie (docs/results/2026-11-25-serving.md).
+2.4 times as fast from 16 rows on (docs/results/2026-11-25-serving.md), on an Intel one MKL is up to 2.5 times as
+fast as oneDNN below 64 rows (2026-11-26-serving.md). The vendor decides, and no measurement at the start: the
+libraries differ in last bits, and the same training must give the same adapter.
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,15 +18,25 @@ from torch.nn.functional import linear
 
 MIN_ROWS = 8
 """With fewer rows MKL is as fast or faster (same measurement)."""
+MKL_VENDOR = "GenuineIntel"
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+def onednn_is_faster() -> bool:
+    """Return whether torch has oneDNN and this processor is not one that MKL was written for.
+
+    A processor that does not tell its vendor as Linux on x86 does, such as an ARM one, has no MKL.
+    """
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    return not (CPU_INFO.is_file() and MKL_VENDOR in CPU_INFO.read_text(encoding="utf-8"))
 
 
 def use_onednn(model: nn.Module) -> None:
     """Have the model's plain linear layers multiply by oneDNN; names, weights and copies stay as they are.
 
-    Copies of the tree, and adapters that wrap its layers, are included. Does nothing where torch has no oneDNN.
+    Copies of the tree, and adapters that wrap its layers, are included.
     """
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return
     for module in model.modules():
         if type(module) is nn.Linear:
             # Not another module: peft and transformers look for instances of nn.Linear, and for these weights.
@@ -69,12 +82,15 @@ def products_of(layers: Sequence[nn.Module]) -> Products:
 
     A layer with a bias, or with an adapter in it, is called by itself, and so are those beside it.
     """
-    plain = all(type(layer) is OneDnnLinear and layer.bias is None for layer in layers)
+    kind = type(layers[0])
+    plain = kind in (nn.Linear, OneDnnLinear) and all(
+        type(layer) is kind and layer.bias is None for layer in layers
+    )
     weights: list[Any] = [layer.weight for layer in layers] if plain else []
     joint = _joint([weight.data for weight in weights])
     if joint is None:
         return lambda states: [layer(states) for layer in layers]
-    whole = OneDnnLinear(joint.shape[1], joint.shape[0], bias=False, device="meta")
+    whole = kind(joint.shape[1], joint.shape[0], bias=False, device="meta")
     whole.weight = nn.Parameter(joint, requires_grad=False)
     sizes = [len(weight) for weight in weights]
     return lambda states: tuple(whole(states).split_with_sizes(sizes, dim=-1))

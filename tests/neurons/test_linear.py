@@ -87,13 +87,27 @@ def test_autocast_is_torchs_own(calls):
     assert not calls
 
 
-def test_a_loaded_base_multiplies_by_onednn_with_the_weights_of_its_file(base_path, calls):
+@pytest.fixture(params=[("AuthenticAMD", True), ("GenuineIntel", False)])
+def onednn(request, tmp_path, monkeypatch) -> bool:
+    """Run on a processor of a vendor; return whether oneDNN is the faster library there."""
+    vendor, faster = request.param
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n")
+    monkeypatch.setattr(linear, "CPU_INFO", tmp_path / "cpuinfo")
+    return faster
+
+
+def test_a_loaded_base_multiplies_by_the_library_that_is_faster_on_its_processor(base_path, calls, onednn):
     model = load_base(base_path).model
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     assert layers
-    assert all(type(layer) is OneDnnLinear for layer in layers)
+    assert all(type(layer) is (OneDnnLinear if onednn else nn.Linear) for layer in layers)
     model(input_ids=torch.arange(MIN_ROWS)[None])
-    assert len(calls) == len(layers)
+    assert len(calls) == (len(layers) if onednn else 0)
+
+
+def test_a_processor_that_does_not_tell_its_vendor_has_no_mkl(tmp_path, monkeypatch):
+    monkeypatch.setattr(linear, "CPU_INFO", tmp_path / "none")
+    assert linear.onednn_is_faster()
 
 
 def three(bias: bool = False) -> list[nn.Linear]:
@@ -147,13 +161,16 @@ def test_other_layers_are_called_one_by_one(case):
         torch.testing.assert_close(product, layer(states))
 
 
-def test_the_products_of_a_loaded_base_are_made_as_one(base_folder, calls):
-    base = load_base(base_folder)
-    layer = base.model.model.layers[0]
+@pytest.mark.usefixtures("onednn")
+def test_the_products_of_a_loaded_base_are_made_as_one(base_folder):
+    layer = load_base(base_folder).model.model.layers[0]
     attention = layer.self_attn
-    with torch.no_grad():
-        products_of([attention.q_proj, attention.k_proj, attention.v_proj])(
-            torch.randn(MIN_ROWS, attention.q_proj.in_features)
-        )
-        products_of([layer.mlp.gate_proj, layer.mlp.up_proj])(torch.randn(MIN_ROWS, attention.q_proj.in_features))
-    assert len(calls) == 2
+    states = torch.randn(MIN_ROWS, attention.q_proj.in_features)
+    for layers in (
+        [attention.q_proj, attention.k_proj, attention.v_proj],
+        [layer.mlp.gate_proj, layer.mlp.up_proj],
+    ):
+        products = products_of(layers)(states)
+        assert isinstance(products, tuple)
+        for each, product in zip(layers, products, strict=True):
+            torch.testing.assert_close(product, each(states))
