@@ -23,6 +23,7 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 # Lines that one reader takes in turn when several share a file (see `numbered_lines`).
 STRIPE_LINES = 64
 DEFAULT_SOURCE = "file"
+PARQUET_MAGIC = b"PAR1"
 Record = TypeVar("Record")
 
 
@@ -45,7 +46,7 @@ class Text:
     text: str
 
 
-class _UnreadableError(ValueError):
+class UnreadableError(ValueError):
     """Why a line is not what it should be; becomes the reason of a BadLine."""
 
 
@@ -90,15 +91,21 @@ def check_readable(path: Path) -> None:
     """Raise InputError, with the remedy, when `path` is not a file that this process can read."""
     try:
         with path.open("rb") as stream:
-            head = stream.read(2)
+            head = stream.read(4)
     except OSError as error:
         raise InputError(
             f"Cannot read {path}: {error.strerror or error}.",
             remedy="Give the path of a .jsonl or .jsonl.gz file that this user may read.",
             param="input",
         ) from error
-    if path.suffix == ".gz" and head and head != b"\x1f\x8b":
+    is_gzip = head.startswith(b"\x1f\x8b")
+    if path.suffix == ".gz" and head and not is_gzip:
         raise InputError(f"{path} is named .gz but is not gzip.", remedy="Rename it to .jsonl.", param="input")
+    if path.suffix != ".gz" and is_gzip:
+        raise InputError(f"{path} is gzip but is not named .gz.", remedy="Rename it to .jsonl.gz.", param="input")
+    if head == PARQUET_MAGIC:
+        remedy = "Curation reads it, as a file named .parquet."
+        raise InputError(f"{path} is Parquet, not JSON Lines.", remedy=remedy, param="input")
 
 
 def numbered_lines(path: Path, *, stripe: int = 0, stripes: int = 1) -> Iterator[tuple[int, bytes | BadLine]]:
@@ -130,7 +137,7 @@ def numbered_lines(path: Path, *, stripe: int = 0, stripes: int = 1) -> Iterator
 
 def parse_line(path: Path, number: int, line: bytes | BadLine) -> Conversation | BadLine | None:
     """Return the conversation of a raw line, the reason why it is none, or None for a blank line."""
-    return _parsed(path, number, line, _conversation)
+    return _parsed(path, number, line, as_conversation)
 
 
 def _text_line(path: Path, number: int, line: bytes | BadLine) -> Text | BadLine | None:
@@ -144,6 +151,8 @@ def _parsed(
         return line
     if not line.strip():
         return None
+    if b"\0" in line:  # may be valid UTF-8, but JSON writes it as \u0000
+        return BadLine(str(path), number, "a null byte: UTF-16 or not text; convert it to UTF-8")
     try:
         # A byte order mark is legal only at the start of a file.
         return as_record(_object(json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))))
@@ -153,10 +162,10 @@ def _parsed(
 
 def _reason(error: ValueError | RecursionError) -> str:
     match error:
-        case _UnreadableError():
+        case UnreadableError():
             return str(error)
-        case UnicodeError():
-            return "not UTF-8"
+        case UnicodeDecodeError():
+            return f"not UTF-8 at byte {error.start + 1}"
         case json.JSONDecodeError():
             return f"not JSON: {error.msg} at column {error.colno}"
         case RecursionError():
@@ -175,35 +184,36 @@ def _skip_line(stream: BinaryIO) -> None:
 
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise _UnreadableError("not a JSON object")
+        raise UnreadableError("not a JSON object")
     return value
 
 
-def _identity(value: dict[str, Any]) -> str:
+def _identity(value: Mapping[str, Any]) -> str:
     identity = _name(value, "id")
     if identity is None:
-        raise _UnreadableError("no `id`")
+        raise UnreadableError("no `id`")
     return identity
 
 
 def _text(value: dict[str, Any]) -> str:
     text = value.get("text")
     if not isinstance(text, str):
-        raise _UnreadableError("no `text`" if text is None else "`text` is not a text")
+        raise UnreadableError("no `text`" if text is None else "`text` is not a text")
     if not text.strip():
-        raise _UnreadableError("an empty `text`")
+        raise UnreadableError("an empty `text`")
     return _encodable(text)
 
 
-def _conversation(value: dict[str, Any]) -> Conversation:
+def as_conversation(value: Mapping[str, Any]) -> Conversation:
+    """Return the conversation of a JSON object, or of a row with such columns. Raises UnreadableError."""
     identity = _identity(value)
     messages = value.get("messages")
     if not isinstance(messages, list):
-        raise _UnreadableError("no list `messages`")
+        raise UnreadableError("no list `messages`")
     turns = tuple(_turn(message, place) for place, message in enumerate(messages, start=1))
     consent = value.get("consent", True)
     if not isinstance(consent, bool):
-        raise _UnreadableError("`consent` is not true or false")
+        raise UnreadableError("`consent` is not true or false")
     created = _time(value.get("created_at"), "`created_at`")
     return Conversation(
         id=identity,
@@ -218,24 +228,24 @@ def _conversation(value: dict[str, Any]) -> Conversation:
 
 def _turn(message: Any, place: int) -> Turn:
     if not isinstance(message, dict):
-        raise _UnreadableError(f"message {place} is not an object")
+        raise UnreadableError(f"message {place} is not an object")
     role, content = message.get("role"), message.get("content")
     if role not in ROLES:
-        raise _UnreadableError(f"message {place} has no role of {', '.join(ROLES)}")
+        raise UnreadableError(f"message {place} has no role of {', '.join(ROLES)}")
     if not isinstance(content, str):
-        raise _UnreadableError(f"message {place} has no text `content`")
+        raise UnreadableError(f"message {place} has no text `content`")
     return Turn(
         cast(Role, role), _encodable(content), _time(message.get("created_at"), f"time of message {place}")
     )
 
 
-def _name(value: dict[str, Any], key: str) -> str | None:
+def _name(value: Mapping[str, Any], key: str) -> str | None:
     """Return a name as text; files of other tools often number their conversations."""
     found = value.get(key)
     if found is None:
         return None
     if isinstance(found, bool) or not isinstance(found, str | int) or found == "":
-        raise _UnreadableError(f"`{key}` is not a text or a whole number")
+        raise UnreadableError(f"`{key}` is not a text or a whole number")
     return _encodable(str(found))
 
 
@@ -244,15 +254,17 @@ def _encodable(text: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise _UnreadableError("half a surrogate pair in a text") from None
+        raise UnreadableError("half a surrogate pair in a text") from None
     return text
 
 
 def _time(value: Any, what: str) -> datetime | None:
-    """Return a time from ISO 8601 text or seconds since 1970; without an offset it is taken as UTC."""
+    """Return a time from ISO 8601 text, a time or seconds since 1970; without an offset it is taken as UTC."""
     if value is None:
         return None
     try:
+        if isinstance(value, datetime):  # a column of times; pandas has a class of its own for them
+            return datetime.fromtimestamp((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp(), UTC)
         if isinstance(value, str):
             time = datetime.fromisoformat(value)
             return time if time.tzinfo else time.replace(tzinfo=UTC)
@@ -260,7 +272,7 @@ def _time(value: Any, what: str) -> datetime | None:
             return datetime.fromtimestamp(value, UTC)
     except (ValueError, OverflowError, OSError):
         pass
-    raise _UnreadableError(f"{what} is not an ISO 8601 time")
+    raise UnreadableError(f"{what} is not an ISO 8601 time")
 
 
 def _as_line(conversation: Conversation) -> dict[str, Any]:
