@@ -7,7 +7,9 @@
     ├── NotFoundError                1  404  not_found
     │   ├── ModelNotFoundError               model_not_found: a model or adapter that is unknown or revoked
     │   ├── DatasetNotFoundError
-    │   └── ConversationNotFoundError
+    │   ├── ConversationNotFoundError
+    │   ├── MessageNotFoundError
+    │   └── FeedbackNotFoundError
     ├── AuthError                    1  401  invalid_api_key
     │   └── ForbiddenError              403  the key lacks the scope
     ├── RefusedError                 1  409  refused
@@ -103,6 +105,18 @@ class ConversationNotFoundError(NotFoundError):
     """No such conversation, or it belongs to somebody else."""
 
     code = "conversation_not_found"
+
+
+class MessageNotFoundError(NotFoundError):
+    """No such message, or it belongs to somebody else."""
+
+    code = "message_not_found"
+
+
+class FeedbackNotFoundError(NotFoundError):
+    """No such feedback, or somebody else gave it."""
+
+    code = "feedback_not_found"
 
 
 class AuthError(MongarsError):

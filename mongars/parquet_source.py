@@ -1,8 +1,8 @@
 """Conversations in Parquet files: the same as the objects of JSON Lines, one a row.
 
 Owns the reading of rows, and what file is let in. Must not know Ray, datasets or quality.
-Columns: `id`, `messages` (a list of structs with `role` and `content`), and if there are `user`, `source`,
-`consent`, `created_at`; others are not read. A row that cannot be read is a `BadLine` with the row's number.
+Columns: `id`, `messages` (a list of structs with `role` and `content`), and where there are such `user`, `source`,
+`consent`, `created_at`, `opinions`; others are not read. What cannot be read is a `BadLine` with the row's number.
 
 A file may carry pickles as Arrow extension types: where the library that wrote them is loaded (Ray Data in a
 worker), opening the file is enough to run its deserialiser (CVE-2026-41486, CVE-2026-57516, CVE-2023-47248). So
@@ -18,18 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mongars.errors import InputError
+from mongars.parsing import UnreadableError, as_conversation
 from mongars.records import Conversation
-from mongars.sources import (
-    MAX_LINE_BYTES,
-    PARQUET_MAGIC,
-    STRIPE_LINES,
-    BadLine,
-    UnreadableError,
-    as_conversation,
-)
+from mongars.sources import MAX_LINE_BYTES, PARQUET_MAGIC, STRIPE_LINES, BadLine
 
 NEEDED = ("id", "messages")
-OPTIONAL = ("user", "source", "consent", "created_at")
+OPTIONAL = ("user", "source", "consent", "created_at", "opinions")
 # Rows are decoded so many bytes at a time, as far as the average of their row group tells.
 BATCH_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 1024 * 1024

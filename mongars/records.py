@@ -18,6 +18,7 @@ AdapterKind = Literal["encoder", "chat"]
 ADAPTER_KINDS: tuple[AdapterKind, ...] = ("encoder", "chat")
 Attention = Literal["bidirectional", "causal"]
 AdapterState = Literal["candidate", "canary", "active", "retired", "rejected", "revoked", "pruned"]
+FeedbackName = Literal["thumbs", "rating", "comment", "correction", "retrieval"]
 DatasetState = Literal["draft", "ready", "quarantined", "erased"]
 
 
@@ -56,6 +57,15 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Opinion:
+    """Whether a text is a good answer to what was asked, as the user said."""
+
+    query: str
+    text: str
+    good: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
     """A whole conversation of one user. `consent` says whether it may be trained on."""
 
@@ -65,6 +75,7 @@ class Conversation:
     source: str = "mongars"
     consent: bool = False
     created_at: datetime | None = None
+    opinions: tuple[Opinion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +90,23 @@ class Memory:
     created_at: datetime
     score: float = 0.0
     lanes: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a user said of an answer, or of a memory that was recalled for it.
+
+    `value` is true or false of thumbs and of a retrieval, a number of a rating, a text of a correction or comment.
+    """
+
+    id: str
+    conversation_id: str
+    message_id: str
+    name: FeedbackName
+    value: bool | float | str
+    memory_id: str | None
+    rationale: str | None
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +173,10 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class ReplyPiece:
-    """A piece of what is said to the user. The last one has `finish_reason`, usage and the memories used."""
+    """A piece of what is said to the user.
+
+    The last one has `finish_reason`, usage, the memories used, and the id by which the answer is remembered.
+    """
 
     text: str
     conversation_id: str
@@ -154,6 +185,7 @@ class ReplyPiece:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     memories: tuple[Memory, ...] = ()
+    message_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

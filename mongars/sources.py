@@ -9,20 +9,19 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 from mongars.errors import InputError
 from mongars.files import replacing
-from mongars.records import ROLES, Conversation, Role, Turn
+from mongars.parsing import UnreadableError, as_conversation, identity_of, text_of
+from mongars.records import Conversation
 
 # A line is held in memory whole. 64 MiB is a conversation of about ten million words: anything longer is not one.
 MAX_LINE_BYTES = 64 * 1024 * 1024
 # Lines that one reader takes in turn when several share a file (see `numbered_lines`).
 STRIPE_LINES = 64
-DEFAULT_SOURCE = "file"
 PARQUET_MAGIC = b"PAR1"
 Record = TypeVar("Record")
 
@@ -44,10 +43,6 @@ class Text:
     line: int
     id: str
     text: str
-
-
-class UnreadableError(ValueError):
-    """Why a line is not what it should be; becomes the reason of a BadLine."""
 
 
 def read_conversations(path: Path) -> Iterator[Conversation | BadLine]:
@@ -141,7 +136,7 @@ def parse_line(path: Path, number: int, line: bytes | BadLine) -> Conversation |
 
 
 def _text_line(path: Path, number: int, line: bytes | BadLine) -> Text | BadLine | None:
-    return _parsed(path, number, line, lambda value: Text(str(path), number, _identity(value), _text(value)))
+    return _parsed(path, number, line, lambda value: Text(str(path), number, identity_of(value), text_of(value)))
 
 
 def _parsed(
@@ -188,93 +183,6 @@ def _object(value: Any) -> dict[str, Any]:
     return value
 
 
-def _identity(value: Mapping[str, Any]) -> str:
-    identity = _name(value, "id")
-    if identity is None:
-        raise UnreadableError("no `id`")
-    return identity
-
-
-def _text(value: dict[str, Any]) -> str:
-    text = value.get("text")
-    if not isinstance(text, str):
-        raise UnreadableError("no `text`" if text is None else "`text` is not a text")
-    if not text.strip():
-        raise UnreadableError("an empty `text`")
-    return _encodable(text)
-
-
-def as_conversation(value: Mapping[str, Any]) -> Conversation:
-    """Return the conversation of a JSON object, or of a row with such columns. Raises UnreadableError."""
-    identity = _identity(value)
-    messages = value.get("messages")
-    if not isinstance(messages, list):
-        raise UnreadableError("no list `messages`")
-    turns = tuple(_turn(message, place) for place, message in enumerate(messages, start=1))
-    consent = value.get("consent", True)
-    if not isinstance(consent, bool):
-        raise UnreadableError("`consent` is not true or false")
-    created = _time(value.get("created_at"), "`created_at`")
-    return Conversation(
-        id=identity,
-        # Without a user, each conversation is a subject of its own.
-        user=_name(value, "user") or identity,
-        turns=turns,
-        source=_name(value, "source") or DEFAULT_SOURCE,
-        consent=consent,
-        created_at=created or next((turn.created_at for turn in turns if turn.created_at), None),
-    )
-
-
-def _turn(message: Any, place: int) -> Turn:
-    if not isinstance(message, dict):
-        raise UnreadableError(f"message {place} is not an object")
-    role, content = message.get("role"), message.get("content")
-    if role not in ROLES:
-        raise UnreadableError(f"message {place} has no role of {', '.join(ROLES)}")
-    if not isinstance(content, str):
-        raise UnreadableError(f"message {place} has no text `content`")
-    return Turn(
-        cast(Role, role), _encodable(content), _time(message.get("created_at"), f"time of message {place}")
-    )
-
-
-def _name(value: Mapping[str, Any], key: str) -> str | None:
-    """Return a name as text; files of other tools often number their conversations."""
-    found = value.get(key)
-    if found is None:
-        return None
-    if isinstance(found, bool) or not isinstance(found, str | int) or found == "":
-        raise UnreadableError(f"`{key}` is not a text or a whole number")
-    return _encodable(str(found))
-
-
-def _encodable(text: str) -> str:
-    """Return the text; JSON can escape half a surrogate pair, which no file or table can hold."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise UnreadableError("half a surrogate pair in a text") from None
-    return text
-
-
-def _time(value: Any, what: str) -> datetime | None:
-    """Return a time from ISO 8601 text, a time or seconds since 1970; without an offset it is taken as UTC."""
-    if value is None:
-        return None
-    try:
-        if isinstance(value, datetime):  # a column of times; pandas has a class of its own for them
-            return datetime.fromtimestamp((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp(), UTC)
-        if isinstance(value, str):
-            time = datetime.fromisoformat(value)
-            return time if time.tzinfo else time.replace(tzinfo=UTC)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return datetime.fromtimestamp(value, UTC)
-    except (ValueError, OverflowError, OSError):
-        pass
-    raise UnreadableError(f"{what} is not an ISO 8601 time")
-
-
 def _as_line(conversation: Conversation) -> dict[str, Any]:
     line: dict[str, Any] = {
         "id": conversation.id,
@@ -289,4 +197,6 @@ def _as_line(conversation: Conversation) -> dict[str, Any]:
         | ({"created_at": turn.created_at.isoformat()} if turn.created_at else {})
         for turn in conversation.turns
     ]
+    if conversation.opinions:
+        line["opinions"] = [asdict(opinion) for opinion in conversation.opinions]
     return line

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from mongars.errors import InputError
 from mongars.parquet_source import check_parquet, numbered_rows
-from mongars.records import ROLES, Conversation, Turn
-from mongars.sources import BadLine, as_conversation
+from mongars.parsing import as_conversation
+from mongars.records import ROLES, Conversation, Opinion, Turn
+from mongars.sources import BadLine
 
 MESSAGES = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day"}]
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
@@ -34,7 +35,8 @@ def read(path, **shares):
 
 def test_a_row_is_read_as_the_same_object_of_json_lines_is(path):
     row = {"id": "c1", "user": "anna", "source": "shop", "consent": False, "created_at": "2026-01-02T03:04:05"}
-    assert read(write(path, [row | {"messages": MESSAGES, "more": 1}])) == [
+    told = {"opinions": [{"query": "Hello", "text": "Good day", "good": True}], "more": 1}
+    assert read(write(path, [row | {"messages": MESSAGES} | told])) == [
         Conversation(
             "c1",
             "anna",
@@ -42,6 +44,7 @@ def test_a_row_is_read_as_the_same_object_of_json_lines_is(path):
             "shop",
             consent=False,
             created_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+            opinions=(Opinion("Hello", "Good day", good=True),),
         )
     ]
 

@@ -98,11 +98,12 @@ class Cortex:
                 if piece.finish_reason is None:
                     yield _reply(piece, conversation, recalled)
                     continue
-                reply = "".join(said)
+                reply, message_id = "".join(said), None
                 if reply != NO_ANSWER:
                     exchange = (Turn("user", question, asked_at), Turn("assistant", reply, now()))
-                    await self._hippocampus.remember(conversation, user, exchange, consent=consent)
-                yield _reply(piece, conversation, recalled)
+                    kept = await self._hippocampus.remember(conversation, user, exchange, consent=consent)
+                    message_id = kept[-1].id
+                yield _reply(piece, conversation, recalled, message_id)
 
     async def _recall(self, user: str, question: str, turns: Sequence[Turn], conversation: str) -> Recalled:
         # A client that sends the history itself must not get the same turns again as memories.
@@ -118,7 +119,9 @@ class Cortex:
         return PromptBudget(tokens=budget.tokens - sampling.max_tokens, count=budget.count)
 
 
-def _reply(piece: GenerationPiece, conversation: str, recalled: Recalled) -> ReplyPiece:
+def _reply(
+    piece: GenerationPiece, conversation: str, recalled: Recalled, message_id: str | None = None
+) -> ReplyPiece:
     return ReplyPiece(
         text=piece.text,
         conversation_id=conversation,
@@ -127,4 +130,5 @@ def _reply(piece: GenerationPiece, conversation: str, recalled: Recalled) -> Rep
         finish_reason=piece.finish_reason,
         usage=piece.usage,
         memories=recalled.memories if piece.finish_reason else (),
+        message_id=message_id,
     )

@@ -4,7 +4,6 @@ Owns the work that a Ray Data task does, as a plain class over Arrow tables. Mus
 heavy: every worker process loads this module. Each line gets an outcome, so that nothing is lost silently.
 """
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,10 +17,10 @@ from mongars.curation.leaks import leaks
 from mongars.curation.pii import find_pii, redact
 from mongars.curation.pii.person_names import load_tagger
 from mongars.curation.pseudonyms import Pseudonyms, subject_id
-from mongars.curation.quality import DropReason, judge
+from mongars.curation.quality import DropReason, judge, judge_turn
 from mongars.curation.recipe import CurationRecipe
-from mongars.curation.rows import MESSAGES_TYPE
-from mongars.records import Conversation, Turn
+from mongars.curation.rows import MESSAGES_TYPE, OPINIONS_TYPE
+from mongars.records import Conversation, Opinion, Turn
 from mongars.shares import Share
 from mongars.sources import BadLine
 
@@ -40,6 +39,7 @@ CLEAN_SCHEMA = pa.schema(
         ("source", pa.string()),
         ("language", pa.string()),
         ("messages", MESSAGES_TYPE),
+        ("opinions", OPINIONS_TYPE),
         ("turns", pa.int32()),
         ("digest", pa.binary(32)),
         ("content", pa.binary(16)),
@@ -63,6 +63,7 @@ class Cleaned:
     source: str = ""
     language: str = ""
     messages: list[dict[str, str]] = field(default_factory=list)
+    opinions: list[dict[str, Any]] = field(default_factory=list)
     turns: int = 0
     digest: bytes = bytes(32)
     content: bytes = bytes(16)
@@ -116,9 +117,11 @@ class Cleaner:
         if language not in (*self.recipe.languages, UNDETERMINED):
             return Cleaned(key, DropReason.OTHER_LANGUAGE, turns_dropped=turns_dropped)
         known = self._known_of(conversation.user)
-        turns, pii = self._redacted(judgement.turns, subject, known)
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        fingerprint = fingerprint_of(conversation.id, subject, conversation.source, language, messages)
+        told = [each for each in conversation.opinions if not (judge_turn(each.query) or judge_turn(each.text))]
+        clean, pii = self._redacted(_texts(judgement.turns, told), subject, known)
+        messages = [{"role": turn.role, "content": clean[turn.content]} for turn in judgement.turns]
+        opinions = [{"query": clean[each.query], "text": clean[each.text], "good": each.good} for each in told]
+        fingerprint = fingerprint_of(conversation.id, subject, conversation.source, language, messages, opinions)
         return Cleaned(
             key=key,
             outcome=KEPT,
@@ -127,13 +130,14 @@ class Cleaner:
             source=conversation.source,
             language=language,
             messages=messages,
-            turns=len(turns),
+            opinions=opinions,
+            turns=len(messages),
             digest=fingerprint.digest,
             content=fingerprint.content,
             bands=fingerprint.bands,
             pii=pii,
             turns_dropped=turns_dropped,
-            leaks=sorted({leak for turn in turns for leak in leaks(turn.content, known)}),
+            leaks=sorted({leak for text in clean.values() for leak in leaks(text, known)}),
         )
 
     def _known_of(self, user: str) -> tuple[str, ...]:
@@ -151,15 +155,23 @@ class Cleaner:
         return None
 
     def _redacted(
-        self, turns: Sequence[Turn], subject: str, known: Sequence[str]
-    ) -> tuple[tuple[Turn, ...], list[str]]:
-        pseudonyms, found, clean = Pseudonyms(self.secret, subject), list[str](), list[Turn]()
+        self, texts: Sequence[str], subject: str, known: Sequence[str]
+    ) -> tuple[dict[str, str], list[str]]:
+        """Return each text as it may be kept, and the types of what was replaced in all of them."""
+        pseudonyms, found, clean = Pseudonyms(self.secret, subject), list[str](), dict[str, str]()
         find_names = load_tagger().find if self.recipe.person_names else None
-        for turn in turns:
-            spans = find_pii(turn.content, known, find_names)
+        for text in texts:
+            spans = find_pii(text, known, find_names)
             found += [str(span.type) for span in spans]
-            clean.append(dataclasses.replace(turn, content=redact(turn.content, spans, pseudonyms)))
-        return tuple(clean), found
+            clean[text] = redact(text, spans, pseudonyms)
+        return clean, found
+
+
+def _texts(turns: Sequence[Turn], opinions: Sequence[Opinion]) -> list[str]:
+    """Return the texts of turns, and those of opinions that are none of them."""
+    said = [turn.content for turn in turns]
+    told = {text for opinion in opinions for text in (opinion.query, opinion.text)}
+    return [*said, *sorted(told - set(said))]
 
 
 def as_table(rows: Sequence[Cleaned]) -> pa.Table:

@@ -21,7 +21,23 @@ _TEXTS = {
     "source": "Where the conversation was had.",
     "language": "ISO 639-1 code, und where it could not be told.",
 }
-_MESSAGES = {"role": "user, assistant or system.", "content": "What was said, personal data replaced."}
+_LISTS = {
+    "messages": (
+        "The turns, in order.",
+        {
+            "role": ("sc:Text", "user, assistant or system."),
+            "content": ("sc:Text", "What was said, personal data replaced."),
+        },
+    ),
+    "opinions": (
+        "What the person called a good answer, and what a bad one.",
+        {
+            "query": ("sc:Text", "What was asked, personal data replaced."),
+            "text": ("sc:Text", "The answer, personal data replaced."),
+            "good": ("sc:Boolean", "Whether it was called good."),
+        },
+    ),
+}
 # The context as the specification gives it, whole, used or not: readers tell of one that differs.
 _TERMS = (
     "citeAs column equivalentProperty extract field fileObject fileProperty fileSet format includes isLiveDataset "
@@ -71,7 +87,7 @@ def croissant(manifest: Manifest, parts: Sequence[PartFile]) -> str:
                 "@id": RECORDS,
                 "name": RECORDS,
                 "key": {"@id": f"{RECORDS}/id"},
-                "field": [*(_text(name, told) for name, told in _TEXTS.items()), _messages()],
+                "field": [*(_text(name, told) for name, told in _TEXTS.items()), *map(_list, _LISTS)],
             }
         ],
     }
@@ -105,13 +121,14 @@ def _text(name: str, told: str) -> dict[str, Any]:
     return _field(name, told) | {"dataType": "sc:Text", "source": _column(name)}
 
 
-def _messages() -> dict[str, Any]:
+def _list(name: str) -> dict[str, Any]:
+    told, columns = _LISTS[name]
     parts = [
-        _field(f"messages/{name}", told)
-        | {"dataType": "sc:Text", "source": _column("messages") | {"transform": {"jsonPath": f"$[*].{name}"}}}
-        for name, told in _MESSAGES.items()
+        _field(f"{name}/{part}", meaning)
+        | {"dataType": kind, "source": _column(name) | {"transform": {"jsonPath": f"$[*].{part}"}}}
+        for part, (kind, meaning) in columns.items()
     ]
-    return _field("messages", "The turns, in order.") | {"repeated": True, "subField": parts}
+    return _field(name, told) | {"repeated": True, "subField": parts}
 
 
 def _field(name: str, told: str) -> dict[str, Any]:

@@ -126,7 +126,9 @@ def _index(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
 
 
 def _as_columns(row: Mapping[str, Any]) -> dict[str, Any]:
-    fingerprint = fingerprint_of(row["id"], row["subject"], row["source"], row["language"], row["messages"])
+    fingerprint = fingerprint_of(
+        row["id"], row["subject"], row["source"], row["language"], row["messages"], row["opinions"] or ()
+    )
     return {"digest": fingerprint.digest, "content": fingerprint.content, "bands": fingerprint.bands}
 
 
@@ -153,13 +155,20 @@ def _fill(
         draft.set_aside(pa.Table.from_pylist(aside, schema=ROW_SCHEMA))
         for row in kept:
             found.update(_leaks(row))
-            tags = (TAG.findall(message["content"]) for message in row["messages"])
+            tags = map(TAG.findall, _texts(row))
             pii.update(tag[1:].partition("_")[0] for each in tags for tag in each)
     return dict(found), dict(pii)
 
 
 def _leaks(row: Mapping[str, Any]) -> set[str]:
-    return {leak for message in row["messages"] for leak in leaks(message["content"])}
+    return {leak for text in _texts(row) for leak in leaks(text)}
+
+
+def _texts(row: Mapping[str, Any]) -> list[str]:
+    """Return the texts of a row's turns, and those of its opinions that are none of them."""
+    said = [message["content"] for message in row["messages"]]
+    told = {opinion[part] for opinion in row["opinions"] or () for part in ("query", "text")}
+    return [*said, *sorted(told - set(said))]
 
 
 def _recipe(recorded: Mapping[str, Any]) -> CurationRecipe:

@@ -7,6 +7,7 @@ files, Ray or the rules that compare.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mongars.curation.dedup import band_hashes, content_hash, normalise, shingle_hashes
 from mongars.digests import canonical_json
@@ -22,11 +23,16 @@ class Fingerprint:
 
 
 def fingerprint_of(
-    identity: str, subject: str, source: str, language: str, messages: Sequence[Mapping[str, str]]
+    identity: str,
+    subject: str,
+    source: str,
+    language: str,
+    messages: Sequence[Mapping[str, str]],
+    opinions: Sequence[Mapping[str, Any]],
 ) -> Fingerprint:
-    """Return the fingerprint of a row, of the messages as they are published."""
+    """Return the fingerprint of a row, of the texts as they are published; opinions are no part of its content."""
     text = normalise([message["content"] for message in messages])
-    whole = canonical_json([identity, subject, source, language, list(messages)])
+    whole = canonical_json([identity, subject, source, language, list(messages), list(opinions)])
     return Fingerprint(
         digest=hashlib.sha256(whole).digest(),
         content=content_hash(text),

@@ -39,7 +39,7 @@ from mongars.shares import check_source, place_of, shares
 from mongars.sources import BadLine
 
 _BATCH_ROWS = 1_024
-_INDEX = [name for name in CLEAN_SCHEMA.names if name != "messages"]
+_INDEX = [name for name in CLEAN_SCHEMA.names if name not in ("messages", "opinions")]
 
 
 def curate(

@@ -11,6 +11,7 @@ import pyarrow as pa
 from mongars.digests import canonical_json
 
 MESSAGES_TYPE = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+OPINIONS_TYPE = pa.list_(pa.struct([("query", pa.string()), ("text", pa.string()), ("good", pa.bool_())]))
 ROW_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -19,6 +20,7 @@ ROW_SCHEMA = pa.schema(
         ("source", pa.string()),
         ("language", pa.string()),
         ("messages", MESSAGES_TYPE),
+        ("opinions", OPINIONS_TYPE),
     ]
 )
 
@@ -27,7 +29,8 @@ def row_digests(table: pa.Table) -> Iterator[bytes]:
     """Yield the sha256 of each row of a ROW_SCHEMA table: of its canonical JSON, the columns in schema order."""
     for row in table.select(ROW_SCHEMA.names).to_pylist():
         messages = [[message["role"], message["content"]] for message in row.pop("messages")]
-        yield hashlib.sha256(canonical_json([*row.values(), messages])).digest()
+        opinions = [[each["query"], each["text"], each["good"]] for each in row.pop("opinions") or ()]
+        yield hashlib.sha256(canonical_json([*row.values(), messages, opinions])).digest()
 
 
 def content_digest(digests: Iterable[bytes]) -> str:

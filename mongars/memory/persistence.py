@@ -1,6 +1,7 @@
 """Conversations in SQL: where truth lives. The index, the cache and the datasets can be rebuilt from here.
 
-Owns every query on the conversations. Synchronous: callers put it on a thread. Must not know the index or models.
+Owns every query on the conversations; what was said of answers is in feedback.py. Synchronous: callers put it on
+a thread. Must not know the index or models.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,9 +23,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from mongars.errors import ConversationNotFoundError, InputError, RefusedError
 from mongars.memory.database import Database
+from mongars.memory.feedback import FeedbackRepository, opinions_on
 from mongars.memory.pages import ConversationRow, Page, PageQuery
+from mongars.memory.paging import paged
 from mongars.memory.rows import check_ids, header_row, message_rows
-from mongars.memory.tables import conversations, messages
+from mongars.memory.tables import conversations, feedback, messages
 from mongars.records import Conversation, Memory, Turn, now
 
 CHUNK = 256  # rows of a stream held in memory at once
@@ -45,6 +48,7 @@ class PersistenceRepository:
     def __init__(self, url: str) -> None:
         """Prepare for the SQLAlchemy `url`. Raises SettingsError when it cannot serve."""
         self._database = Database(url)
+        self.feedback = FeedbackRepository(self._database)
 
     def create_schema(self) -> None:
         """Create what is missing; safe to repeat and to run in several processes at once."""
@@ -134,7 +138,7 @@ class PersistenceRepository:
             .scalar_subquery()
         )
         query = select(conversations, turns.label("turns")).where(conversations.c.user_id == user)
-        query = _paged(query, conversations.c.id, page, page.after)
+        query = paged(query, conversations.c.id, page, page.after)
         with self._database.transaction(write=False) as connection:
             found = connection.execute(query).all()
         rows = tuple(
@@ -154,7 +158,7 @@ class PersistenceRepository:
             _owned(connection, user, conversation_id)
             after = _position(connection, conversation_id, page.after) if page.after else None
             query = _memories().where(messages.c.conversation_id == conversation_id)
-            found = connection.execute(_paged(query, messages.c.position, page, after)).all()
+            found = connection.execute(paged(query, messages.c.position, page, after)).all()
         return Page(tuple(map(_memory, found[: page.limit])), has_more=len(found) > page.limit)
 
     def memories(self, user: str, ids: Sequence[str]) -> dict[str, Memory]:
@@ -204,7 +208,8 @@ class PersistenceRepository:
         while True:
             with self._database.transaction(write=False) as connection:
                 headers = connection.execute(query.where(conversations.c.id > after)).all()
-                turns = _turns(connection, [header.id for header in headers])
+                ids = [header.id for header in headers]
+                turns, opinions = _turns(connection, ids), opinions_on(connection, ids)
             for header in headers:
                 yield Conversation(
                     id=header.id,
@@ -213,6 +218,7 @@ class PersistenceRepository:
                     source=header.source,
                     consent=header.consent,
                     created_at=header.created_at,
+                    opinions=tuple(opinions[header.id]),
                 )
             if len(headers) < chunk:
                 return
@@ -234,10 +240,12 @@ class PersistenceRepository:
         check_ids(user=user)
         with self._database.transaction(write=True) as connection:
             theirs = select(conversations.c.id).where(conversations.c.user_id == user)
+            answers = select(messages.c.id).where(messages.c.conversation_id.in_(theirs))
+            told = connection.execute(delete(feedback).where(feedback.c.message_id.in_(answers))).rowcount
             said = connection.execute(delete(messages).where(messages.c.conversation_id.in_(theirs))).rowcount
             held = connection.execute(delete(conversations).where(conversations.c.user_id == user)).rowcount
         self._database.scrub()
-        return {"conversations": held, "messages": said}
+        return {"conversations": held, "messages": said, "feedback": told}
 
 
 def _memories() -> Select[Any]:
@@ -246,14 +254,6 @@ def _memories() -> Select[Any]:
 
 def _memory(row: Row[Any]) -> Memory:
     return Memory(row.id, row.user_id, row.conversation_id, row.role, row.text, row.created_at)
-
-
-def _paged(query: Select[Any], key: ColumnElement[Any], page: PageQuery, after: str | int | None) -> Select[Any]:
-    """Order by `key` and take one row more than the page holds, which tells whether others follow."""
-    ascending = page.order == "asc"
-    if after is not None:
-        query = query.where(key > after if ascending else key < after)
-    return query.order_by(key.asc() if ascending else key.desc()).limit(page.limit + 1)
 
 
 def _position(connection: Connection, conversation_id: str, message_id: str) -> int:

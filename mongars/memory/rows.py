@@ -30,7 +30,7 @@ def message_rows(
     for position, turn in enumerate(turns, start=first):
         if turn.role not in ROLES:
             raise InputError(f"Unknown role {turn.role!r}.", remedy=f"Use one of {', '.join(ROLES)}.")
-        _check_text("content", turn.content)
+        check_text("content", turn.content)
         at = turn.created_at or default_time
         _check_time(at)
         rows.append(
@@ -49,18 +49,19 @@ def message_rows(
 def check_ids(**ids: str | None) -> None:
     """Refuse ids that no row can have. Raises InputError."""
     for name, value in ids.items():
-        _check_text(name, value or "")
+        check_text(name, value or "")
 
 
 def _check_header(conversation_id: str, user: str, source: str, at: datetime) -> None:
     for name, value in (("id", conversation_id), ("user", user), ("source", source)):
-        _check_text(name, value)
+        check_text(name, value)
         if not 1 <= len(value) <= MAX_ID_CHARACTERS:
             raise InputError(f"{name} has {len(value)} characters.", remedy=f"Use 1 to {MAX_ID_CHARACTERS}.")
     _check_time(at)
 
 
-def _check_text(name: str, value: str) -> None:
+def check_text(name: str, value: str) -> None:
+    """Refuse text that no database keeps alike. Raises InputError."""
     if "\0" in value:
         raise InputError(f"{name} holds a NUL character.", remedy="Remove it; no database keeps it alike.")
     if not value.isascii():

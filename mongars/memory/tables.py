@@ -70,3 +70,18 @@ messages = Table(
     Column("created_at", UtcDateTime, nullable=False),
     UniqueConstraint("conversation_id", "position", name="messages_in_order"),
 )
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    # The answer that it is about, and of a retrieval the message that was recalled for it.
+    Column("message_id", _Id, ForeignKey(messages.c.id, ondelete="CASCADE"), nullable=False),
+    Column("memory_id", _Id, ForeignKey(messages.c.id, ondelete="CASCADE"), nullable=True),
+    Column("name", String, nullable=False),
+    Column("value", Text, nullable=False),  # JSON
+    Column("rationale", Text, nullable=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index("feedback_by_message", "message_id"),
+    Index("feedback_by_memory", "memory_id"),
+)

@@ -14,7 +14,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from mongars.conversation.llm_integration import original
 from mongars.errors import MongarsError, OverloadedError, UnavailableError
 from mongars.memory.pages import ConversationRow, Page, PageQuery
-from mongars.records import AdapterStamp, Conversation, Embeddings, Memory, ReplyPiece, Sampling, Turn
+from mongars.records import AdapterStamp, Conversation, Embeddings, Feedback, Memory, ReplyPiece, Sampling, Turn
 
 STATUS_TIMEOUT_S = 5.0
 
@@ -104,13 +104,28 @@ class CortexClient:
         finally:
             response.cancel()
 
-    async def export(self, user: str) -> AsyncGenerator[Conversation, None]:
-        """Yield every conversation of a user."""
+    async def give_feedback(self, user: str, **given: Any) -> Feedback:
+        """As FeedbackRepository.give."""
+        with our_errors():
+            return cast(Feedback, await self._handle.give_feedback.remote(user, **given))
+
+    async def feedback(self, user: str, page: PageQuery) -> Page[Feedback]:
+        """As FeedbackRepository.page."""
+        with our_errors():
+            return cast(Page[Feedback], await self._handle.feedback.remote(user, page))
+
+    async def withdraw_feedback(self, user: str, feedback_id: str) -> None:
+        """As FeedbackRepository.withdraw."""
+        with our_errors():
+            await self._handle.withdraw_feedback.remote(user, feedback_id)
+
+    async def export(self, user: str) -> AsyncGenerator[tuple[Conversation, tuple[Feedback, ...]], None]:
+        """As CortexDeployment.export."""
         response = self._streams.export.remote(user)
         try:
             with our_errors():
-                async for conversation in response:
-                    yield conversation
+                async for exported in response:
+                    yield exported
         finally:
             response.cancel()
 

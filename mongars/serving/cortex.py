@@ -25,7 +25,7 @@ from mongars.memory.index import MemoryIndex
 from mongars.memory.pages import ConversationRow, Page, PageQuery
 from mongars.memory.persistence import PersistenceRepository
 from mongars.neurons.base import base_folder
-from mongars.records import AdapterStamp, Conversation, Memory, ReplyPiece, Sampling, Turn
+from mongars.records import AdapterStamp, Conversation, Feedback, Memory, ReplyPiece, Sampling, Turn
 from mongars.serving.args import AppArgs
 from mongars.serving.clients import LLMClient, direct
 from mongars.settings import Settings
@@ -87,11 +87,26 @@ class CortexDeployment:
         recall = await self._hippocampus.recall(user, query, k)
         return recall.memories, recall.stamp
 
-    async def export(self, user: str) -> AsyncGenerator[Conversation, None]:
-        """Yield every conversation of a user."""
+    async def give_feedback(self, user: str, **given: Any) -> Feedback:
+        """As FeedbackRepository.give."""
+        return await asyncio.to_thread(self._repository.feedback.give, user, **given)
+
+    async def feedback(self, user: str, page: PageQuery) -> Page[Feedback]:
+        """As FeedbackRepository.page."""
+        return await asyncio.to_thread(self._repository.feedback.page, user, page)
+
+    async def withdraw_feedback(self, user: str, feedback_id: str) -> None:
+        """As FeedbackRepository.withdraw."""
+        await asyncio.to_thread(self._repository.feedback.withdraw, user, feedback_id)
+
+    async def export(self, user: str) -> AsyncGenerator[tuple[Conversation, tuple[Feedback, ...]], None]:
+        """Yield every conversation of a user, and what the user said of its answers."""
         conversations = self._repository.export_user(user)
         while (conversation := await asyncio.to_thread(next, conversations, None)) is not None:
-            yield conversation
+            yield (
+                conversation,
+                await asyncio.to_thread(self._repository.feedback.of_conversation, user, conversation.id),
+            )
 
     async def erase(self, user: str) -> dict[str, int]:
         """As Hippocampus.forget_user."""

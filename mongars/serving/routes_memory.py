@@ -4,15 +4,15 @@ Owns their shapes. Every one is about the key's own user. Deleting is hard, unli
 """
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from mongars.memory.pages import ConversationRow, PageQuery
-from mongars.records import Conversation, Memory, new_id, now
-from mongars.serving.schemas import SearchRequest, list_json, memory_score_json, stamp_json
+from mongars.records import Conversation, Feedback, Memory, as_json, new_id, now
+from mongars.serving.schemas import SearchRequest, feedback_json, list_json, memory_score_json, stamp_json
 from mongars.serving.services import Services, ServicesDep, UserDep
 
 router = APIRouter(prefix="/v1")
@@ -83,12 +83,12 @@ async def erase(services: ServicesDep, user: UserDep) -> JSONResponse:
 
 
 async def _lines(services: Services, user: str) -> AsyncGenerator[str, None]:
-    async for conversation in services.cortex.export(user):
-        yield json.dumps(_exported(conversation), ensure_ascii=False) + "\n"
+    async for conversation, feedback in services.cortex.export(user):
+        yield json.dumps(_exported(conversation, feedback), ensure_ascii=False) + "\n"
 
 
-def _exported(conversation: Conversation) -> dict[str, Any]:
-    """Return a conversation in the shape that `mongars ingest` reads."""
+def _exported(conversation: Conversation, feedback: Sequence[Feedback]) -> dict[str, Any]:
+    """Return a conversation in the shape that `mongars ingest` and `curate` read, the feedback beside it."""
     return {
         "id": conversation.id,
         "source": conversation.source,
@@ -102,6 +102,8 @@ def _exported(conversation: Conversation) -> dict[str, Any]:
             }
             for turn in conversation.turns
         ],
+        "opinions": [as_json(opinion) for opinion in conversation.opinions],
+        "feedback": [feedback_json(each) for each in feedback],
     }
 
 

@@ -9,11 +9,13 @@ import time
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
 
 from mongars.records import (
     AdapterStamp,
     Embeddings,
+    Feedback,
+    FeedbackName,
     FinishReason,
     Memory,
     ReplyPiece,
@@ -141,6 +143,19 @@ class SearchRequest(BaseModel):
     k: Annotated[int, Field(ge=1, le=100)] = 5
 
 
+class FeedbackRequest(BaseModel):
+    """POST /v1/feedback, on an answer by its id or on the last one of a conversation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: FeedbackName
+    value: Annotated[bool, Strict()] | Annotated[float, Strict()] | str
+    message_id: str | None = None
+    conversation_id: str | None = None
+    memory_id: str | None = None
+    rationale: str | None = None
+
+
 class RollbackRequest(BaseModel):
     """POST /v1/adapters/rollback."""
 
@@ -216,9 +231,10 @@ def embeddings_json(embeddings: Embeddings, request: EmbeddingsRequest) -> dict[
 
 
 def reply_json(piece: ReplyPiece) -> dict[str, Any]:
-    """Return our extension of an answer: its conversation, the versions that made it, the memories it used."""
+    """Return our extension of an answer: its ids, the versions that made it, the memories it used."""
     return {
         "conversation": piece.conversation_id,
+        "message": piece.message_id,
         **stamp_json(piece.chat),
         "encoder": stamp_json(piece.encoder) if piece.encoder else None,
         "memories": [memory_score_json(memory) for memory in piece.memories],
@@ -237,6 +253,21 @@ def memory_score_json(memory: Memory) -> dict[str, Any]:
         "conversation_id": memory.conversation_id,
         "score": memory.score,
         "lanes": dict(memory.lanes),
+    }
+
+
+def feedback_json(feedback: Feedback) -> dict[str, Any]:
+    """Return the `feedback` object."""
+    return {
+        "id": feedback.id,
+        "object": "feedback",
+        "created_at": int(feedback.created_at.timestamp()),
+        "conversation_id": feedback.conversation_id,
+        "message_id": feedback.message_id,
+        "memory_id": feedback.memory_id,
+        "name": feedback.name,
+        "value": feedback.value,
+        "rationale": feedback.rationale,
     }
 
 

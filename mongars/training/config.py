@@ -146,8 +146,10 @@ class ContrastiveConfig(AdapterRecipe):
     objective: ClassVar[str] = "contrastive"
     accuracy_name: ClassVar[str] = "batch_accuracy"
 
-    pairs: Literal["simcse", "turns"] = Field(
-        "simcse", description="A turn with itself, read with two dropouts; or a turn with the next one."
+    pairs: Literal["simcse", "turns", "feedback"] = Field(
+        "simcse",
+        description="A turn with itself, read with two dropouts; a turn with the next one; or these and answers "
+        "that people called good, with the bad ones as hard negatives.",
     )
     temperature: float = Field(0.05, gt=0, description="Cosines are divided by it.")
     dropout: float = Field(0.3, ge=0, lt=1, description="Attention dropout, while training only.")

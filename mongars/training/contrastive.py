@@ -3,7 +3,8 @@
     loss of pair i = - log  exp(cos(q[i], d[i]) / T)  /  sum over j of exp(cos(q[i], d[j]) / T)
 
 InfoNCE with in-batch negatives, as SimCSE (arXiv 2104.08821) and LLM2Vec (arXiv 2404.05961) have it; j runs
-over i and the pairs that are truly others. Owns the loss, its batch and its model, which pools as serving
+over i and the pairs that are truly others, and over the hard negatives of all pairs where there are any (SimCSE's
+equation 5). Owns the loss, its batch and its model, which pools as serving
 does. Must not know how the workers tell each other their vectors: that is handed in.
 
 Over several workers the negatives are those of the whole step. Each worker gathers all vectors without a
@@ -40,20 +41,35 @@ KEY_BYTES = 8  # of an int64
 class PairBatch:
     """Pairs of texts, padded or packed: first all queries, then their positives in the same order.
 
-    `rows`: the 2 x pairs texts; `keys`: int64 [2 pairs], the same where the text is.
+    Where pairs may have hard negatives these follow, and `negatives`, int64 [hard negatives], is the pair of each.
+    `rows`: all these texts; `keys`: int64 [2 or 3, pairs], of query, positive and negative, the same where the
+    text is; a pair without a negative has its positive's key there.
     """
 
     rows: TokenRows
     keys: Tensor
+    negatives: Tensor | None = None
 
     @property
     def targets(self) -> int:
         """Pairs in it."""
-        return len(self.keys) // 2
+        return self.keys.shape[1]
 
     def to(self, device: torch.device) -> "PairBatch":
         """Return the batch on a device."""
-        return PairBatch(self.rows.to(device), self.keys.to(device))
+        negatives = None if self.negatives is None else self.negatives.to(device)
+        return PairBatch(self.rows.to(device), self.keys.to(device), negatives)
+
+    def by_pair(self, vectors: Tensor) -> list[Tensor]:
+        """Return the vectors of the rows as those of queries, of positives and of negatives, [pairs, hidden] each.
+
+        A pair without a negative has zeros there.
+        """
+        parts = list(vectors[: 2 * self.targets].chunk(2))
+        if self.negatives is not None:
+            none = vectors.new_zeros(self.targets, vectors.shape[1])
+            parts.append(none.index_copy(0, self.negatives, vectors[2 * self.targets :]))
+        return parts
 
 
 class EmbeddingModel(nn.Module):
@@ -65,12 +81,12 @@ class EmbeddingModel(nn.Module):
         self._packing = packing
 
     def forward(self, batch: PairBatch) -> tuple[Tensor]:
-        """Return the vector of each text, of length 1: float32 [2 pairs, hidden]."""
+        """Return the vector of each text, of length 1: float32 [texts, hidden]."""
         return (normalise(mean_of_each(batch.rows.states(self.encoder), batch.rows.lengths)),)
 
     def smallest_batch(self) -> PairBatch:
         """Return a batch that goes through the model, on the CPU; what it holds means nothing."""
-        return PairBatch(lay_out([[0], [0]], packing=self._packing), keys=torch.zeros(2, dtype=torch.long))
+        return PairBatch(lay_out([[0], [0]], packing=self._packing), keys=torch.zeros(2, 1, dtype=torch.long))
 
 
 class ContrastiveObjective:
@@ -101,10 +117,10 @@ class ContrastiveObjective:
 
     def batches(self, step: int) -> list[PairBatch]:
         """Return the worker's pairs of a step, in one batch."""
+        tables = (self._rows.queries, self._rows.positives, self._rows.negatives)
         return [
             collate_pairs(
-                [self._rows.queries.row(place.row) for place in places],
-                [self._rows.positives.row(place.row) for place in places],
+                *([table.row(place.row) for place in places] for table in tables if table is not None),
                 packing=self._config.packing,
             )
             for places in worker_share(self._config, step, self._lengths, self._rank)
@@ -113,10 +129,9 @@ class ContrastiveObjective:
     def loss(self, outputs: Outputs, batch: PairBatch) -> PassLoss:
         """Return the step's loss as this worker may differentiate it, and what its own queries add to it."""
         (vectors,) = outputs
-        queries, documents = (self._joined(own) for own in vectors.chunk(2))
-        query_keys, document_keys = self._of_all(batch.keys.view(2, -1).T.contiguous()).T
-        rivals = true_negatives(query_keys, document_keys)
-        losses, right = info_nce(queries, documents, rivals, self._config.temperature)
+        queries, *documents = map(self._joined, batch.by_pair(vectors))
+        rivals = true_negatives(*self._of_all(batch.keys.T.contiguous()).T)
+        losses, right = info_nce(queries, torch.cat(documents), rivals, self._config.temperature)
         own = self._own()
         mine = float(losses[own].detach().sum())
         return PassLoss(losses.sum(), mine, float(right[own].sum()), batch.targets)
@@ -142,31 +157,49 @@ class ContrastiveObjective:
 def info_nce(queries: Tensor, documents: Tensor, rivals: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Return each query's loss in nats, [pairs], and whether its document scores highest, bool [pairs].
 
-    `queries`, `documents`: unit vectors [pairs, hidden], document i is right for query i; `rivals`: bool
-    [pairs, pairs], which documents are wrong ones for which query. A query without a rival has loss 0.
+    `queries`: unit vectors [pairs, hidden], `documents` [pairs or more, hidden], of which document i is right for
+    query i; `rivals`: bool [pairs, documents], which are wrong ones for which query. A query without a rival has
+    loss 0.
     """
     right = torch.arange(len(queries), device=queries.device)
-    counted = rivals | torch.eye(len(queries), dtype=torch.bool, device=queries.device)
+    counted = rivals | torch.eye(*rivals.shape, dtype=torch.bool, device=queries.device)
     scores = (queries @ documents.T / temperature).masked_fill(~counted, -torch.inf)
     return nn.functional.cross_entropy(scores, right, reduction="none"), scores.argmax(dim=1) == right
 
 
-def true_negatives(query_keys: Tensor, document_keys: Tensor) -> Tensor:
+def true_negatives(query_keys: Tensor, positive_keys: Tensor, negative_keys: Tensor | None = None) -> Tensor:
     """Return which documents are wrong for which query, bool [queries, documents], from keys [pairs] of texts.
 
-    Not its own document nor one of the same text, not the query's own text, and not what answers a query of
-    the same text: that is right, too.
+    The documents are the positives and, where there are hard negatives, these after them. Wrong is not the query's
+    own positive nor one of the same text, not the query's own text, and no positive of a query of the same text:
+    that is right, too. A hard negative of such a query is as wrong as the query's own.
     """
-    asked, found = query_keys.unsqueeze(1), document_keys.unsqueeze(1)
-    return (found != document_keys) & (asked != document_keys) & (asked != query_keys)
+    asked, right = query_keys.unsqueeze(1), positive_keys.unsqueeze(1)
+    wrong = (positive_keys != right) & (asked != positive_keys) & (asked != query_keys)
+    if negative_keys is None:
+        return wrong
+    there = negative_keys != positive_keys  # the key of a pair without one is its positive's
+    return torch.cat([wrong, there & (negative_keys != right) & (asked != negative_keys)], dim=1)
 
 
 def collate_pairs(
-    queries: Sequence[np.ndarray], positives: Sequence[np.ndarray], *, packing: bool = False
+    queries: Sequence[np.ndarray],
+    positives: Sequence[np.ndarray],
+    negatives: Sequence[np.ndarray] | None = None,
+    *,
+    packing: bool = False,
 ) -> PairBatch:
-    """Lay out pairs of texts, int32 [tokens] each, as a batch. There must be a pair, every text with a token."""
-    texts = [*queries, *positives]
-    return PairBatch(lay_out(texts, packing=packing), keys=torch.tensor([_key(ids) for ids in texts]))
+    """Lay out pairs of texts, int32 [tokens] each, as a batch. There must be a pair, and none without a token.
+
+    `negatives` has a text for each pair, an empty one for a pair that has none.
+    """
+    keys = [list(map(_key, queries)), list(map(_key, positives))]
+    if negatives is None:
+        return PairBatch(lay_out([*queries, *positives], packing=packing), torch.tensor(keys))
+    hard = [pair for pair, ids in enumerate(negatives) if len(ids)]
+    keys.append([_key(ids) if len(ids) else keys[1][pair] for pair, ids in enumerate(negatives)])
+    texts = [*queries, *positives, *(negatives[pair] for pair in hard)]
+    return PairBatch(lay_out(texts, packing=packing), torch.tensor(keys), torch.tensor(hard, dtype=torch.long))
 
 
 def set_attention_dropout(encoder: nn.Module, share: float) -> None:

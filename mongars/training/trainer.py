@@ -213,18 +213,19 @@ def tokenise(parts: Sequence[Path], base: Path, config: AdapterRecipe) -> TokenT
     """
     load_tokenizer(str(base))  # here, because what a task of Ray Data raises comes back as a text
     if isinstance(config, ContrastiveConfig):
-        return PairTable.of(_mapped(parts, tokenise_pairs, {"base": str(base), "config": config}))
-    rows = _mapped(parts, tokenise_batch, {"base": str(base), "max_tokens": config.max_tokens})
+        columns = (*COLUMNS, "opinions") if config.pairs == "feedback" else COLUMNS
+        return PairTable.of(_mapped(parts, columns, tokenise_pairs, {"base": str(base), "config": config}))
+    rows = _mapped(parts, COLUMNS, tokenise_batch, {"base": str(base), "max_tokens": config.max_tokens})
     return TokenTable.of((row["id"], row["tokens"]) for row in rows)
 
 
 def _mapped(
-    parts: Sequence[Path], read: Callable[..., Any], arguments: dict[str, Any]
+    parts: Sequence[Path], columns: Sequence[str], read: Callable[..., Any], arguments: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows that `read` makes of the batches of a version's files."""
     if not parts:
         return
-    dataset = ray.data.read_parquet([str(part.resolve()) for part in parts]).select_columns(list(COLUMNS))
+    dataset = ray.data.read_parquet([str(part.resolve()) for part in parts]).select_columns(list(columns))
     dataset.context.enable_progress_bars = False
     read_rows = dataset.map_batches(read, fn_kwargs=arguments, batch_format="pyarrow")
     for block in ray.get(read_rows.to_arrow_refs()):

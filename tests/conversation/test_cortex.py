@@ -28,7 +28,9 @@ class Notebook:
 
     async def remember(self, conversation_id, user, turns, *, consent):
         self.kept.append((conversation_id, user, [(turn.role, turn.content) for turn in turns], consent))
-        return ()
+        return tuple(
+            Memory(f"msg_{turn.role}", user, conversation_id, turn.role, turn.content, now()) for turn in turns
+        )
 
     async def recall(self, user, query, k=4, *, exclude_conversation=None):
         self.asked.append((user, query, exclude_conversation))
@@ -73,6 +75,7 @@ async def test_an_answer_is_made_with_memories_and_remembered_with_its_question(
     said = [("user", ASK[0].content), ("assistant", "It is Tom.")]
     assert notebook.kept == [(last.conversation_id, "ada", said, True)]
     assert last.conversation_id.startswith("conv_")
+    assert [piece.message_id for piece in pieces] == [None] * (len(pieces) - 1) + ["msg_assistant"]
 
 
 async def test_a_reply_that_fails_is_not_remembered():
@@ -95,6 +98,7 @@ async def test_silence_is_said_aloud_but_not_remembered():
     pieces = [piece async for piece in cortex(Model("  "), notebook).answer("ada", ASK)]
     assert "".join(piece.text for piece in pieces) == NO_ANSWER
     assert notebook.kept == []
+    assert pieces[-1].message_id is None
 
 
 async def test_a_client_that_sends_the_history_does_not_get_it_as_memories_again():

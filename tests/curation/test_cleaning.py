@@ -9,7 +9,7 @@ import pytest
 from mongars.curation.cleaning import BAD, CLEAN_SCHEMA, KEPT, Cleaner
 from mongars.curation.quality import DropReason
 from mongars.curation.recipe import CurationRecipe
-from mongars.records import Conversation, Turn
+from mongars.records import Conversation, Opinion, Turn
 from mongars.shares import Share
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -118,3 +118,27 @@ def test_every_line_of_a_share_has_an_outcome(cleaner, tmp_path):
 def test_a_cleaner_shows_neither_its_secret_nor_known_values(cleaner):
     assert "ssss" not in repr(cleaner)
     assert "Moreau" not in repr(cleaner)
+
+
+def test_opinions_are_redacted_as_the_turns_are_and_spoiled_ones_left_out(cleaner):
+    turns = (Turn("user", "Hello, what is the address of Anna Moreau in the city?"), GOOD[1])
+    opinions = (
+        Opinion(turns[0].content, "Write to anna.moreau@example.com for it.", True),
+        Opinion(turns[0].content, GOOD[1].content, False),
+        Opinion(turns[0].content, " ", True),
+    )
+    row = cleaner.clean(1, conversation(turns, opinions=opinions))
+    assert row.outcome == KEPT
+    (good, bad) = row.opinions
+    assert good["query"] == bad["query"] == row.messages[0]["content"]
+    assert "Moreau" not in good["query"]
+    assert good["text"].startswith("Write to <EMAIL_")
+    assert (good["good"], bad["good"], bad["text"]) == (True, False, GOOD[1].content)
+    assert sorted(row.pii) == ["EMAIL", "PERSON"]
+    assert len(cleaner.clean(1, conversation(turns)).opinions) == 0
+
+
+def test_a_leak_in_an_opinion_is_seen(cleaner, monkeypatch):
+    monkeypatch.setattr("mongars.curation.cleaning.find_pii", lambda *_: [])
+    row = cleaner.clean(1, conversation(opinions=(Opinion(GOOD[0].content, "It is 4242 4242 4242 4242.", True),)))
+    assert row.leaks == ["CARD"]

@@ -35,9 +35,10 @@ def test_every_column_of_the_rows_is_a_field_that_reads_it(described):
         sources = [each["source"] for each in field.get("subField", [field])]
         assert all(source["extract"] == {"column": name} for source in sources)
         assert all(source["fileSet"]["@id"] == described[2]["distribution"][-1]["@id"] for source in sources)
-    struct = ROW_SCHEMA.field("messages").type.value_type
-    assert isinstance(struct, pa.StructType)
-    assert [each["name"] for each in fields["messages"]["subField"]] == [part.name for part in struct]
+    for name in ("messages", "opinions"):
+        struct = ROW_SCHEMA.field(name).type.value_type
+        assert isinstance(struct, pa.StructType)
+        assert [each["name"] for each in fields[name]["subField"]] == [part.name for part in struct]
 
 
 def test_version_digest_and_names_of_the_vocabulary_are_told(described):

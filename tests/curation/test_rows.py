@@ -1,9 +1,10 @@
 """The content digest: of the rows, whatever their order."""
 
+import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mongars.curation.rows import content_digest, row_digests
+from mongars.curation.rows import ROW_SCHEMA, content_digest, row_digests
 
 ids = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), unique=True, max_size=6)
 
@@ -25,3 +26,17 @@ def test_another_row_is_another_digest(make_rows, some, other):
 def test_every_column_counts(make_rows):
     tables = [make_rows("a"), make_rows("a", subject="sub_2"), make_rows("a", split="test")]
     assert len({content_digest(row_digests(table)) for table in tables}) == 3
+
+
+def test_the_digest_of_a_row_has_its_opinions(make_rows):
+    rows = make_rows("a").to_pylist()
+    opinions = [
+        None,
+        [],
+        [{"query": "q", "text": "t", "good": True}],
+        [{"query": "q", "text": "t", "good": False}],
+    ]
+    tables = [pa.Table.from_pylist([rows[0] | {"opinions": each}], schema=ROW_SCHEMA) for each in opinions]
+    none, empty, *others = (content_digest(row_digests(table)) for table in tables)
+    assert none == empty
+    assert len({none, *others}) == 3

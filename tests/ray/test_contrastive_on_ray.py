@@ -38,6 +38,10 @@ def part(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 {"role": "user", "content": f"what is the word number {index}?"},
                 {"role": "assistant", "content": f"number {index} is {chr(97 + index)}"},
             ],
+            "opinions": [
+                {"query": f"what is the word number {index}?", "text": f"number {index} is lost", "good": False}
+            ]
+            * (index % 3 == 0),
         }
         for index in range(24)
     ]
@@ -77,6 +81,12 @@ def test_the_loss_falls_and_the_card_names_the_adapter_that_it_began_with(first,
     card = read_card(second.folder)
     assert (card.objective, card.init_from) == ("contrastive", folder_digest(first.folder))
     assert card.recipe == STAGE_2.model_dump(mode="json")
+
+
+def test_feedback_gives_hard_negatives(train, first, second):
+    third = train(STAGE_2.model_copy(update={"pairs": "feedback"}), init_from=first.folder)
+    assert third.metrics["loss_first"] > second.metrics["loss_first"], "the same pairs, with more that is wrong"
+    assert third.metrics["loss_last"] < third.metrics["loss_first"]
 
 
 def test_the_run_is_in_mlflow_with_its_parent_and_its_pairs(first, second, home):

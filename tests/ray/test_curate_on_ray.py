@@ -82,11 +82,14 @@ WORDS = [
 ]
 
 
+PERSONAL = "Write to anna@example.com or call (514) 555-0123."
+
+
 class BlindCleaner(Cleaner):
     """A cleaner whose detectors find nothing."""
 
-    def _redacted(self, turns, subject, known):
-        return tuple(turns), []
+    def _redacted(self, texts, subject, known):
+        return {text: text for text in texts}, []
 
 
 def line(identity, *contents, **values):
@@ -114,7 +117,12 @@ def lines():
         line("junk-1", "a" * 60, "I did not understand that.", user="user-1"),
         line("junk-2", "buy now " * 20, "I did not understand that.", user="user-2"),
         line("no-consent", "Please forget me, that is all I want.", "Of course I will.", consent=False),
-        line("personal", "Write to anna@example.com or call (514) 555-0123.", "I will do so today, thank you."),
+        line(
+            "personal",
+            PERSONAL,
+            "I will do so today, thank you.",
+            opinions=[{"query": PERSONAL, "text": "I wrote to bob@example.org.", "good": False}],
+        ),
         good(3).replace("good-003", "zz-copy"),
         good(4).replace("good-004", "zz-near").replace("Can you", "Could you", 1),
         "broken json",
@@ -150,12 +158,17 @@ def test_planted_faults_go_good_talk_stays_and_the_accounts_balance(local_ray, s
     }
     assert [(bad.path, bad.line) for bad in report.bad_lines] == [(str(source), 67), (str(source), 68)]
     assert report.rows_read == 68 == report.rows_kept + sum(report.dropped.values()) + len(report.bad_lines)
-    assert report.pii == {"EMAIL": 1, "PHONE": 1}
+    assert report.pii == {"EMAIL": 2, "PHONE": 1}
     assert report.dataset.state == "ready"
     catalog.verify(report.dataset)
     rows = rows_of(catalog, report.dataset)
     assert [row["id"] for row in rows] == sorted([f"good-{n:03d}" for n in range(60)] + ["personal"])
     assert not any("anna@" in message["content"] for row in rows for message in row["messages"])
+    (told,) = (row for row in rows if row["opinions"])
+    (opinion,) = told["opinions"]
+    assert opinion["query"] == told["messages"][0]["content"]
+    assert opinion["text"].startswith("I wrote to <EMAIL_")
+    assert opinion["good"] is False
     assert seen[-1] == (61, 61, "write")
     assert {stage for _, _, stage in seen} == {"clean", "deduplicate", "write"}
 

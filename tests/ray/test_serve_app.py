@@ -133,6 +133,33 @@ def test_what_was_said_is_listed_searched_exported_and_deleted_for_its_user_only
     assert app.http.get(f"/v1/conversations/{conversation}/messages").status_code == 404
 
 
+def test_feedback_on_an_answer_and_on_a_memory_is_kept_exported_and_withdrawn(app):
+    asked = [{"role": "user", "content": "what was my heron called?"}]
+    first = app.sdk.chat.completions.create(model="mongars", messages=asked, max_tokens=4)
+    answer = app.sdk.chat.completions.create(model="mongars", messages=asked, max_tokens=4).mongars
+    memory = next(one for one in answer["memories"] if one["conversation_id"] == first.mongars["conversation"])
+    told = {"name": "correction", "value": "It was Ardea.", "message_id": answer["message"]}
+    correction = app.http.post("/v1/feedback", json=told).json()
+    told = {
+        "name": "retrieval",
+        "value": False,
+        "conversation_id": answer["conversation"],
+        "memory_id": memory["id"],
+    }
+    assert app.http.post("/v1/feedback", json=told).status_code == 200
+    lines = [json.loads(line) for line in app.http.get("/v1/users/me/export").text.splitlines()]
+    (line,) = (line for line in lines if line["id"] == answer["conversation"])
+    assert {each["name"] for each in line["feedback"]} == {"correction", "retrieval"}
+    assert {"query": asked[0]["content"], "text": "It was Ardea.", "good": True} in line["opinions"]
+    with pytest.raises(openai.NotFoundError):
+        app.other.post("/feedback", body=told, cast_to=httpx.Response)
+    assert app.http.delete(f"/v1/feedback/{correction['id']}").json()["deleted"] is True
+    assert [each["name"] for each in app.http.get("/v1/feedback").json()["data"]] == ["retrieval"]
+    for conversation in (first.mongars["conversation"], answer["conversation"]):
+        app.http.delete(f"/v1/conversations/{conversation}")
+    assert app.http.get("/v1/feedback").json()["data"] == []
+
+
 def test_errors_reach_the_sdk_with_their_code_and_status(app):
     with pytest.raises(openai.NotFoundError) as unknown:
         app.sdk.embeddings.create(model="mongars@" + "f" * 12, input="hi")

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from starlette.requests import ClientDisconnect
 
-from mongars.errors import BackendError, ConversationNotFoundError, OverloadedError
+from mongars.errors import BackendError, ConversationNotFoundError, FeedbackNotFoundError, OverloadedError
 from mongars.memory.pages import ConversationRow, Page
 from mongars.records import (
     AdapterRef,
     AdapterStamp,
     Conversation,
     Embeddings,
+    Feedback,
     Memory,
+    Opinion,
     RegistryStatus,
     ReplyPiece,
     Turn,
@@ -31,6 +33,7 @@ CHAT = AdapterStamp(7)
 ENCODER = AdapterStamp(7, "enc", "e" * 64)
 REF = AdapterRef("enc", "e" * 64, "encoder", "active", "b" * 64, None, now())
 BAD = AdapterRef("bad", "d" * 64, "encoder", "revoked", "b" * 64, None, now())
+GIVEN = Feedback("fb_1", "conv_1", "msg_2", "thumbs", True, None, "it was there", now())
 MEMORY = Memory("msg_1", "ada", "conv_1", "user", "My cat is Tom.", now(), 0.9, {"lexical": 0.9})
 
 
@@ -45,7 +48,7 @@ class FakeCortex:
                 if self.fails_at == number:
                     raise self.error
                 yield ReplyPiece(text, "conv_1", CHAT, ENCODER)
-            yield ReplyPiece("", "conv_1", CHAT, ENCODER, "stop", Usage(9, 2), (MEMORY,))
+            yield ReplyPiece("", "conv_1", CHAT, ENCODER, "stop", Usage(9, 2), (MEMORY,), "msg_2")
         finally:
             self.closed = True
 
@@ -68,7 +71,18 @@ class FakeCortex:
         return (MEMORY,), ENCODER
 
     async def export(self, user):
-        yield Conversation("conv_1", user, (Turn("user", "Hé"),))
+        yield Conversation("conv_1", user, (Turn("user", "Hé"),), opinions=(Opinion("a", "b", True),)), (GIVEN,)
+
+    async def give_feedback(self, user, **given):
+        self.calls.append((user, given))
+        return GIVEN
+
+    async def feedback(self, user, page):
+        return Page((GIVEN,), False)
+
+    async def withdraw_feedback(self, user, feedback_id):
+        if feedback_id != GIVEN.id:
+            raise FeedbackNotFoundError("No such feedback.")
 
     async def erase(self, user):
         return {"messages": 2}
@@ -168,6 +182,7 @@ async def test_a_whole_answer_has_the_shape_of_openai_and_our_extension(http, co
     )
     assert extra["encoder"] == {"adapter": "enc", "version": 7, "digest": "e" * 64}
     assert [memory["id"] for memory in extra["memories"]] == ["msg_1"]
+    assert extra["message"] == "msg_2"
     user, _, options = cortex.calls[0]
     assert (user, options["consent"], options["conversation_id"]) == ("ada", True, "conv_1")
 
@@ -421,9 +436,42 @@ async def test_search_export_and_erasure_speak_of_the_keys_own_user(http):
         receipt = await client.delete("/v1/users/me/data")
     assert (found["data"][0]["text"], found["data"][0]["score"]) == ("My cat is Tom.", 0.9)
     assert exported.headers["content-type"].startswith("application/x-ndjson")
-    assert json.loads(exported.text)["messages"][0]["content"] == "Hé"
+    line = json.loads(exported.text)
+    assert line["messages"][0]["content"] == "Hé"
+    assert line["opinions"] == [{"query": "a", "text": "b", "good": True}]
+    assert line["feedback"][0]["rationale"] == "it was there"
     assert receipt.status_code == 202
     assert receipt.json()["removed"] == {"messages": 2}
+
+
+async def test_feedback_is_given_listed_and_withdrawn(http, cortex):
+    async with http() as client:
+        request = {"name": "rating", "value": 4, "message_id": "msg_2"}
+        given = (await client.post("/v1/feedback", json=request)).json()
+        listed = (await client.get("/v1/feedback")).json()
+        gone = (await client.delete("/v1/feedback/fb_1")).json()
+        check_error(await client.delete("/v1/feedback/fb_2"), 404, "feedback_not_found")
+    assert (given["object"], given["id"], given["value"]) == ("feedback", "fb_1", True)
+    user, asked = cortex.calls[0]
+    assert (user, asked["name"], asked["value"], asked["message_id"]) == ("ada", "rating", 4, "msg_2")
+    assert listed["data"] == [given]
+    assert gone == {"id": "fb_1", "object": "feedback.deleted", "deleted": True}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"name": "stars", "value": 1}, {"name": "thumbs"}, {"name": "thumbs", "value": True, "stars": 5}]
+)
+async def test_feedback_of_another_form_is_refused(http, wrong):
+    async with http() as client:
+        check_error(await client.post("/v1/feedback", json=wrong), 400, "invalid_input")
+
+
+@pytest.mark.parametrize("value", [True, 1, 1.5, "1"])
+async def test_the_type_of_a_value_is_kept(http, cortex, value):
+    async with http() as client:
+        await client.post("/v1/feedback", json={"name": "comment", "value": value, "message_id": "m"})
+    (_, asked) = cortex.calls[0]
+    assert (asked["value"], type(asked["value"]) is bool) == (value, type(value) is bool)
 
 
 async def test_readiness_follows_the_model(http, llm):

@@ -202,6 +202,6 @@ def pair_rows(token_rows) -> PairTable:
     rows = [token_rows.row(index).tolist() for index in range(len(token_rows))]
     rows[-1] = rows[-2]
     return PairTable.of(
-        {"id": f"{place:02d}", "query": row, "positive": [token + 1 for token in row[1:]]}
+        {"id": f"{place:02d}", "query": row, "positive": [token + 1 for token in row[1:]], "negative": None}
         for place, row in enumerate(rows)
     )

@@ -22,6 +22,7 @@ from mongars.training.contrastive import (
     true_negatives,
 )
 from mongars.training.pairs import PairTable
+from mongars.training.text import TokenTable
 
 KNOBS = {
     "pairs": "turns",
@@ -43,14 +44,14 @@ def unit(rows: int, seed: int) -> torch.Tensor:
 
 @pytest.fixture
 def train(train_with, pair_rows):
-    """Return train(**knobs) -> (reports, engine of rank 0)."""
+    """Return train(rows=..., **knobs) -> (reports, engine of rank 0)."""
 
-    def run(*arguments, **knobs):
+    def run(*arguments, rows=pair_rows, **knobs):
         def objective(config, base, rank, workers):
             def gather(own):
                 return workers.gather(rank, own)
 
-            return ContrastiveObjective(config, pair_rows, rank, gather=gather)
+            return ContrastiveObjective(config, rows, rank, gather=gather)
 
         return train_with(ContrastiveConfig(**(KNOBS | knobs)), objective, *arguments)
 
@@ -87,11 +88,47 @@ def test_the_same_text_is_no_negative_nor_is_the_answer_to_the_same_text():
     ]
 
 
+def test_a_hard_negative_is_wrong_for_every_query_but_where_it_is_right_or_its_own_text():
+    # pairs (1, 10) with 20 as a bad answer, (2, 30) without one, (20, 40) with 10, (1, 50) with 60
+    rivals = true_negatives(
+        torch.tensor([1, 2, 20, 1]), torch.tensor([10, 30, 40, 50]), torch.tensor([20, 30, 10, 60])
+    )
+    assert rivals[:, :4].equal(true_negatives(torch.tensor([1, 2, 20, 1]), torch.tensor([10, 30, 40, 50])))
+    assert rivals[:, 4:].long().tolist() == [
+        [1, 0, 0, 1],  # 10 is its own answer; 60 answers the same question badly
+        [1, 0, 1, 1],
+        [0, 0, 1, 1],  # 20 is its own text
+        [1, 0, 1, 1],
+    ]
+
+
+def test_a_pair_without_a_negative_takes_no_part_of_the_pass_for_it():
+    texts = [np.array(ids, dtype=np.int32) for ids in ([1, 2], [3], [4, 5, 6], [7])]
+    batch = collate_pairs(texts[:2], texts[2:], [np.array([8, 9], dtype=np.int32), np.array([], dtype=np.int32)])
+    assert batch.rows.lengths == (2, 1, 3, 1, 2)
+    assert batch.targets == 2
+    assert batch.keys[2, 1] == batch.keys[1, 1]
+    vectors = torch.arange(1.0, 6.0).view(5, 1)
+    parts = batch.by_pair(vectors)
+    assert [part.flatten().tolist() for part in parts] == [[1, 2], [3, 4], [5, 0]]
+
+
+def test_the_loss_with_hard_negatives_is_that_of_the_formula():
+    queries, documents = unit(2, seed=0), unit(4, seed=1)
+    rivals = torch.tensor([[0, 1, 1, 1], [1, 0, 1, 0]], dtype=torch.bool)
+    losses, _ = info_nce(queries, documents, rivals, temperature=0.5)
+    for i, counted in enumerate(([0, 1, 2, 3], [0, 1, 2])):
+        scores = [float(queries[i] @ documents[j]) / 0.5 for j in counted]
+        expected = math.log(sum(map(math.exp, scores))) - float(queries[i] @ documents[i]) / 0.5
+        assert float(losses[i]) == pytest.approx(expected, rel=1e-9)
+
+
 def test_texts_have_one_key_exactly_when_their_tokens_are_the_same():
     first, other = np.array([3, 4], dtype=np.int32), np.array([3, 4, 0], dtype=np.int32)
     batch = collate_pairs([first, other], [other, first])
-    assert (batch.keys[0], batch.keys[1]) == (batch.keys[3], batch.keys[2])
-    assert batch.keys[0] != batch.keys[1]
+    (query, its_query), (positive, its_positive) = batch.keys
+    assert (query, its_query) == (its_positive, positive)
+    assert query != its_query
     assert batch.targets == 2
     assert batch.rows.lengths == (2, 3, 3, 2)
 
@@ -158,7 +195,7 @@ def test_the_gradients_and_losses_of_workers_sum_to_those_of_one():
             own = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
             vectors = torch.cat([queries[own], documents[own]]).requires_grad_()
             batch = collate_pairs([np.ones(1)] * size, [np.ones(1)] * size)
-            batch = type(batch)(batch.rows, keys[own].T.flatten())
+            batch = type(batch)(batch.rows, keys[own].T)
             gathered = iter(every)
             objective = ContrastiveObjective(
                 ContrastiveConfig(**(KNOBS | {"batch_pairs": 6, "workers": world})),
@@ -212,6 +249,51 @@ def test_two_and_three_workers_have_the_losses_and_weights_of_one(train):
             torch.testing.assert_close(mine, its, atol=1e-4, rtol=0)
 
 
+@pytest.fixture
+def with_negatives(pair_rows):
+    """The pairs, of which every third has a hard negative: the positive of the pair five further, backwards."""
+    count = len(pair_rows)
+    negatives = [pair_rows.positives.row((place + 5) % count)[::-1].tolist() for place in range(count)]
+    return PairTable(
+        pair_rows.queries,
+        pair_rows.positives,
+        TokenTable.of(
+            (name, [] if place % 3 else negatives[place]) for place, name in enumerate(pair_rows.queries.ids)
+        ),
+    )
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_workers_have_the_losses_and_weights_of_one_with_hard_negatives_too(train, with_negatives, packing):
+    (one, engine), *others = (
+        train(rows=with_negatives, pairs="feedback", packing=packing, workers=workers) for workers in (1, 2, 3)
+    )
+    plain, _ = train(pairs="feedback", packing=packing)
+    assert one[0].loss > plain[0].loss, "a query has more rivals"
+    for reports, other in others:
+        assert [report.loss for report in reports] == pytest.approx([report.loss for report in one], abs=1e-4)
+        for mine, its in zip(engine.trained, other.trained, strict=True):
+            torch.testing.assert_close(mine, its, atol=1e-4, rtol=0)
+
+
+def test_a_bad_answer_moves_away_from_its_query(train, with_negatives, base):
+    models = []
+    train(models.append, rows=with_negatives, pairs="feedback", packing=False, steps=30)
+    hard = list(range(0, len(with_negatives), 3))
+    assert with_negatives.negatives
+
+    def nearness(model):
+        batch = collate_pairs(
+            [with_negatives.queries.row(place) for place in hard],
+            [with_negatives.negatives.row(place) for place in hard],
+        )
+        with torch.no_grad():
+            queries, bad = model.eval()(batch)[0].chunk(2)
+        return float((queries * bad).sum(dim=1).mean())
+
+    assert nearness(models[0]) < nearness(EmbeddingModel(bidirectional_encoder(base))) - 0.1
+
+
 def test_every_pair_comes_once_in_an_epoch_over_all_workers(pair_rows):
     config = ContrastiveConfig(**(KNOBS | {"workers": 2}))
     keys = Counter()
@@ -219,14 +301,14 @@ def test_every_pair_comes_once_in_an_epoch_over_all_workers(pair_rows):
         objective = ContrastiveObjective(config, pair_rows, rank, gather=lambda own: own)
         for step in range(len(pair_rows) // config.batch_pairs):
             (batch,) = objective.batches(step)
-            keys.update(zip(*(half.tolist() for half in batch.keys.chunk(2)), strict=True))
+            keys.update(zip(*batch.keys.tolist(), strict=True))
     rows = range(len(pair_rows))
     every = collate_pairs([pair_rows.queries.row(i) for i in rows], [pair_rows.positives.row(i) for i in rows])
-    assert keys == Counter(zip(*(half.tolist() for half in every.keys.chunk(2)), strict=True))
+    assert keys == Counter(zip(*every.keys.tolist(), strict=True))
 
 
 def test_the_batch_of_a_step_follows_from_the_seed(pair_rows):
-    def keys(seed: int, step: int) -> list[int]:
+    def keys(seed: int, step: int) -> list[list[int]]:
         objective = ContrastiveObjective(ContrastiveConfig(**KNOBS, seed=seed), pair_rows, gather=lambda own: own)
         return objective.batches(step)[0].keys.tolist()
 
