@@ -37,7 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _flags() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Curate conversation files into a dataset version.")
     parser.add_argument(
-        "--input", dest="inputs", type=Path, action="append", required=True, help="JSONL or .jsonl.gz; repeat it"
+        "--input",
+        dest="inputs",
+        type=Path,
+        action="append",
+        required=True,
+        help="JSONL, .jsonl.gz or .parquet; repeat it",
     )
     parser.add_argument("--name", required=True, help="name of the dataset")
     parser.add_argument("--models-dir", type=Path, help="in place of MONGARS_MODELS_DIR")

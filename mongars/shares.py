@@ -1,14 +1,16 @@
-"""Files of JSON Lines, cut into parts that tasks read beside one another.
+"""Files of JSON Lines or Parquet, cut into parts that tasks read beside one another.
 
-Owns who reads which lines, and the key that puts all lines of all files in one order. Must not know what a line
-holds, nor Ray.
+Owns who reads which lines or rows, and the key that puts all of them, of all files, in one order. Must not know
+what one holds, nor Ray.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mongars.sources import BadLine, check_readable, numbered_lines
+from mongars.parquet_source import check_parquet, is_parquet, numbered_rows
+from mongars.records import Conversation
+from mongars.sources import BadLine, check_readable, numbered_lines, parse_line
 
 # A line's key: its file's place among the sources, and its number. A file has at most 2^40 lines.
 _LINE_BITS = 40
@@ -31,9 +33,28 @@ class Share:
         check_readable(path)
         return numbered_lines(path, stripe=self.stripe, stripes=self.stripes)
 
+    def conversations(self) -> Iterator[tuple[int, Conversation | BadLine]]:
+        """Yield (number from 1, conversation or bad line) of lines or rows. Raises as `check_source` does."""
+        path = Path(self.path)
+        if is_parquet(path):
+            yield from numbered_rows(path, stripe=self.stripe, stripes=self.stripes)
+            return
+        for number, line in self.lines():
+            item = parse_line(path, number, line)
+            if item is not None:
+                yield number, item
+
     def key(self, number: int) -> int:
         """Return the key of a line: a whole number that orders all lines of all sources."""
         return self.file << _LINE_BITS | number
+
+
+def check_source(path: Path) -> None:
+    """Raise InputError when `path` is no readable file of JSON Lines or, named .parquet, of Parquet."""
+    if is_parquet(path):
+        check_parquet(path)
+    else:
+        check_readable(path)
 
 
 def shares(paths: Sequence[Path], *, tasks: int) -> list[Share]:

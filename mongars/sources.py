@@ -10,19 +10,19 @@ import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 from mongars.errors import InputError
 from mongars.files import replacing
-from mongars.records import ROLES, Conversation, Opinion, Role, Turn
+from mongars.parsing import UnreadableError, as_conversation, identity_of, text_of
+from mongars.records import Conversation
 
 # A line is held in memory whole. 64 MiB is a conversation of about ten million words: anything longer is not one.
 MAX_LINE_BYTES = 64 * 1024 * 1024
 # Lines that one reader takes in turn when several share a file (see `numbered_lines`).
 STRIPE_LINES = 64
-DEFAULT_SOURCE = "file"
+PARQUET_MAGIC = b"PAR1"
 Record = TypeVar("Record")
 
 
@@ -43,10 +43,6 @@ class Text:
     line: int
     id: str
     text: str
-
-
-class _UnreadableError(ValueError):
-    """Why a line is not what it should be; becomes the reason of a BadLine."""
 
 
 def read_conversations(path: Path) -> Iterator[Conversation | BadLine]:
@@ -90,15 +86,21 @@ def check_readable(path: Path) -> None:
     """Raise InputError, with the remedy, when `path` is not a file that this process can read."""
     try:
         with path.open("rb") as stream:
-            head = stream.read(2)
+            head = stream.read(4)
     except OSError as error:
         raise InputError(
             f"Cannot read {path}: {error.strerror or error}.",
             remedy="Give the path of a .jsonl or .jsonl.gz file that this user may read.",
             param="input",
         ) from error
-    if path.suffix == ".gz" and head and head != b"\x1f\x8b":
+    is_gzip = head.startswith(b"\x1f\x8b")
+    if path.suffix == ".gz" and head and not is_gzip:
         raise InputError(f"{path} is named .gz but is not gzip.", remedy="Rename it to .jsonl.", param="input")
+    if path.suffix != ".gz" and is_gzip:
+        raise InputError(f"{path} is gzip but is not named .gz.", remedy="Rename it to .jsonl.gz.", param="input")
+    if head == PARQUET_MAGIC:
+        remedy = "Curation reads it, as a file named .parquet."
+        raise InputError(f"{path} is Parquet, not JSON Lines.", remedy=remedy, param="input")
 
 
 def numbered_lines(path: Path, *, stripe: int = 0, stripes: int = 1) -> Iterator[tuple[int, bytes | BadLine]]:
@@ -130,11 +132,11 @@ def numbered_lines(path: Path, *, stripe: int = 0, stripes: int = 1) -> Iterator
 
 def parse_line(path: Path, number: int, line: bytes | BadLine) -> Conversation | BadLine | None:
     """Return the conversation of a raw line, the reason why it is none, or None for a blank line."""
-    return _parsed(path, number, line, _conversation)
+    return _parsed(path, number, line, as_conversation)
 
 
 def _text_line(path: Path, number: int, line: bytes | BadLine) -> Text | BadLine | None:
-    return _parsed(path, number, line, lambda value: Text(str(path), number, _identity(value), _text(value)))
+    return _parsed(path, number, line, lambda value: Text(str(path), number, identity_of(value), text_of(value)))
 
 
 def _parsed(
@@ -144,6 +146,8 @@ def _parsed(
         return line
     if not line.strip():
         return None
+    if b"\0" in line:  # may be valid UTF-8, but JSON writes it as \u0000
+        return BadLine(str(path), number, "a null byte: UTF-16 or not text; convert it to UTF-8")
     try:
         # A byte order mark is legal only at the start of a file.
         return as_record(_object(json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))))
@@ -153,10 +157,10 @@ def _parsed(
 
 def _reason(error: ValueError | RecursionError) -> str:
     match error:
-        case _UnreadableError():
+        case UnreadableError():
             return str(error)
-        case UnicodeError():
-            return "not UTF-8"
+        case UnicodeDecodeError():
+            return f"not UTF-8 at byte {error.start + 1}"
         case json.JSONDecodeError():
             return f"not JSON: {error.msg} at column {error.colno}"
         case RecursionError():
@@ -175,111 +179,8 @@ def _skip_line(stream: BinaryIO) -> None:
 
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise _UnreadableError("not a JSON object")
+        raise UnreadableError("not a JSON object")
     return value
-
-
-def _identity(value: dict[str, Any]) -> str:
-    identity = _name(value, "id")
-    if identity is None:
-        raise _UnreadableError("no `id`")
-    return identity
-
-
-def _text(value: dict[str, Any]) -> str:
-    text = value.get("text")
-    if not isinstance(text, str):
-        raise _UnreadableError("no `text`" if text is None else "`text` is not a text")
-    if not text.strip():
-        raise _UnreadableError("an empty `text`")
-    return _encodable(text)
-
-
-def _conversation(value: dict[str, Any]) -> Conversation:
-    identity = _identity(value)
-    messages = value.get("messages")
-    if not isinstance(messages, list):
-        raise _UnreadableError("no list `messages`")
-    turns = tuple(_turn(message, place) for place, message in enumerate(messages, start=1))
-    consent = value.get("consent", True)
-    if not isinstance(consent, bool):
-        raise _UnreadableError("`consent` is not true or false")
-    created = _time(value.get("created_at"), "`created_at`")
-    return Conversation(
-        id=identity,
-        # Without a user, each conversation is a subject of its own.
-        user=_name(value, "user") or identity,
-        turns=turns,
-        source=_name(value, "source") or DEFAULT_SOURCE,
-        consent=consent,
-        created_at=created or next((turn.created_at for turn in turns if turn.created_at), None),
-        opinions=tuple(_opinion(each, place) for place, each in enumerate(_opinions(value), start=1)),
-    )
-
-
-def _turn(message: Any, place: int) -> Turn:
-    if not isinstance(message, dict):
-        raise _UnreadableError(f"message {place} is not an object")
-    role, content = message.get("role"), message.get("content")
-    if role not in ROLES:
-        raise _UnreadableError(f"message {place} has no role of {', '.join(ROLES)}")
-    if not isinstance(content, str):
-        raise _UnreadableError(f"message {place} has no text `content`")
-    return Turn(
-        cast(Role, role), _encodable(content), _time(message.get("created_at"), f"time of message {place}")
-    )
-
-
-def _opinions(value: dict[str, Any]) -> list[Any]:
-    found = value.get("opinions")
-    if found is None:
-        return []
-    if not isinstance(found, list):
-        raise _UnreadableError("`opinions` is not a list")
-    return found
-
-
-def _opinion(told: Any, place: int) -> Opinion:
-    if not isinstance(told, dict):
-        raise _UnreadableError(f"opinion {place} is not an object")
-    query, text, good = told.get("query"), told.get("text"), told.get("good")
-    if not (isinstance(query, str) and isinstance(text, str) and isinstance(good, bool)):
-        raise _UnreadableError(f"opinion {place} has no texts `query` and `text` and no `good` of true or false")
-    return Opinion(_encodable(query), _encodable(text), good)
-
-
-def _name(value: dict[str, Any], key: str) -> str | None:
-    """Return a name as text; files of other tools often number their conversations."""
-    found = value.get(key)
-    if found is None:
-        return None
-    if isinstance(found, bool) or not isinstance(found, str | int) or found == "":
-        raise _UnreadableError(f"`{key}` is not a text or a whole number")
-    return _encodable(str(found))
-
-
-def _encodable(text: str) -> str:
-    """Return the text; JSON can escape half a surrogate pair, which no file or table can hold."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise _UnreadableError("half a surrogate pair in a text") from None
-    return text
-
-
-def _time(value: Any, what: str) -> datetime | None:
-    """Return a time from ISO 8601 text or seconds since 1970; without an offset it is taken as UTC."""
-    if value is None:
-        return None
-    try:
-        if isinstance(value, str):
-            time = datetime.fromisoformat(value)
-            return time if time.tzinfo else time.replace(tzinfo=UTC)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return datetime.fromtimestamp(value, UTC)
-    except (ValueError, OverflowError, OSError):
-        pass
-    raise _UnreadableError(f"{what} is not an ISO 8601 time")
 
 
 def _as_line(conversation: Conversation) -> dict[str, Any]:

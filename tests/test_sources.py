@@ -47,7 +47,10 @@ def read(tmp_path, *lines, name="in.jsonl"):
     ("line", "reason"),
     [
         (b'{"id": "c1", "messages"', "not JSON"),
-        (b'{"id": "caf\xe9", "messages": []}', "not UTF-8"),
+        (b'{"id": "caf\xe9", "messages": []}', "not UTF-8 at byte 12"),
+        (b'{"id": "c1\x00", "messages": []}', "a null byte"),
+        (b'{"id": "c1\x07", "messages": []}', "not JSON: Invalid control character"),
+        (b"\xef\xbb\xbf{}", "not JSON: Unexpected UTF-8 BOM"),
         ([1, 2], "not a JSON object"),
         ({"messages": []}, "no `id`"),
         ({"id": True, "messages": []}, "`id` is not"),
@@ -124,6 +127,35 @@ def test_a_conversation_is_as_old_as_its_first_dated_message(tmp_path):
 
 def test_a_byte_order_mark_and_blank_lines_do_no_harm(tmp_path):
     assert len(read(tmp_path, b"\xef\xbb\xbf" + json.dumps(GOOD).encode(), b"", b"  ", GOOD)) == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_every_line_of_a_file_in_utf16_is_named(tmp_path, encoding):
+    path = tmp_path / "in.jsonl"
+    path.write_bytes("".join(json.dumps(GOOD | {"id": n}) + "\n" for n in range(3)).encode(encoding))
+    bad = list(read_conversations(path))
+    assert all(isinstance(each, BadLine) for each in bad)
+    assert len(bad) >= 3
+    assert "UTF-16" in bad[0].reason
+
+
+def test_a_line_that_is_too_long_is_named_and_the_rest_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("mongars.sources.MAX_LINE_BYTES", 1_000)
+    long = GOOD | {"messages": [{"role": "user", "content": "x" * 10_000}]}
+    first, bad, last = read(tmp_path, GOOD, long, GOOD | {"id": "c2"})
+    assert (first.id, last.id) == ("c1", "c2")
+    assert (bad.line, bad.reason) == (2, "longer than 1000 bytes")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(gzip.compress(b"{}"), "is gzip but is not named"), (b"PAR1.....PAR1", "is Parquet, not JSON Lines")],
+)
+def test_a_file_of_another_form_than_its_name_says_is_refused(tmp_path, data, message):
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=message):
+        read_conversations(path)
 
 
 def test_a_gzip_file_that_breaks_off_gives_what_is_before_the_break(tmp_path):

@@ -65,7 +65,8 @@ def ingest(
 
 def curate(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="JSONL files; without them, the consented conversations kept here.")
+        list[Path] | None,
+        typer.Argument(help="JSONL, .jsonl.gz or .parquet; without them, what is kept here and consented."),
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the dataset.")] = DEFAULT_DATASET,
     ray: Annotated[str | None, typer.Option(help="Ray address, or `auto`; a local Ray by default.")] = None,

@@ -66,7 +66,7 @@ class DatasetCatalog:
             known = ", ".join(versions) or "none"
             raise DatasetNotFoundError(
                 f"No dataset {name} {version} under {self.root} (versions of it: {known}).",
-                remedy="Make one with: mongars curate --input FILE --name NAME",
+                remedy="Make one with: mongars curate FILE --name NAME",
                 param="dataset",
             )
         return self._manifest(name, version).ref()

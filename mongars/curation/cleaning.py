@@ -7,7 +7,6 @@ heavy: every worker process loads this module. Each line gets an outcome, so tha
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -23,7 +22,7 @@ from mongars.curation.recipe import CurationRecipe
 from mongars.curation.rows import MESSAGES_TYPE, OPINIONS_TYPE
 from mongars.records import Conversation, Opinion, Turn
 from mongars.shares import Share
-from mongars.sources import BadLine, parse_line
+from mongars.sources import BadLine
 
 # What became of a line, beside a DropReason.
 KEPT, BAD = "kept", "bad"
@@ -95,11 +94,8 @@ class Cleaner:
 
     def clean_share(self, share: Share) -> Iterator[pa.Table]:
         """Yield the tables of one share; at least one, so that the columns are always there."""
-        path, rows = Path(share.path), list[Cleaned]()
-        for number, line in share.lines():
-            item = parse_line(path, number, line)
-            if item is None:
-                continue
+        rows = list[Cleaned]()
+        for number, item in share.conversations():
             key = share.key(number)
             rows.append(Cleaned(key, BAD, item.reason) if isinstance(item, BadLine) else self.clean(key, item))
             if len(rows) == BATCH_ROWS:

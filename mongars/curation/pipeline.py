@@ -35,8 +35,8 @@ from mongars.digests import file_digest
 from mongars.errors import InputError, UnavailableError
 from mongars.records import now as current_time
 from mongars.settings import refuse_unsafe_ray_data
-from mongars.shares import place_of, shares
-from mongars.sources import BadLine, check_readable
+from mongars.shares import check_source, place_of, shares
+from mongars.sources import BadLine
 
 _BATCH_ROWS = 1_024
 _INDEX = [name for name in CLEAN_SCHEMA.names if name not in ("messages", "opinions")]
@@ -65,10 +65,10 @@ def curate(
     if not ray.is_initialized():
         raise UnavailableError("Ray is not running in this process.", remedy="Call ray.init() before curate().")
     if not sources:
-        raise InputError("No source to curate.", remedy="Name at least one .jsonl or .jsonl.gz file.")
+        raise InputError("No source to curate.", remedy="Name at least one .jsonl, .jsonl.gz or .parquet file.")
     paths = [path.resolve() for path in sources]
     for path in paths:
-        check_readable(path)
+        check_source(path)
     progress = on_progress or (lambda _done, _total, _stage: None)
     erased = catalog.tombstones.subjects()
     cleaner = Cleaner(recipe, now or current_time(), secret, known or {}, erased)

@@ -2,17 +2,21 @@
 
 Owns the reasons and the thresholds. Must not know files, Ray or personal data.
 Rules made for web pages destroy chat (of good dialogue turns, Gopher's keep 2 % and FineWeb's 57 %), because a
-good turn may be one word. So a turn goes only when it carries nothing, a conversation when what is left is none.
+good turn may be one word. So a turn goes only when it carries nothing or harm, a conversation when what is left is
+none.
 """
 
 import itertools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from mongars.records import Turn
+from mongars.curation.broken_text import is_broken
+from mongars.curation.copies import SaidSoFar
+from mongars.curation.injection import carries_injection
+from mongars.records import Role, Turn
 
 
 class DropReason(StrEnum):
@@ -21,10 +25,14 @@ class DropReason(StrEnum):
     # of a turn
     EMPTY_TURN = "empty_turn"
     TOO_LONG = "too_long"
+    BROKEN_TEXT = "broken_text"
     NO_LETTERS = "no_letters"
     REPEATED_CHARACTERS = "repeated_characters"
     REPEATED_WORDS = "repeated_words"
     BOILERPLATE = "boilerplate"
+    PROMPT_INJECTION = "prompt_injection"
+    REPEATS_MEMORY = "repeats_memory"
+    REPEATS_TURN = "repeats_turn"
     # of a conversation; a reason of a turn also drops the conversation that its turns spoiled
     TOO_MANY_TURNS = "too_many_turns"
     NO_USER_TURN = "no_user_turn"
@@ -87,7 +95,7 @@ def judge(turns: Sequence[Turn]) -> Judgement:
     """
     if len(turns) > MAX_TURNS:
         return Judgement((), DropReason.TOO_MANY_TURNS)
-    reasons = [judge_turn(turn.content) for turn in turns]
+    reasons = _judge_turns(turns)
     spoiled = Counter(reason for reason in reasons if reason)
     left = tuple(turn for turn, reason in zip(turns, reasons, strict=True) if not reason)
     broken = _judge_roles(left)
@@ -98,23 +106,42 @@ def judge(turns: Sequence[Turn]) -> Judgement:
     return Judgement(() if broken else left, broken, dict(spoiled))
 
 
-def judge_turn(text: str) -> DropReason | None:
-    """Return why a turn carries nothing, or None for a good one."""
+def judge_turn(text: str, role: Role = "user") -> DropReason | None:
+    """Return why a turn, whatever was said before it, carries nothing or harm; None for a good one."""
     stripped = text.strip()
-    checks = (
-        (DropReason.EMPTY_TURN, not any(char.isprintable() and not char.isspace() for char in stripped[:1_000])),
-        (DropReason.TOO_LONG, len(stripped) > MAX_TURN_CHARS),
-    )
-    for reason, failed in checks:
-        if failed:
+    for reason, fails in _CHECKS:
+        if fails(stripped):
             return reason
-    if len(stripped) > MAX_CHARS_WITHOUT_LETTERS and not any(map(str.isalpha, stripped)):
-        return DropReason.NO_LETTERS
-    if _repeats_characters(stripped):
-        return DropReason.REPEATED_CHARACTERS
-    if _repeats_words(stripped):
-        return DropReason.REPEATED_WORDS
-    return DropReason.BOILERPLATE if _BOILERPLATE.search(stripped) else None
+    return DropReason.PROMPT_INJECTION if carries_injection(stripped, role) else None
+
+
+def _judge_turns(turns: Sequence[Turn]) -> list[DropReason | None]:
+    """Judge each turn by itself and by what stands before it.
+
+    An attack takes what was answered to it along: the answer may be what the attacker wanted, and without the
+    question it follows from nothing.
+    """
+    reasons: list[DropReason | None] = []
+    said, attacked = SaidSoFar(), False
+    for turn in turns:
+        reason = judge_turn(turn.content, turn.role)
+        if turn.role == "user":
+            attacked = reason == DropReason.PROMPT_INJECTION
+        if turn.role == "assistant" and not reason:
+            reason = DropReason.PROMPT_INJECTION if attacked else _copies(said, turn.content)
+        if reason != DropReason.TOO_LONG:
+            said.add(turn)
+        reasons.append(reason)
+    return reasons
+
+
+def _copies(said: SaidSoFar, text: str) -> DropReason | None:
+    match said.source_of(text):
+        case "memory":
+            return DropReason.REPEATS_MEMORY
+        case "turn":
+            return DropReason.REPEATS_TURN
+    return None
 
 
 def _judge_roles(turns: Sequence[Turn]) -> DropReason | None:
@@ -132,6 +159,14 @@ def _judge_roles(turns: Sequence[Turn]) -> DropReason | None:
     return DropReason.BROKEN_ROLES if longest > MAX_SAME_ROLE else None
 
 
+def _is_empty(text: str) -> bool:
+    return not any(char.isprintable() and not char.isspace() for char in text[:1_000])
+
+
+def _lacks_letters(text: str) -> bool:
+    return len(text) > MAX_CHARS_WITHOUT_LETTERS and not any(map(str.isalpha, text))
+
+
 def _repeats_characters(text: str) -> bool:
     in_runs = sum(len(match.group()) for match in _RUN.finditer(text))
     return in_runs >= MIN_RUN_CHARS and in_runs > MAX_RUN_SHARE * len(text)
@@ -147,3 +182,15 @@ def _repeats_words(text: str) -> bool:
         if repeated >= MIN_REPEATED_WORDS - phrase and repeated > MAX_REPEATED_SHARE * len(words):
             return True
     return False
+
+
+# In this order: the first that fails names the reason, and what is too long is looked at no further.
+_CHECKS: tuple[tuple[DropReason, Callable[[str], bool]], ...] = (
+    (DropReason.EMPTY_TURN, _is_empty),
+    (DropReason.TOO_LONG, lambda text: len(text) > MAX_TURN_CHARS),
+    (DropReason.BROKEN_TEXT, is_broken),
+    (DropReason.NO_LETTERS, _lacks_letters),
+    (DropReason.REPEATED_CHARACTERS, _repeats_characters),
+    (DropReason.REPEATED_WORDS, _repeats_words),
+    (DropReason.BOILERPLATE, lambda text: bool(_BOILERPLATE.search(text))),
+)

@@ -14,7 +14,7 @@ from mongars.records import DatasetRef
 from mongars.sources import BadLine
 
 # Raised with every change of a rule, threshold or detector, so that a version tells which rules made it.
-RULES = 2
+RULES = 3
 # Called with (conversations done, conversations in all or None while that is not known, name of the stage).
 OnProgress = Callable[[int, int | None, str], None]
 

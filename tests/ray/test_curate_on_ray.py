@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
+import ray.data
 from ray import cloudpickle
 
 from mongars.curation.catalog import DatasetCatalog
@@ -218,6 +221,36 @@ def test_the_shares_of_one_file_give_the_same_digest_as_one_task(local_ray, sour
     shared = run([source], DatasetCatalog(tmp_path / "shared"))
     assert shared.dataset.digest == whole.dataset.digest
     assert shared.bad_lines == whole.bad_lines
+
+
+def test_parquet_gives_the_digest_of_the_same_lines_and_its_bad_rows_are_named(
+    local_ray, source, lines, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("mongars.shares.MIN_SHARE_BYTES", 1_000)  # several tasks share the file
+    path = tmp_path / "in.parquet"
+    rows = [json.loads(text) for text in lines if text != "broken json"]
+    plain = {"user": None, "consent": True, "opinions": None}
+    pq.write_table(pa.Table.from_pylist([plain | row for row in rows]), path, row_group_size=10)
+    as_lines = run([source], DatasetCatalog(tmp_path / "lines"))
+    as_rows = run([path], DatasetCatalog(tmp_path / "rows"))
+    assert as_rows.dataset.digest == as_lines.dataset.digest
+    assert as_rows.dropped == as_lines.dropped
+    (bad,) = as_rows.bad_lines
+    assert (bad.path, bad.line) == (str(path), len(rows))
+    assert bad.reason.startswith("message 1 has no role")
+
+
+def test_parquet_with_tensors_of_ray_data_is_refused_before_anything_is_written(
+    local_ray, source, lines, tmp_path
+):
+    folder = tmp_path / "written"
+    tensor = {"image": np.zeros((2, 2))}
+    ray.data.from_items([json.loads(text) | tensor for text in lines[:3]]).write_parquet(str(folder))
+    path = next(folder.glob("*.parquet"))
+    catalog = DatasetCatalog(tmp_path / "datasets")
+    with pytest.raises(InputError, match="extension types"):
+        run([source, path], catalog)
+    assert not catalog.root.exists()
 
 
 def test_sources_without_a_good_line_give_a_version_without_rows(local_ray, tmp_path):
