@@ -1,0 +1,180 @@
+"""How many near duplicates are found, how surely and how fast: ours beside brute force and datasketch.
+
+    python benchmarks/near_duplicates.py --data FILE [FILE ...] [--rows 1500] [--datasketch PYTHON] [--repeats 3]
+
+FILE is JSON Lines of conversations, plain or gzip. Of so many of them, drawn by the seed, every fifth gets
+two near copies, in which 5 % and 15 % of the words are replaced, left out, doubled or exchanged with the next
+one. What is truly near is said by brute force: the Jaccard similarity of every pair, of the same character
+shingles. The rate is of the whole job, from normalised texts to verified pairs, in one thread; datasketch
+does it in an environment of its own. Twice as many texts without planted copies are compared for the rate.
+"""
+
+import argparse
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import markdown, peer_rates, rate_and_ratio, run, take_turns
+from mongars.cli.output import Stages
+from mongars.curation.dedup import (
+    PERMUTATIONS,
+    SHINGLE_CHARS,
+    Hashes,
+    band_hashes,
+    candidate_pairs,
+    jaccard,
+    normalise,
+    shingle_hashes,
+)
+from mongars.curation.recipe import CurationRecipe
+from mongars.errors import InputError
+from mongars.records import Conversation
+from mongars.sources import read_conversations
+
+PEER = Path(__file__).with_name("peers") / "datasketch_near.py"
+EDITS = (0.05, 0.15)
+COPIED_EVERY = 5
+Pairs = set[tuple[int, int]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the tables, and return the exit code."""
+    flags = _flags().parse_args(arguments)
+    return run(lambda progress: measure(flags, progress), None if flags.json else show)
+
+
+def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
+    """Return what was truly near and found, of all pairs and of the planted ones, and the rates."""
+    progress.stage("read")
+    pool = _texts(flags.data)
+    rng = random.Random(flags.seed)
+    if len(pool) < 3 * flags.rows:
+        raise InputError(
+            f"{len(pool)} conversations are too few.", remedy=f"Give {3 * flags.rows}, or lower --rows."
+        )
+    drawn = rng.sample(pool, 3 * flags.rows)
+    texts, planted = plant(drawn[: flags.rows], rng)
+    threshold = CurationRecipe().near_duplicate_jaccard
+    progress.stage("brute force")
+    near = brute_force([shingle_hashes(text) for text in texts], threshold, progress)
+    found = near_pairs(texts, threshold)
+    clean = drawn[flags.rows :]
+    rates = take_turns(
+        {"ours": lambda: near_pairs(clean, threshold)}, len(clean), flags.repeats, progress, f"{len(clean)} texts"
+    )
+    if flags.datasketch:
+        progress.stage("datasketch")
+        task = {"texts": clean, "threshold": threshold, "repeats": flags.repeats}
+        task |= {"shingle_chars": SHINGLE_CHARS, "permutations": PERMUTATIONS}
+        rates["datasketch"] = peer_rates(flags.datasketch, PEER, task, "datasketch")
+    return {
+        "texts": len(texts),
+        "characters": round(float(np.mean([len(text) for text in texts]))),
+        "threshold": threshold,
+        "near": len(near),
+        "found": len(found),
+        "right": len(near & found),
+        "planted": {
+            share: {"pairs": len(pairs), "near": len(pairs & near), "found": len(pairs & near & found)}
+            for share, pairs in planted.items()
+        },
+        "rates": rates,
+    }
+
+
+def show(result: dict[str, Any]) -> str:
+    """Return the tables: what is found of what is truly near, and the rates."""
+    rows = [["all pairs", "", result["near"], _share(result["right"], result["near"])]]
+    for share, counts in result["planted"].items():
+        name = f"planted, {float(share):.0%} of the words edited"
+        rows.append([name, counts["pairs"], counts["near"], _share(counts["found"], counts["near"])])
+    rates = [[name, *rate_and_ratio(result["rates"], name)] for name in result["rates"]]
+    return "\n".join(
+        [
+            markdown(["", "pairs", f"truly near ({result['threshold']})", "recall of these"], rows),
+            f"Precision {_share(result['right'], result['found'])}, of {result['found']} pairs that were found. "
+            f"{result['texts']} texts of {result['characters']} characters on average.\n",
+            markdown(["way", "texts/s", "ours is so many times that"], rates),
+        ]
+    )
+
+
+def plant(texts: Sequence[str], rng: random.Random) -> tuple[list[str], dict[float, Pairs]]:
+    """Return the texts with the copies of every fifth after them, and the pairs that each share of edits made."""
+    mixed, planted = list(texts), {share: Pairs() for share in EDITS}
+    for place in range(0, len(texts), COPIED_EVERY):
+        for share in EDITS:
+            planted[share].add((place, len(mixed)))
+            mixed.append(edited(texts[place], share, rng))
+    return mixed, planted
+
+
+def edited(text: str, share: float, rng: random.Random) -> str:
+    """Return the text with a share of its words, one at least, replaced, left out, doubled or exchanged."""
+    words = text.split()
+    others = rng.sample(words, len(words))
+    for place in sorted(rng.sample(range(len(words)), max(1, round(share * len(words)))), reverse=True):
+        match rng.choice(("replace", "leave out", "double", "exchange")):
+            case "replace":
+                words[place] = others[place]
+            case "leave out":
+                del words[place]
+            case "double":
+                words.insert(place, words[place])
+            case "exchange" if place + 1 < len(words):
+                words[place : place + 2] = words[place + 1], words[place]
+    return " ".join(words)
+
+
+def near_pairs(texts: Sequence[str], threshold: float) -> Pairs:
+    """Return the pairs at or above the threshold as curation finds them."""
+    shingles = [shingle_hashes(text) for text in texts]
+    proposed = candidate_pairs(band_hashes(shingles)).tolist()
+    return {(one, other) for one, other in proposed if jaccard(shingles[one], shingles[other]) >= threshold}
+
+
+def brute_force(shingles: Sequence[Hashes], threshold: float, progress: Stages) -> Pairs:
+    """Return the pairs at or above the threshold, of all pairs. Sizes further apart than that cannot be near."""
+    sizes = np.array(list(map(len, shingles)))
+    near = Pairs()
+    for one, own in enumerate(shingles):
+        bound = np.minimum(sizes[one + 1 :], len(own)) >= threshold * np.maximum(sizes[one + 1 :], len(own))
+        others = (np.flatnonzero(bound) + one + 1).tolist()
+        near |= {(one, other) for other in others if jaccard(own, shingles[other]) >= threshold}
+        progress.update(one + 1, len(shingles))
+    return near
+
+
+def _texts(paths: Sequence[Path]) -> list[str]:
+    """Return the distinct conversations as curation compares them: equal ones are no near copies."""
+    told = (item for path in paths for item in read_conversations(path))
+    return list(dict.fromkeys(_normalised(told)))
+
+
+def _normalised(items: Iterator[Any]) -> Iterator[str]:
+    for item in items:
+        if isinstance(item, Conversation) and any(turn.content.strip() for turn in item.turns):
+            yield normalise([turn.content for turn in item.turns])
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.3f}" if whole else "none"
+
+
+def _flags() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="How many near duplicates are found, how surely and how fast.")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="JSON Lines of conversations")
+    parser.add_argument("--rows", type=int, default=1500, help="conversations in which copies are planted")
+    parser.add_argument("--datasketch", metavar="PYTHON", help="Python of an environment with datasketch")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
