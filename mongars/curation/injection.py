@@ -16,8 +16,8 @@ from mongars.records import Role
 # control tokens when a turn is tokenised, so that not even a quotation of them can be learned from.
 _MARKERS = re.compile(
     r"<\|[A-Za-z_]{2,30}\|>|<\uff5c[^\uff5c<>]{2,30}\uff5c>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"
-    r"|^### Instruction:[ \t]*$",
-    re.MULTILINE,
+    r"|^### Instruction:[ \t]*$|### Instruction:.*### Response:",
+    re.MULTILINE | re.DOTALL,
 )
 # A recalled memory as conversation/prompt.py writes it: a reply with one in it repeats its prompt.
 _MEMORY = re.compile(r'\{"when": ?"\d{4}-\d\d-\d\d", ?"said_by":')

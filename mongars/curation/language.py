@@ -18,6 +18,8 @@ OTHER = "mis"  # ISO 639-2: none of the languages that the detector was told, su
 CONTRAST = ("de", "en", "es", "fr", "it", "nl", "pt")
 # Below this many letters, "OK, Paris" is a guess.
 MIN_LETTERS = 20
+# Of Chinese, Japanese and Korean: a sign says as much as a syllable.
+LETTERS_OF_A_SIGN = 3
 # A dozen turns decide; the rest of a long conversation would only cost time.
 MAX_VOTES = 12
 
@@ -30,12 +32,21 @@ def detect_language(texts: Sequence[str], languages: Sequence[str]) -> str:
     """
     detector = _detector(tuple(sorted({*languages, *CONTRAST})))
     votes: Counter[str] = Counter()
-    voters = ((text, letters) for text in texts if (letters := sum(map(str.isalpha, text))) >= MIN_LETTERS)
+    voters = ((text, letters) for text in texts if (letters := _letters(text)) >= MIN_LETTERS)
     for (text, letters), _ in zip(voters, range(MAX_VOTES), strict=False):
         found = detector.detect_language_of(text)
         votes[found.iso_code_639_1.name.lower() if found else OTHER] += letters
     # Equal votes: the first by name, so that the answer does not depend on the order.
     return min(votes, key=lambda code: (-votes[code], code)) if votes else UNDETERMINED
+
+
+def _letters(text: str) -> int:
+    letters = sum(map(str.isalpha, text))
+    if text.isascii():
+        return letters
+    # Unicode calls signs of Chinese, Japanese and Korean letters without case ("Lo"), all from U+3041 on.
+    signs = sum("\u3041" <= char <= "\ud7a3" and char.isalpha() for char in text)
+    return letters + (LETTERS_OF_A_SIGN - 1) * signs
 
 
 def check_languages(languages: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from enum import StrEnum
 from mongars.curation.broken_text import is_broken
 from mongars.curation.copies import SaidSoFar
 from mongars.curation.injection import carries_injection
+from mongars.curation.pasted import is_encoded, is_filler, is_links, is_markup, is_mashed
 from mongars.records import Role, Turn
 
 
@@ -30,6 +31,10 @@ class DropReason(StrEnum):
     REPEATED_CHARACTERS = "repeated_characters"
     REPEATED_WORDS = "repeated_words"
     BOILERPLATE = "boilerplate"
+    ENCODED_DATA = "encoded_data"
+    MARKUP = "markup"
+    LINKS = "links"
+    MASHED_KEYS = "mashed_keys"
     PROMPT_INJECTION = "prompt_injection"
     REPEATS_MEMORY = "repeats_memory"
     REPEATS_TURN = "repeats_turn"
@@ -59,8 +64,9 @@ CHARACTER_RUN = 6
 # ... together at least so many, and so much of the turn (a ruled line inside a long answer stays).
 MIN_RUN_CHARS = 12
 MAX_RUN_SHARE = 0.3
-# "No no no no" is said. The same phrase of up to four words again and again, for so many words and so much of it.
-MAX_PHRASE_WORDS = 4
+# "No no no no" is said. The same phrase of up to so many words again and again, for so many words and so much of
+# the turn.
+MAX_PHRASE_WORDS = 8
 MIN_REPEATED_WORDS = 10
 MAX_REPEATED_SHARE = 0.5
 # A user and an assistant who each said something.
@@ -72,9 +78,11 @@ MAX_SPOILED_SHARE = 0.5
 
 _RUN = re.compile(rf"([^\s])\1{{{CHARACTER_RUN - 1},}}")
 _BOILERPLATE = re.compile(
-    r"lorem ipsum dolor|(?:enable|requires?) javascript|(?:we|this (?:web)?site) uses? cookies|all rights reserved"
+    r"(?:enable|requires?) javascript|(?:we|this (?:web)?site) uses? cookies|all rights reserved"
     r"|click here to (?:unsubscribe|subscribe)|\b404 not found\b|\[(?:deleted|removed)\]|^test(?:ing)?(?: \d+)*$"
-    r"|\bas an ai language model\b",
+    r"|\bas an ai language model\b|\b(?:store|use of|accept) (?:our )?cookies\b|\bour cookie policy\b"
+    r"|\bsubscribe to our newsletter\b|\bunsubscribe \||\bview in browser\b|\bskip to main content\b"
+    r"|\(opens in new window\)",
     re.IGNORECASE,
 )
 
@@ -173,7 +181,7 @@ def _repeats_characters(text: str) -> bool:
 
 
 def _repeats_words(text: str) -> bool:
-    """Say whether most words equal the word one phrase before, for phrases of one to four words."""
+    """Say whether most words equal the word one phrase before."""
     words = text.casefold().split()
     if len(words) < MIN_REPEATED_WORDS:
         return False
@@ -193,4 +201,9 @@ _CHECKS: tuple[tuple[DropReason, Callable[[str], bool]], ...] = (
     (DropReason.REPEATED_CHARACTERS, _repeats_characters),
     (DropReason.REPEATED_WORDS, _repeats_words),
     (DropReason.BOILERPLATE, lambda text: bool(_BOILERPLATE.search(text))),
+    (DropReason.BOILERPLATE, is_filler),
+    (DropReason.ENCODED_DATA, is_encoded),
+    (DropReason.MARKUP, is_markup),
+    (DropReason.LINKS, is_links),
+    (DropReason.MASHED_KEYS, is_mashed),
 )
