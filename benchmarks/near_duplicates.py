@@ -133,7 +133,7 @@ def edited(text: str, share: float, rng: random.Random) -> str:
 def near_pairs(texts: Sequence[str], threshold: float) -> Pairs:
     """Return the pairs at or above the threshold as curation finds them."""
     shingles = [shingle_hashes(text) for text in texts]
-    proposed = candidate_pairs(band_hashes(shingles)).tolist()
+    proposed = candidate_pairs(band_hashes(shingles).T).tolist()
     return {(one, other) for one, other in proposed if jaccard(shingles[one], shingles[other]) >= threshold}
 
 

@@ -11,11 +11,13 @@ of the copies with 5 % of their words changed.
 import hashlib
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from rensa import RMinHash
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from mongars.curation.pseudonyms import TAG
 
@@ -71,10 +73,10 @@ def band_hashes(shingles: Sequence[Hashes]) -> Hashes:
     return bands
 
 
-def candidate_pairs(bands: Hashes) -> Indices:
-    """Return distinct pairs (i, j), i < j, that share a band, as [pairs, 2] in order."""
+def candidate_pairs(bands: Iterable[Hashes]) -> Indices:
+    """Return distinct pairs (i, j), i < j, that share a band, as [pairs, 2] in order; a band is [rows]."""
     pairs = [np.zeros((0, 2), dtype=np.int64)]
-    for band in bands.T:
+    for band in bands:
         order = np.argsort(band, kind="stable")
         sorted_band = band[order]
         for step in range(1, min(WINDOW, len(order) - 1) + 1):
@@ -93,19 +95,13 @@ def jaccard(one: Hashes, other: Hashes) -> float:
 
 
 def components(count: int, pairs: npt.ArrayLike) -> Indices:
-    """Return for each of `count` rows the smallest row that pairs connect it with (union-find)."""
-    parent = list(range(count))
-
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
-
-    for one, other in np.asarray(pairs, dtype=np.int64).reshape(-1, 2).tolist():
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low
-    return np.array([root(row) for row in range(count)], dtype=np.int64)
+    """Return for each of `count` rows the smallest row that pairs connect it with."""
+    one, other = np.asarray(pairs, dtype=np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(one), dtype=np.int8), (one, other)), shape=(count, count))
+    _, labels = connected_components(graph, directed=False)
+    _, first = np.unique(labels, return_index=True)
+    smallest: Indices = first[labels].astype(np.int64)
+    return smallest
 
 
 def _mix(values: Hashes) -> Hashes:

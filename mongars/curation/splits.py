@@ -4,9 +4,11 @@ Owns the one rule of the split. Must not know files or Ray.
 """
 
 import hashlib
-from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from mongars.curation.dedup import Indices, components
 
@@ -14,27 +16,29 @@ TRAIN, TEST = "train", "test"
 DUPLICATE = "duplicate"  # of a row that is set aside, so that no reader of a split takes it
 
 
-def assign_splits(subjects: Sequence[str], clusters: Indices, *, test_share: float, seed: int) -> list[str]:
+def assign_splits(
+    subjects: pa.ChunkedArray, clusters: Indices, *, test_share: float, seed: int
+) -> npt.NDArray[np.str_]:
     """Return the split of each row; rows that share a subject or a cluster, even through others, share it.
 
     `clusters[i]` is any row of row i's near-duplicate cluster. A group's split hangs on the hash of its smallest
     subject: it does not depend on the order of the rows, and stays when other subjects are added. Only where that
     would leave one side empty, as it may with a handful of people, the nearest group changes sides.
     """
-    first_of: dict[str, int] = {}
-    same_subject = [(first_of.setdefault(subject, row), row) for row, subject in enumerate(subjects)]
-    same_cluster = np.column_stack((np.arange(len(subjects)), clusters))
-    groups = components(len(subjects), np.concatenate((np.array(same_subject).reshape(-1, 2), same_cluster)))
-    smallest: dict[int, str] = {}
-    for subject, group in zip(subjects, groups.tolist(), strict=True):
-        smallest[group] = min(subject, smallest.get(group, subject))
-    places = {group: _place(subject, seed) for group, subject in smallest.items()}
-    held_out = {group for group, place in places.items() if place < test_share}
+    encoded = pc.rank(subjects, sort_keys="ascending", tiebreaker="dense")
+    rank = np.asarray(encoded).astype(np.int64) - 1  # of each row's subject among all of them
+    _, first = np.unique(rank, return_index=True)  # the first row of each subject
+    rows = np.arange(len(rank))
+    pairs = np.concatenate((np.column_stack((first[rank], rows)), np.column_stack((rows, clusters))))
+    _, group = np.unique(components(len(rows), pairs), return_inverse=True)
+    smallest = np.full(group.max(initial=-1) + 1, len(rows))
+    np.minimum.at(smallest, group, rank)
+    places = np.array([_place(subjects[int(first[subject])].as_py(), seed) for subject in smallest])
+    held_out = places < test_share
     if len(places) > 1 and test_share > 0:
-        by_place = sorted(places, key=places.__getitem__)
-        held_out |= {by_place[0]}
-        held_out -= {by_place[-1]}
-    return [TEST if group in held_out else TRAIN for group in groups.tolist()]
+        held_out[places.argmin()] = True
+        held_out[places.argmax()] = False
+    return np.where(held_out[group], TEST, TRAIN)
 
 
 def _place(subject: str, seed: int) -> float:

@@ -1,6 +1,7 @@
 """The split: nobody on both sides, and the same whatever the order."""
 
 import numpy as np
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +12,8 @@ rows = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 30)), min_
 
 def split(some, seed=0, test_share=0.3):
     clusters = np.array([min(target, row) for row, (_, target) in enumerate(some)], dtype=np.int64)
-    return clusters, assign_splits([subject for subject, _ in some], clusters, test_share=test_share, seed=seed)
+    subjects = pa.chunked_array([[subject for subject, _ in some]], pa.string())
+    return clusters, assign_splits(subjects, clusters, test_share=test_share, seed=seed).tolist()
 
 
 @given(rows, st.integers(0, 50))
