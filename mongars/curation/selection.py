@@ -30,34 +30,58 @@ Shingles = Callable[[Sequence[int]], Mapping[int, Hashes]]
 class Selection:
     """The keys that stay, the split of each, those of the duplicates, and how many went for which reason.
 
-    Keys are ascending.
+    `earlier` are the keys of rows that an earlier version holds. Keys are ascending.
     """
 
     keys: Indices
     splits: npt.NDArray[np.str_]
     duplicates: Indices
     dropped: Mapping[str, int]
+    earlier: Indices
 
 
-def select(cleaned: pa.Table, recipe: CurationRecipe, shingles: Shingles) -> Selection:
-    """Choose among the rows whose outcome is KEPT; `shingles(keys)` gives the shingle hashes of rows."""
+def select(
+    cleaned: pa.Table,
+    recipe: CurationRecipe,
+    shingles: Shingles,
+    earlier: pa.Table | None = None,
+    pins: Mapping[int, str] | None = None,
+) -> Selection:
+    """Choose among the rows whose outcome is KEPT; `shingles(keys)` gives the shingle hashes of rows.
+
+    `earlier` are rows of versions that stand already, with their `split`. They win over new rows, are never among
+    those that stay, and new rows near them, or of their subjects, get their split. An id of theirs may come again:
+    with another content it is a later state of the same conversation. `pins` are splits that rows keep, by key.
+    """
     rows = cleaned.filter(pc.equal(cleaned["outcome"], KEPT)).select(COLUMNS)
     rows = rows.take(_preference(rows))
-    reasons = _exact(rows)
+    held = rows.select(COLUMNS).slice(0, 0) if earlier is None else earlier.select(COLUMNS)
+    pins = dict(pins or {})
+    if earlier is not None:
+        pins |= zip(earlier["key"].to_pylist(), earlier["split"].to_pylist(), strict=True)
+    reasons = _exact(rows, frozenset(held["content"].to_pylist()))
     alone = np.array([row for row, reason in enumerate(reasons) if reason is None], dtype=np.int64)
-    unique = rows.take(alone)
-    pairs, similarity = _similar(unique, shingles)
-    clusters = components(len(alone), pairs[similarity >= recipe.near_duplicate_jaccard])
-    first = clusters == np.arange(len(alone))
-    alike = components(len(alone), pairs[similarity >= min(SPLIT_JACCARD, recipe.near_duplicate_jaccard)])
-    kept, splits = _split(unique, first, alike, recipe)
+    unique = pa.concat_tables([held, rows.take(alone)])
+    pairs, similarity = _similar(unique, shingles, new_from=held.num_rows)
+    clusters = components(unique.num_rows, pairs[similarity >= recipe.near_duplicate_jaccard])
+    is_new = np.arange(unique.num_rows) >= held.num_rows
+    first = (clusters == np.arange(unique.num_rows)) | ~is_new
+    near_earlier = is_new & (clusters < held.num_rows)
+    alike = components(unique.num_rows, pairs[similarity >= min(SPLIT_JACCARD, recipe.near_duplicate_jaccard)])
+    kept, splits = _split(unique, first, alike, recipe, pins)
+    kept, splits = kept.slice(held.num_rows), splits[held.num_rows :]
     dropped = Counter(str(reason) for reason in reasons if reason)
-    if duplicates := int((~first).sum()):
-        dropped[DropReason.NEAR_DUPLICATE] = duplicates
+    dropped[DropReason.IN_EARLIER_VERSION] += int(near_earlier.sum())
+    dropped[DropReason.NEAR_DUPLICATE] += int((~first & ~near_earlier).sum())
     stay: Indices = kept["key"].to_numpy()
     ascending = np.argsort(stay)
-    aside = np.setdiff1d(rows["key"].to_numpy(), stay)
-    return Selection(stay[ascending], np.array(splits, dtype=np.str_)[ascending], aside, dict(dropped))
+    equal_earlier = np.array([reason == DropReason.IN_EARLIER_VERSION for reason in reasons], dtype=np.bool_)
+    keys: Indices = rows["key"].to_numpy()
+    in_earlier = np.union1d(keys[equal_earlier], unique["key"].to_numpy()[near_earlier])
+    aside = np.setdiff1d(keys, np.union1d(stay, in_earlier))
+    return Selection(
+        stay[ascending], np.array(splits, dtype=np.str_)[ascending], aside, dict(+dropped), in_earlier
+    )
 
 
 def _preference(rows: pa.Table) -> Indices:
@@ -67,27 +91,31 @@ def _preference(rows: pa.Table) -> Indices:
     return np.array(sorted(range(len(sort_keys)), key=sort_keys.__getitem__), dtype=np.int64)
 
 
-def _exact(rows: pa.Table) -> list[DropReason | None]:
-    """Return why each row goes: its id, or its content, belongs to an earlier row that stays."""
-    content_of_id: dict[str, bytes] = {}
+def _exact(rows: pa.Table, held: frozenset[bytes]) -> list[DropReason | None]:
+    """Return why each row goes: its content is `held`, or its id or content belongs to one that went before."""
+    ids: set[str] = set()
     seen: set[bytes] = set()
     reasons: list[DropReason | None] = []
     for identity, content in zip(rows["id"].to_pylist(), rows["content"].to_pylist(), strict=True):
-        if content in seen:
+        if content in held:
+            reasons.append(DropReason.IN_EARLIER_VERSION)
+            ids.add(identity)  # else a shorter state of a conversation that is held would come in as new
+        elif content in seen:
             reasons.append(DropReason.EXACT_DUPLICATE)
-        elif identity in content_of_id:
+        elif identity in ids:
             reasons.append(DropReason.DUPLICATE_ID)
         else:
             reasons.append(None)
-            content_of_id[identity] = content
+            ids.add(identity)
             seen.add(content)
     return reasons
 
 
-def _similar(rows: pa.Table, shingles: Shingles) -> tuple[Indices, npt.NDArray[np.float64]]:
-    """Return the pairs that MinHash proposes, [pairs, 2], and the true Jaccard similarity of each."""
+def _similar(rows: pa.Table, shingles: Shingles, *, new_from: int) -> tuple[Indices, npt.NDArray[np.float64]]:
+    """Return the pairs with a new row that MinHash proposes, [pairs, 2], and the true Jaccard of each."""
     bands = np.array(rows["bands"].to_pylist(), dtype=np.uint64).reshape(rows.num_rows, BANDS)
     pairs = candidate_pairs(bands)
+    pairs = pairs[pairs[:, 1] >= new_from]
     if not len(pairs):
         return pairs, np.zeros(0)
     keys = rows["key"].to_pylist()
@@ -97,7 +125,11 @@ def _similar(rows: pa.Table, shingles: Shingles) -> tuple[Indices, npt.NDArray[n
 
 
 def _split(
-    rows: pa.Table, first: npt.NDArray[np.bool_], alike: Indices, recipe: CurationRecipe
+    rows: pa.Table,
+    first: npt.NDArray[np.bool_],
+    alike: Indices,
+    recipe: CurationRecipe,
+    pins: Mapping[int, str],
 ) -> tuple[pa.Table, list[str]]:
     """Return the rows that stay and their splits."""
     kept = np.flatnonzero(first)
@@ -106,6 +138,10 @@ def _split(
     clusters = np.array([place[row] for row in alike[kept].tolist()], dtype=np.int64)
     table = rows.take(kept)
     splits = assign_splits(
-        table["subject"].to_pylist(), clusters, test_share=recipe.test_share, seed=recipe.split_seed
+        table["subject"].to_pylist(),
+        clusters,
+        test_share=recipe.test_share,
+        seed=recipe.split_seed,
+        pinned=[pins.get(key) for key in table["key"].to_pylist()],
     )
     return table, splits
