@@ -70,14 +70,13 @@ def select(
     alike = components(unique.num_rows, pairs[similarity >= min(SPLIT_JACCARD, recipe.near_duplicate_jaccard)])
     kept, splits = _split(unique, first, alike, recipe, pins)
     kept, splits = kept.slice(held.num_rows), splits[held.num_rows :]
+    reasons = _with_earlier(rows, reasons, alone[near_earlier[held.num_rows :]])
     dropped = Counter(str(reason) for reason in reasons if reason)
-    dropped[DropReason.IN_EARLIER_VERSION] += int(near_earlier.sum())
     dropped[DropReason.NEAR_DUPLICATE] += int((~first & ~near_earlier).sum())
     stay: Indices = kept["key"].to_numpy()
     ascending = np.argsort(stay)
-    equal_earlier = np.array([reason == DropReason.IN_EARLIER_VERSION for reason in reasons], dtype=np.bool_)
     keys: Indices = rows["key"].to_numpy()
-    in_earlier = np.union1d(keys[equal_earlier], unique["key"].to_numpy()[near_earlier])
+    in_earlier = np.sort(keys[[reason == DropReason.IN_EARLIER_VERSION for reason in reasons]])
     aside = np.setdiff1d(keys, np.union1d(stay, in_earlier))
     return Selection(
         stay[ascending], np.array(splits, dtype=np.str_)[ascending], aside, dict(+dropped), in_earlier
@@ -109,6 +108,26 @@ def _exact(rows: pa.Table, held: frozenset[bytes]) -> list[DropReason | None]:
             ids.add(identity)
             seen.add(content)
     return reasons
+
+
+def _with_earlier(rows: pa.Table, reasons: Sequence[DropReason | None], near: Indices) -> list[DropReason | None]:
+    """Return the reasons once the rows `near` to earlier ones go, and with them what went as their duplicate.
+
+    Else an erasure, which knows no earlier version, would put such a duplicate in their place.
+    """
+    held = set(near.tolist()) | {
+        row for row, reason in enumerate(reasons) if reason == DropReason.IN_EARLIER_VERSION
+    }
+    ids, contents = rows["id"].to_pylist(), rows["content"].to_pylist()
+    held_ids, held_contents = {ids[row] for row in held}, {contents[row] for row in held}
+    copies = {
+        row
+        for row, reason in enumerate(reasons)
+        if (reason == DropReason.EXACT_DUPLICATE and contents[row] in held_contents)
+        or (reason == DropReason.DUPLICATE_ID and ids[row] in held_ids)
+    }
+    gone = held | copies
+    return [DropReason.IN_EARLIER_VERSION if row in gone else reason for row, reason in enumerate(reasons)]
 
 
 def _similar(rows: pa.Table, shingles: Shingles, *, new_from: int) -> tuple[Indices, npt.NDArray[np.float64]]:

@@ -129,6 +129,14 @@ def test_what_an_earlier_version_holds_exactly_or_nearly_goes_whatever_its_id():
     assert dropped == {DropReason.IN_EARLIER_VERSION: 2, DropReason.EXACT_DUPLICATE: 1}
 
 
+def test_copies_of_a_row_that_is_held_and_other_states_of_it_are_held_with_it():
+    near, short = long_text(1) + " indeed", conversation("a", long_text(4))
+    longer = Conversation("a", "u", (*conversation("a", near).turns, Turn("user", "Thanks")), consent=True)
+    copy = Conversation("b", "v", longer.turns, consent=True)
+    kept, dropped, held = selected_against([(conversation("z", long_text(1)), "train")], [longer, short, copy])
+    assert (kept, dropped, held) == ({}, {DropReason.IN_EARLIER_VERSION: 3}, {"a", "b"})
+
+
 def test_an_id_of_an_earlier_version_may_come_again_with_another_content():
     kept, dropped, _ = selected_against(
         [(conversation("a", long_text(1)), "train")], [conversation("a", long_text(2))]
