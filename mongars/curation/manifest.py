@@ -41,7 +41,7 @@ class Provenance:
 
 
 class SetAside(BaseModel):
-    """Rows beside the dataset: dropped for nothing but likeness to one that stays, whose place they may take."""
+    """Rows beside the dataset: dropped for nothing but likeness to one that stays here or in another version."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
@@ -123,7 +123,7 @@ class Manifest(BaseModel):
                 f"- recipe: `{self.recipe_hash}`",
                 f"- read: {self.rows_read} lines, of which {self.bad_lines} could not be read",
                 *([f"- without what these hold: {', '.join(self.against)}"] if self.against else []),
-                *_aside_note(self.duplicates),
+                *_aside_note(self.duplicates, self.against),
                 *([f"- rows removed on {self.erased_at:%Y-%m-%d}: a person was erased"] if self.erased_at else []),
                 "",
                 *_counts("Splits", "by subject and near-duplicate cluster", self.splits),
@@ -142,9 +142,11 @@ class Manifest(BaseModel):
         )
 
 
-def _aside_note(duplicates: SetAside | None) -> list[str]:
+def _aside_note(duplicates: SetAside | None, against: list[str]) -> list[str]:
     if duplicates is None:
         return []
+    if against:
+        return [f"- set aside as duplicates of rows here or of those: {duplicates.rows} conversations"]
     return [f"- set aside as duplicates, in case that a row is erased: {duplicates.rows} conversations"]
 
 
