@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mongars.curation.recipe import CurationRecipe, CurationReport
 from mongars.errors import MongarsError
-from mongars.evolution.wiring import curate_files
+from mongars.evolution.wiring import curate_files, earlier_versions
 from mongars.records import as_json
 from mongars.serving.cluster import job_session
 from mongars.settings import load_settings
@@ -45,6 +45,13 @@ def _flags() -> argparse.ArgumentParser:
         help="JSONL, .jsonl.gz or .parquet; repeat it",
     )
     parser.add_argument("--name", required=True, help="name of the dataset")
+    parser.add_argument(
+        "--against",
+        action="append",
+        default=[],
+        metavar="NAME[@VERSION]",
+        help="leave out what this version holds; repeat it",
+    )
     parser.add_argument("--models-dir", type=Path, help="in place of MONGARS_MODELS_DIR")
     parser.add_argument("--test-share", type=float, default=CurationRecipe().test_share)
     return parser
@@ -55,9 +62,15 @@ def _curate(flags: argparse.Namespace) -> CurationReport:
     if flags.models_dir:
         settings = settings.model_copy(update={"models_dir": flags.models_dir})
     settings = settings.resolved()
+    earlier = earlier_versions(settings, flags.against)
     with job_session(settings):
         return curate_files(
-            settings, flags.inputs, name=flags.name, test_share=flags.test_share, on_progress=_show
+            settings,
+            flags.inputs,
+            name=flags.name,
+            test_share=flags.test_share,
+            on_progress=_show,
+            against=earlier,
         )
 
 

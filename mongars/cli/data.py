@@ -69,19 +69,24 @@ def curate(
         typer.Argument(help="JSONL, .jsonl.gz or .parquet; without them, what is kept here and consented."),
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the dataset.")] = DEFAULT_DATASET,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[@VERSION]", help="Leave out what this version holds; repeat it."),
+    ] = None,
     ray: Annotated[str | None, typer.Option(help="Ray address, or `auto`; a local Ray by default.")] = None,
     json: Json = False,
 ) -> None:
     """Make a dataset version: personal data, junk and duplicates go out."""
-    from mongars.evolution.wiring import curate_files, harvest_to_file
+    from mongars.evolution.wiring import curate_files, earlier_versions, harvest_to_file
     from mongars.serving.cluster import ray_session
 
     settings = load_settings().resolved()
+    earlier = earlier_versions(settings, against or ())
     harvested = None if files else harvest_to_file(settings)
     sources = [harvested] if harvested else [path.resolve() for path in files or ()]
     try:
         with ray_session(settings, ray), progress("Curating") as bar:
-            report = curate_files(settings, sources, name=name, on_progress=bar.update)
+            report = curate_files(settings, sources, name=name, on_progress=bar.update, against=earlier)
     finally:
         if harvested:
             harvested.unlink()  # personal text as it was said is kept in the repository alone

@@ -192,7 +192,7 @@ class DatasetCatalog:
             versions = self._versions(draft.name)
             for version in versions:
                 manifest = self._manifest(draft.name, version)
-                if manifest.holds(digest, aside, provenance.recipe_hash):
+                if manifest.holds(digest, aside, provenance):
                     return manifest.ref(), True
             number = 1 + max((int(version[1:]) for version in versions), default=0)
             manifest = _describe(draft, f"v{number}", digest, provenance)

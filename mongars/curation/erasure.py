@@ -20,7 +20,7 @@ from mongars.curation.catalog import DatasetCatalog
 from mongars.curation.cleaning import CLEAN_SCHEMA, KEPT
 from mongars.curation.dedup import Hashes, normalise, shingle_hashes
 from mongars.curation.draft import Draft
-from mongars.curation.fingerprint import fingerprint_of
+from mongars.curation.fingerprint import fingerprint_of_row
 from mongars.curation.leaks import leaks
 from mongars.curation.manifest import Provenance
 from mongars.curation.pseudonyms import TAG
@@ -28,7 +28,7 @@ from mongars.curation.quality import DropReason
 from mongars.curation.recipe import CurationRecipe
 from mongars.curation.rows import ROW_SCHEMA
 from mongars.curation.selection import COLUMNS, Selection, select
-from mongars.curation.splits import DUPLICATE
+from mongars.curation.splits import DUPLICATE, EARLIER
 from mongars.records import DatasetRef
 
 _BATCH_ROWS = 1_024
@@ -82,7 +82,11 @@ def _succeed(catalog: DatasetCatalog, ref: DatasetRef, subject: str, *, preview:
     catalog.verify(ref)
     manifest = catalog.manifest(ref)
     index = _index(_others(catalog, ref, subject))
-    selection = select(index, _recipe(manifest.recipe), lambda keys: _shingles(catalog, ref, subject, keys))
+    pins = _splits(_others(catalog, ref, subject)) if manifest.against else {}
+    selection = select(
+        index, _recipe(manifest.recipe), lambda keys: _shingles(catalog, ref, subject, keys), pins=pins
+    )
+    in_earlier = [row for row in _aside(catalog, ref, subject) if row["split"] == EARLIER]
     before = {row["id"] for row in _rows(catalog, ref, catalog.parts(ref)) if row["subject"] != subject}
     after = set(index["id"].take(selection.keys).to_pylist())
     removed = manifest.rows - len(before)
@@ -90,12 +94,15 @@ def _succeed(catalog: DatasetCatalog, ref: DatasetRef, subject: str, *, preview:
     if not preview:
         with catalog.open_draft(ref.name) as draft:
             found, pii = _fill(draft, _others(catalog, ref, subject), selection)
+            earlier: dict[str, int] = {DropReason.IN_EARLIER_VERSION: len(in_earlier)} if in_earlier else {}
+            draft.set_aside(pa.Table.from_pylist(in_earlier, schema=ROW_SCHEMA))
             provenance = Provenance(
                 recipe=manifest.recipe,
                 recipe_hash=manifest.recipe_hash,
                 parents=(ref.digest,),
-                rows_read=index.num_rows + removed,
-                dropped={**selection.dropped, DropReason.ERASED: removed},
+                against=tuple(manifest.against),
+                rows_read=index.num_rows + len(in_earlier) + removed,
+                dropped={**selection.dropped, **earlier, DropReason.ERASED: removed},
                 pii=pii,
                 leaks=found,
             )
@@ -104,10 +111,22 @@ def _succeed(catalog: DatasetCatalog, ref: DatasetRef, subject: str, *, preview:
 
 
 def _others(catalog: DatasetCatalog, ref: DatasetRef, subject: str) -> Iterator[dict[str, Any]]:
-    """Yield everybody else's rows and duplicates, in order of their ids: their places are the keys."""
-    streams = (_rows(catalog, ref, parts) for parts in (catalog.parts(ref), catalog.duplicates(ref)))
-    merged = heapq.merge(*streams, key=lambda row: row["id"])
-    return (row for row in merged if row["subject"] != subject)
+    """Yield everybody else's rows and duplicates, in order of their ids: their places are the keys.
+
+    What an earlier version holds is not among them: it stays set aside, whoever is erased from this version.
+    """
+    kept = (row for row in _rows(catalog, ref, catalog.parts(ref)) if row["subject"] != subject)
+    aside = (row for row in _aside(catalog, ref, subject) if row["split"] != EARLIER)
+    return heapq.merge(kept, aside, key=lambda row: row["id"])
+
+
+def _aside(catalog: DatasetCatalog, ref: DatasetRef, subject: str) -> Iterator[dict[str, Any]]:
+    return (row for row in _rows(catalog, ref, catalog.duplicates(ref)) if row["subject"] != subject)
+
+
+def _splits(rows: Iterable[Mapping[str, Any]]) -> dict[int, str]:
+    """Return the split of each row that has one, by key: earlier versions gave it, and are not asked again."""
+    return {key: row["split"] for key, row in enumerate(rows) if row["split"] != DUPLICATE}
 
 
 def _rows(catalog: DatasetCatalog, ref: DatasetRef, parts: Iterable[Any]) -> Iterator[dict[str, Any]]:
@@ -126,9 +145,7 @@ def _index(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
 
 
 def _as_columns(row: Mapping[str, Any]) -> dict[str, Any]:
-    fingerprint = fingerprint_of(
-        row["id"], row["subject"], row["source"], row["language"], row["messages"], row["opinions"] or ()
-    )
+    fingerprint = fingerprint_of_row(row)
     return {"digest": fingerprint.digest, "content": fingerprint.content, "bands": fingerprint.bands}
 
 

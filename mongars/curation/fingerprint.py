@@ -22,6 +22,13 @@ class Fingerprint:
     bands: list[int]
 
 
+def fingerprint_of_row(row: Mapping[str, Any]) -> Fingerprint:
+    """Return the fingerprint of a published row, the same that it had when it was curated."""
+    return fingerprint_of(
+        row["id"], row["subject"], row["source"], row["language"], row["messages"], row["opinions"] or ()
+    )
+
+
 def fingerprint_of(
     identity: str,
     subject: str,

@@ -23,6 +23,7 @@ class Provenance:
     recipe: Mapping[str, Any]
     recipe_hash: str
     parents: tuple[str, ...] = ()
+    against: tuple[str, ...] = ()
     rows_read: int = 0
     bad_lines: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
@@ -36,11 +37,11 @@ class Provenance:
         return {
             name: dict(sorted(value.items())) if isinstance(value, Mapping) else value
             for name, value in facts.items()
-        } | {"parents": list(self.parents)}
+        } | {"parents": list(self.parents), "against": list(self.against)}
 
 
 class SetAside(BaseModel):
-    """Rows beside the dataset: dropped for nothing but likeness to one that stays, whose place they may take."""
+    """Rows beside the dataset: dropped for nothing but likeness to one that stays here or in another version."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
@@ -65,6 +66,7 @@ class Manifest(BaseModel):
     recipe: dict[str, Any]
     recipe_hash: str
     parents: list[str] = Field(description="Digests of the source files or versions.")
+    against: list[str] = Field([], description="Earlier versions, NAME@VERSION, whose rows were left out.")
     parts: list[str]
     rows_read: int
     bad_lines: int
@@ -98,10 +100,10 @@ class Manifest(BaseModel):
         """Return the record that travels between rooms."""
         return DatasetRef(self.name, self.version, self.digest, self.state, self.rows)
 
-    def holds(self, digest: str, aside: str, recipe_hash: str) -> bool:
-        """Say whether its rows, what is set aside and its recipe are those; an erased version has no rows."""
-        own = (self.digest, self.duplicates and self.duplicates.digest, self.recipe_hash)
-        return self.state != "erased" and own == (digest, aside, recipe_hash)
+    def holds(self, digest: str, aside: str, provenance: Provenance) -> bool:
+        """Say whether its rows, what is set aside and how it was made are those; an erased version has no rows."""
+        own = (self.digest, self.duplicates and self.duplicates.digest, self.recipe_hash, tuple(self.against))
+        return self.state != "erased" and own == (digest, aside, provenance.recipe_hash, provenance.against)
 
     def erased(self, at: datetime) -> "Manifest":
         """Return what is left to say of a version whose rows were removed because a person was erased."""
@@ -120,7 +122,8 @@ class Manifest(BaseModel):
                 f"- content digest: `{self.digest}`",
                 f"- recipe: `{self.recipe_hash}`",
                 f"- read: {self.rows_read} lines, of which {self.bad_lines} could not be read",
-                *_aside_note(self.duplicates),
+                *([f"- without what these hold: {', '.join(self.against)}"] if self.against else []),
+                *_aside_note(self.duplicates, self.against),
                 *([f"- rows removed on {self.erased_at:%Y-%m-%d}: a person was erased"] if self.erased_at else []),
                 "",
                 *_counts("Splits", "by subject and near-duplicate cluster", self.splits),
@@ -139,9 +142,11 @@ class Manifest(BaseModel):
         )
 
 
-def _aside_note(duplicates: SetAside | None) -> list[str]:
+def _aside_note(duplicates: SetAside | None, against: list[str]) -> list[str]:
     if duplicates is None:
         return []
+    if against:
+        return [f"- set aside as duplicates of rows here or of those: {duplicates.rows} conversations"]
     return [f"- set aside as duplicates, in case that a row is erased: {duplicates.rows} conversations"]
 
 

@@ -26,13 +26,15 @@ from mongars.curation.catalog import DatasetCatalog
 from mongars.curation.cleaning import BAD, CLEAN_SCHEMA, KEPT, Cleaner
 from mongars.curation.dedup import Hashes, Indices, normalise, shingle_hashes
 from mongars.curation.draft import Draft
+from mongars.curation.earlier import EarlierVersions
 from mongars.curation.manifest import Provenance
 from mongars.curation.recipe import CurationRecipe, CurationReport, OnProgress
 from mongars.curation.rows import ROW_SCHEMA
 from mongars.curation.selection import Selection, select
-from mongars.curation.splits import DUPLICATE
+from mongars.curation.splits import DUPLICATE, EARLIER
 from mongars.digests import file_digest
 from mongars.errors import InputError, UnavailableError
+from mongars.records import DatasetRef
 from mongars.records import now as current_time
 from mongars.settings import refuse_unsafe_ray_data
 from mongars.shares import check_source, place_of, shares
@@ -52,14 +54,17 @@ def curate(
     on_progress: OnProgress | None = None,
     known: Mapping[str, Sequence[str]] | None = None,
     now: datetime | None = None,
+    against: Sequence[DatasetRef] = (),
 ) -> CurationReport:
     """Curate conversation files into a version of dataset `name`; Ray must be running in this process.
 
     The same lines, recipe and secret give the same digest, whatever the order of files and blocks, and then the
     version that is there already is returned. `known` are names, e-mails and phones known of a user, by user;
-    `now` is what retention counts from. A version without rows, or with a leak, is published but refused by
-    `require_ready`. Raises InputError for a source that cannot be read, SettingsError for an unsafe environment,
-    UnavailableError without Ray.
+    `now` is what retention counts from. What the ready versions `against` hold, or nearly, is not taken in again,
+    and new rows near theirs or of their subjects get their split. A version without rows, or with a leak, is
+    published but refused by `require_ready`. Raises InputError for a source that cannot be read, SettingsError for
+    an unsafe environment, DatasetRefusedError for an earlier version that is not ready, UnavailableError
+    without Ray.
     """
     refuse_unsafe_ray_data()
     if not ray.is_initialized():
@@ -69,18 +74,23 @@ def curate(
     paths = [path.resolve() for path in sources]
     for path in paths:
         check_source(path)
+    earlier = EarlierVersions(catalog, against)
+    earlier.check()
     progress = on_progress or (lambda _done, _total, _stage: None)
     erased = catalog.tombstones.subjects()
     cleaner = Cleaner(recipe, now or current_time(), secret, known or {}, erased)
     with catalog.open_draft(name) as draft, _quiet_ray_data():
         cleaned, index = _clean(paths, cleaner, progress)
         progress(0, index.num_rows, "deduplicate")
-        selection = select(index, recipe, lambda keys: _shingles(cleaned, keys))
+        selection = select(
+            index, recipe, lambda keys: _shingles(cleaned, keys) | earlier.shingles(keys), earlier.index()
+        )
         progress(index.num_rows, index.num_rows, "deduplicate")
         _write(draft, cleaned, selection, progress)
         for batch in _sorted_rows(cleaned, *_aside(index, selection)):
             draft.set_aside(batch)
-        provenance = _account(index, selection, recipe, sorted(map(file_digest, paths)))
+        parents = [*map(file_digest, paths), *(ref.digest for ref in against)]
+        provenance = _account(index, selection, recipe, sorted(parents), against)
         dataset, reused = catalog.publish(draft, provenance)
     return CurationReport(
         dataset=dataset,
@@ -138,9 +148,9 @@ def _write(draft: Draft, cleaned: Any, selection: Selection, progress: OnProgres
 
 def _aside(index: pa.Table, selection: Selection) -> tuple[Indices, npt.NDArray[np.str_]]:
     """Return the duplicates to keep beside the dataset, and their split; none in which a leak was found."""
-    duplicates = _only(index, selection.duplicates)
-    keys = duplicates.filter(pc.equal(pc.list_value_length(duplicates["leaks"]), 0))["key"].to_numpy()
-    return np.sort(keys), np.full(len(keys), DUPLICATE)
+    rows = _only(index, np.union1d(selection.duplicates, selection.earlier))
+    keys = np.sort(rows.filter(pc.equal(pc.list_value_length(rows["leaks"]), 0))["key"].to_numpy())
+    return keys, np.where(np.isin(keys, selection.earlier), EARLIER, DUPLICATE)
 
 
 def _sorted_rows(cleaned: Any, keys: Indices, splits: npt.NDArray[np.str_]) -> Iterator[pa.Table]:
@@ -164,7 +174,13 @@ def _with_split(batch: pa.Table, keys: Indices, splits: npt.NDArray[np.str_]) ->
     return kept.append_column("split", pa.array(split.tolist(), pa.string())).select(ROW_SCHEMA.names)
 
 
-def _account(index: pa.Table, selection: Selection, recipe: CurationRecipe, parents: list[str]) -> Provenance:
+def _account(
+    index: pa.Table,
+    selection: Selection,
+    recipe: CurationRecipe,
+    parents: list[str],
+    against: Sequence[DatasetRef],
+) -> Provenance:
     outcomes = Counter(index["outcome"].to_pylist())
     bad = outcomes.pop(BAD, 0)
     outcomes.pop(KEPT, None)
@@ -173,6 +189,7 @@ def _account(index: pa.Table, selection: Selection, recipe: CurationRecipe, pare
         recipe=recipe.as_json(),
         recipe_hash=recipe.digest(),
         parents=tuple(parents),
+        against=tuple(f"{ref.name}@{ref.version}" for ref in against),
         rows_read=index.num_rows,
         bad_lines=bad,
         dropped=_sorted(outcomes + Counter(selection.dropped)),

@@ -22,7 +22,7 @@ from mongars.curation.splits import assign_splits
 COLUMNS = ("key", "id", "subject", "turns", "digest", "content", "bands")
 # Conversations this much alike are not dropped, but never stand on both sides of a split.
 SPLIT_JACCARD = 0.6
-_STAYS, _SAME_CONTENT, _SAME_ID = range(3)
+_STAYS, _SAME_CONTENT, _SAME_ID, _NEAR, _EARLIER = range(5)
 Shingles = Callable[[Sequence[int]], Mapping[int, Hashes]]
 
 
@@ -30,45 +30,72 @@ Shingles = Callable[[Sequence[int]], Mapping[int, Hashes]]
 class Selection:
     """The keys that stay, the split of each, those of the duplicates, and how many went for which reason.
 
-    Keys are ascending.
+    `earlier` are the keys of rows that an earlier version holds. Keys are ascending.
     """
 
     keys: Indices
     splits: npt.NDArray[np.str_]
     duplicates: Indices
     dropped: Mapping[str, int]
+    earlier: Indices
 
 
-def select(cleaned: pa.Table, recipe: CurationRecipe, shingles: Shingles) -> Selection:
+def select(
+    cleaned: pa.Table,
+    recipe: CurationRecipe,
+    shingles: Shingles,
+    earlier: pa.Table | None = None,
+    pins: Mapping[int, str] | None = None,
+) -> Selection:
     """Choose among the rows whose outcome is KEPT; `shingles(keys)` gives the shingle hashes of rows.
 
+    `earlier` are rows of versions that stand already, with their `split`. They win over new rows, are never among
+    those that stay, and new rows near them, or of their subjects, get their split. An id of theirs may come again:
+    with another content it is a later state of the same conversation. `pins` are splits that rows keep, by key.
     Of a million rows the columns take 0.4 GB and what is computed here 1 GB more: arrays, no Python objects.
     """
-    candidates = cleaned.filter(pc.equal(cleaned["outcome"], KEPT)).select(COLUMNS)
-    order = _preference(candidates)
-    keys = candidates["key"].to_numpy()[order]
-    reasons = _exact(_codes(candidates["content"])[order], _codes(candidates["id"])[order])
+    rows = cleaned.filter(pc.equal(cleaned["outcome"], KEPT)).select(COLUMNS)
+    held = earlier.select(COLUMNS) if earlier is not None else rows.slice(0, 0)
+    old, order = held.num_rows, _preference(rows)
+    rows = pa.concat_tables([held, rows])
+    order = np.concatenate((np.arange(old), old + order))
+    keys, contents, ids = (column[order] for column in (rows["key"].to_numpy(), *map(_codes, _named(rows))))
+    reasons = _exact(contents, ids, old)
     alone = np.flatnonzero(reasons == _STAYS)
-    pairs, similarity = _similar(_bands(candidates["bands"]), order[alone], keys[alone], shingles)
-    near = pairs[similarity >= recipe.near_duplicate_jaccard]
-    first = components(len(alone), near) == np.arange(len(alone))
+    pairs, similarity = _similar(_bands(rows["bands"]), order[alone], keys[alone], shingles, old > 0)
+    first = components(len(alone), pairs[similarity >= recipe.near_duplicate_jaccard])
+    copies = (first != np.arange(len(alone))) & (alone >= old)
+    reasons[alone[copies]] = np.where(alone[first[copies]] < old, _EARLIER, _NEAR)
+    _with_earlier(reasons, contents, ids)
     alike = components(len(alone), pairs[similarity >= min(SPLIT_JACCARD, recipe.near_duplicate_jaccard)])
-    kept = np.flatnonzero(first)
+    kept = np.flatnonzero(reasons[alone] == _STAYS)
     splits = assign_splits(
-        candidates["subject"].take(pa.array(order[alone[kept]])),
+        rows["subject"].take(pa.array(order[alone[kept]])),
         # Renumbered by the first row of a cluster that stays, which its smallest row does.
         np.searchsorted(kept, alike[kept]),
         test_share=recipe.test_share,
         seed=recipe.split_seed,
+        pinned=_pinned(keys[alone[kept]], earlier, pins or {}),
     )
-    stay = keys[alone[kept]]
+    new = alone[kept] >= old
+    stay, splits = keys[alone[kept]][new], splits[new]
     ascending = np.argsort(stay)
+    aside = np.sort(keys[np.isin(reasons, (_SAME_CONTENT, _SAME_ID, _NEAR))])
     return Selection(
-        stay[ascending],
-        splits[ascending],
-        np.setdiff1d(keys, stay),
-        _counted(reasons, near_duplicates=len(alone) - len(kept)),
+        stay[ascending], splits[ascending], aside, _counted(reasons), np.sort(keys[reasons == _EARLIER])
     )
+
+
+def _named(rows: pa.Table) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    return rows["content"], rows["id"]
+
+
+def _pinned(keys: Indices, earlier: pa.Table | None, pins: Mapping[int, str]) -> npt.NDArray[np.str_]:
+    """Return the split that each key has already, "" for one that has none."""
+    known = dict(pins)
+    if earlier is not None:
+        known |= zip(earlier["key"].to_pylist(), earlier["split"].to_pylist(), strict=True)
+    return np.array([known.get(key, "") for key in keys.tolist()] if known else [""] * len(keys), dtype=np.str_)
 
 
 def _preference(rows: pa.Table) -> Indices:
@@ -82,28 +109,48 @@ def _codes(column: pa.ChunkedArray) -> Indices:
     return np.asarray(column.combine_chunks().dictionary_encode().indices).astype(np.int64)
 
 
-def _exact(contents: Indices, identities: Indices) -> npt.NDArray[np.int8]:
-    """Return why each row goes: its content, or else its id, belongs to an earlier row that stays."""
-    count = len(contents)
-    content_seen, id_taken = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
-    reasons = np.zeros(count, dtype=np.int8)
-    for row, (content, identity) in enumerate(zip(contents, identities, strict=True)):
-        if content_seen[content]:
+def _exact(contents: Indices, ids: Indices, old: int) -> npt.NDArray[np.int8]:
+    """Return why each row goes: its content, or else its id, belongs to one before it that stays.
+
+    The first `old` rows are of earlier versions: they stay, and take no id.
+    """
+    seen, taken, held = (np.zeros(len(contents), dtype=bool) for _ in range(3))
+    held[contents[:old]] = True
+    reasons = np.full(len(contents), _STAYS, dtype=np.int8)
+    for row in range(old, len(contents)):
+        content, identity = contents[row], ids[row]
+        if held[content]:
+            reasons[row] = _EARLIER
+            taken[identity] = True  # else a shorter state of a conversation that is held would come in as new
+        elif seen[content]:
             reasons[row] = _SAME_CONTENT
-        elif id_taken[identity]:
+        elif taken[identity]:
             reasons[row] = _SAME_ID
         else:
-            content_seen[content] = id_taken[identity] = True
+            seen[content] = taken[identity] = True
     return reasons
 
 
-def _counted(reasons: npt.NDArray[np.int8], near_duplicates: int) -> dict[str, int]:
-    counts = {
-        DropReason.EXACT_DUPLICATE: int((reasons == _SAME_CONTENT).sum()),
-        DropReason.DUPLICATE_ID: int((reasons == _SAME_ID).sum()),
-        DropReason.NEAR_DUPLICATE: near_duplicates,
+def _with_earlier(reasons: npt.NDArray[np.int8], contents: Indices, ids: Indices) -> None:
+    """Count what went as a duplicate of a row that an earlier version holds as held with it.
+
+    Else an erasure, which knows no earlier version, would put such a duplicate in its place.
+    """
+    gone = reasons == _EARLIER
+    copies = (reasons == _SAME_CONTENT) & np.isin(contents, contents[gone])
+    copies |= (reasons == _SAME_ID) & np.isin(ids, ids[gone])
+    reasons[copies] = _EARLIER
+
+
+def _counted(reasons: npt.NDArray[np.int8]) -> dict[str, int]:
+    named = {
+        _SAME_CONTENT: DropReason.EXACT_DUPLICATE,
+        _SAME_ID: DropReason.DUPLICATE_ID,
+        _NEAR: DropReason.NEAR_DUPLICATE,
+        _EARLIER: DropReason.IN_EARLIER_VERSION,
     }
-    return {str(reason): count for reason, count in counts.items() if count}
+    counts = {str(name): int((reasons == reason).sum()) for reason, name in named.items()}
+    return {name: count for name, count in counts.items() if count}
 
 
 def _bands(column: pa.ChunkedArray) -> Hashes:
@@ -113,13 +160,15 @@ def _bands(column: pa.ChunkedArray) -> Hashes:
 
 
 def _similar(
-    bands: Hashes, rows: Indices, keys: Indices, shingles: Shingles
+    bands: Hashes, rows: Indices, keys: Indices, shingles: Shingles, old: bool
 ) -> tuple[Indices, npt.NDArray[np.float64]]:
-    """Return the pairs of `rows` that MinHash proposes, [pairs, 2], and the true Jaccard similarity of each.
+    """Return the pairs of `rows`, one of them new, that MinHash proposes, [pairs, 2], and their true Jaccard.
 
-    Pairs are places in `rows` and in `keys`; `bands` are of all rows.
+    Pairs are places in `rows` and in `keys`; `old` says whether some are not new, which have keys below zero.
+    `bands` are of all rows.
     """
     pairs = candidate_pairs(band[rows] for band in bands.T)
+    pairs = pairs[keys[pairs].max(axis=1, initial=0) >= 0] if old else pairs
     if not len(pairs):
         return pairs, np.zeros(0)
     sets = shingles(keys[np.unique(pairs)].tolist())

@@ -121,6 +121,19 @@ def harvest_to_file(settings: Settings) -> Path:
     return harvested.path
 
 
+def earlier_versions(settings: Settings, names: Sequence[str]) -> list[DatasetRef]:
+    """Return the ready versions that are named as NAME or NAME@VERSION; without a version the latest.
+
+    Raises DatasetNotFoundError, and DatasetRefusedError for one that is not ready.
+    """
+    catalog, found = DatasetCatalog(settings.datasets_dir), list[DatasetRef]()
+    for each in names:
+        name, at, version = each.partition("@")
+        found.append(catalog.get(name, version if at else "latest"))
+        catalog.require_ready(found[-1])
+    return found
+
+
 def curate_files(
     settings: Settings,
     sources: Sequence[Path],
@@ -128,8 +141,12 @@ def curate_files(
     name: str = DEFAULT_NAME,
     test_share: float = CurationRecipe().test_share,
     on_progress: OnProgress | None = None,
+    against: Sequence[DatasetRef] = (),
 ) -> CurationReport:
-    """Curate conversation files into a version of dataset `name`, by the settings' languages and retention."""
+    """Curate conversation files into a version of dataset `name`, by the settings' languages and retention.
+
+    What the versions `against` hold is left out.
+    """
     from mongars.curation.pipeline import curate
 
     recipe = CurationRecipe(
@@ -140,7 +157,7 @@ def curate_files(
     )
     secret = load_or_create_secret(settings.pseudonym_key_file)
     catalog = DatasetCatalog(settings.datasets_dir)
-    return curate(sources, recipe, catalog, secret=secret, name=name, on_progress=on_progress)
+    return curate(sources, recipe, catalog, secret=secret, name=name, on_progress=on_progress, against=against)
 
 
 def train_adapter(

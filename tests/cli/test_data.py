@@ -62,6 +62,22 @@ def test_nothing_to_train_on_is_refused_with_the_remedy(mongars: Run) -> None:
     assert "mongars ingest" in result.stderr
 
 
+def test_an_earlier_version_that_is_not_there_is_named_before_anything_is_read(mongars: Run, chats: Path) -> None:
+    result = mongars("curate", str(chats), "--against", "nothing@v3")
+    assert result.returncode == 1
+    assert "No dataset nothing v3" in result.stderr
+
+
+@pytest.mark.ray
+def test_curating_against_the_version_of_the_same_files_takes_nothing_in(mongars: Run, tmp_path: Path) -> None:
+    chats = tmp_path / "chats.jsonl"
+    write_conversations(chats, generate(20, seed=3).conversations)
+    assert mongars("curate", str(chats), "--name", "first").returncode == 0
+    result = mongars("curate", str(chats), "--name", "second", "--against", "first", "--json")
+    report = json.loads(result.stdout)
+    assert (report["rows_kept"], report["dropped"].keys()) == (0, {"in_earlier_version"})
+
+
 @pytest.mark.ray
 def test_curating_what_is_kept_here_leaves_no_harvested_text_behind(mongars: Run, tmp_path: Path) -> None:
     chats = tmp_path / "chats.jsonl"

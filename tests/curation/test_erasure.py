@@ -17,7 +17,7 @@ from mongars.curation.quality import DropReason
 from mongars.curation.recipe import CurationRecipe
 from mongars.curation.rows import ROW_SCHEMA
 from mongars.curation.selection import select
-from mongars.curation.splits import DUPLICATE
+from mongars.curation.splits import DUPLICATE, EARLIER
 from mongars.digests import folder_digest
 from mongars.errors import DatasetRefusedError
 from mongars.records import Conversation, Turn, now
@@ -258,3 +258,26 @@ def test_damaged_tombstones_let_nobody_slip_back_in(catalog):
     (catalog.root / "erased.json").write_text("{}{")
     with pytest.raises(DatasetRefusedError, match="who was erased is not known"):
         curated(catalog, TALKS)
+
+
+def test_what_an_earlier_version_holds_stays_set_aside_and_the_others_keep_their_split(catalog, make_rows):
+    with catalog.open_draft("later") as draft:
+        draft.append(make_rows("a", subject="sub_gone"))
+        draft.append(make_rows("bridges and the flood", subject="sub_b", split="test"))
+        draft.append(make_rows("dark rye loaf", subject="sub_c", split="test"))
+        draft.set_aside(make_rows("d", subject="sub_d", split=EARLIER))
+        draft.set_aside(make_rows("e", subject="sub_gone", split=EARLIER))
+        provenance = Provenance(recipe=RECIPE.as_json(), recipe_hash=RECIPE.digest(), against=("chats@v1",))
+        catalog.publish(draft, provenance)
+    (successor,) = erase(catalog, "sub_gone", preview=False).successors
+    (kept,) = catalog.read(successor.dataset, catalog.parts(successor.dataset))
+    (aside,) = catalog.read(successor.dataset, catalog.duplicates(successor.dataset))
+    assert (kept["id"].to_pylist(), kept["split"].to_pylist()) == (
+        ["bridges and the flood", "dark rye loaf"],
+        ["test", "test"],
+    )
+    assert (aside["id"].to_pylist(), aside["split"].to_pylist()) == (["d"], [EARLIER])
+    manifest = catalog.manifest(successor.dataset)
+    assert manifest.against == ["chats@v1"]
+    assert manifest.dropped == {"erased": 1, "in_earlier_version": 1}
+    assert manifest.rows_read == manifest.rows + sum(manifest.dropped.values())

@@ -44,3 +44,13 @@ def test_a_subject_keeps_its_side_when_others_come():
     _, few = split([(f"s{n}", n) for n in range(100)])
     _, more = split([(f"s{n}", n) for n in range(300)])
     assert more[:100] == few
+
+
+def test_a_group_with_a_pinned_row_takes_its_split_and_test_wins():
+    subjects, clusters = pa.chunked_array([["a", "b", "a", "c", "c", "d"]]), np.array([0, 1, 2, 3, 4, 1])
+    pinned = np.array([TEST, TRAIN, "", TRAIN, TEST, ""])
+    for seed in range(20):
+        splits = assign_splits(subjects, clusters, test_share=0.5, seed=seed, pinned=pinned)
+        assert splits[2] == TEST
+        assert splits[5] == TRAIN
+        assert splits[3] == splits[4] == TEST

@@ -34,6 +34,7 @@ def test_every_job_tells_its_flags(tmp_path: Path, name: str) -> None:
     ("arguments", "code", "told"),
     [
         (("jobs/curate.py",), 2, "--input"),
+        (("jobs/curate.py", "--input", "x.jsonl", "--name", "x", "--against", "nothing"), 1, "nothing"),
         (("jobs/train_mntp.py", "--dataset", "nothing"), 1, "nothing"),
         (("jobs/train_mntp.py", "--dataset", "nothing", "--set", "step=3"), 2, "step"),
         (("jobs/train_mntp.py", "--dataset", "nothing", "--set", "batch_pairs=4"), 2, "batch_rows"),

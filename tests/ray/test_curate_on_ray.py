@@ -215,6 +215,29 @@ def test_erasing_someone_gives_the_digest_of_curating_everybody_else(local_ray, 
     assert whole.dataset.digest != alone.dataset.digest
 
 
+def test_against_an_earlier_version_only_what_is_new_stays_and_keeps_its_side(local_ray, lines, tmp_path):
+    catalog = DatasetCatalog(tmp_path / "datasets")
+    old, new = tmp_path / "old.jsonl", tmp_path / "new.jsonl"
+    old.write_text("\n".join(lines[:40]))
+    near = good(5).replace("good-005", "aa-near").replace("Can you", "Could you", 1)
+    new.write_text("\n".join([*lines[40:60], near]))
+    earlier = run([old], catalog).dataset
+    report = curate([old, new], RECIPE, catalog, secret=SECRET, name="later", against=[earlier])
+    rows = rows_of(catalog, report.dataset)
+    assert [row["id"] for row in rows] == [f"good-{number:03d}" for number in range(40, 60)]
+    assert report.dropped == {"in_earlier_version": 41}
+    assert report.rows_read == 61
+    sides = {row["subject"]: row["split"] for row in rows_of(catalog, earlier)}
+    assert all(sides[row["subject"]] == row["split"] for row in rows)
+    manifest = catalog.manifest(report.dataset)
+    assert (manifest.against, earlier.digest in manifest.parents) == (["chats@v1"], True)
+    assert "chats@v1" in (catalog.manifest_path(report.dataset).parent / "README.md").read_text()
+    aside = [row for part in catalog.duplicates(report.dataset) for row in pq.read_table(part).to_pylist()]
+    assert {row["split"] for row in aside} == {"earlier"}
+    again = curate([new, old], RECIPE, catalog, secret=SECRET, name="later", against=[earlier])
+    assert (again.dataset, again.reused) == (report.dataset, True)
+
+
 def test_the_shares_of_one_file_give_the_same_digest_as_one_task(local_ray, source, tmp_path, monkeypatch):
     whole = run([source], DatasetCatalog(tmp_path / "whole"))
     monkeypatch.setattr("mongars.shares.MIN_SHARE_BYTES", 1)
