@@ -48,7 +48,7 @@ def emails(text: str) -> Iterator[Span]:
 def spelled_emails(text: str) -> Iterator[Span]:
     """Yield e-mail addresses written with (at)."""
     lower = text.lower()
-    if any(cue in lower for cue in _SPELLED_CUES):
+    if any(map(lower.__contains__, _SPELLED_CUES)):
         for match in _SPELLED_EMAIL.finditer(text):
             yield Span(*match.span(), PiiType.EMAIL, FORMED)
 
