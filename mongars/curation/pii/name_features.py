@@ -143,10 +143,10 @@ def pair_features(
     """Return the buckets of what depends on two words."""
     previous, following = before.encoded, after.encoded
     return (
-        _bucket(b"ba=" + previous + b" " + following),
-        _bucket(b"b2=" + second_before.encoded + b" " + previous),
-        _bucket(b"a2=" + following + b" " + second_after.encoded),
-        _bucket(b"gba=" + word.form.listed.encode() + b" " + previous),
+        crc32(b"ba=" + previous + b" " + following) % BUCKETS,
+        crc32(b"b2=" + second_before.encoded + b" " + previous) % BUCKETS,
+        crc32(b"a2=" + following + b" " + second_after.encoded) % BUCKETS,
+        crc32(b"gba=" + word.form.listed.encode() + b" " + previous) % BUCKETS,
     )
 
 

@@ -46,20 +46,22 @@ class NameScores:
     def of(self, text: str) -> dict[int, float]:
         """Return the sum of each word that can be part of a name, by its place among `read_tokens`."""
         words = [*self._starts, *map(self._weigh, read_tokens(text)), *self._ends]
-        return {
-            place - EDGES: self._sum(*words[place - EDGES : place + EDGES + 1])
-            for place, word in enumerate(words)
-            if word.is_candidate
-        }
+        return {place - EDGES: self._sum(words, place) for place, word in enumerate(words) if word.is_candidate}
 
-    def _sum(
-        self, second_before: _Weighed, before: _Weighed, word: _Weighed, after: _Weighed, second_after: _Weighed
-    ) -> float:
+    def _sum(self, words: Sequence[_Weighed], place: int) -> float:
+        second_before, before, word, after, second_after = words[place - EDGES : place + EDGES + 1]
         weights = self._weights
-        total = word.own + before.before + after.after + self._look(word.form, before.form, after.form)
-        for bucket in pair_features(second_before, before, word, after, second_after):
-            total += weights[bucket]
-        return total
+        one, two, three, four = pair_features(second_before, before, word, after, second_after)
+        return (
+            word.own
+            + before.before
+            + after.after
+            + weights[one]
+            + weights[two]
+            + weights[three]
+            + weights[four]
+            + self._look(word.form, before.form, after.form)
+        )
 
     def _weighed(self, token: str) -> _Weighed:
         facts, weights = word_facts(token), self._weights
