@@ -111,6 +111,8 @@ def word_facts(token: str) -> WordFacts:
 
 
 def _own(word: str, plain: str, shape: str) -> tuple[int, ...]:
+    """Return the buckets of the word itself, its last two, last three and first three letters, its length; and one
+    that every word has."""
     told = (
         f"w={plain}",
         f"s2={plain[-2:]}",
@@ -125,15 +127,17 @@ def _own(word: str, plain: str, shape: str) -> tuple[int, ...]:
 def features(words: Sequence[WordFacts], place: int) -> tuple[int, ...]:
     """Return the buckets of the word at `place` of `read_facts`.
 
-    They are of the word itself, of its neighbours, and of how all three look.
+    They are of the word itself, of its neighbours, and of how all three look. Training adds them up in this
+    order, on which the last bits of its sums depend.
     """
     second_before, before, word, after, second_after = words[place - EDGES : place + EDGES + 1]
+    itself, last_two, last_three, first_three, length, always = word.own
+    sides, two_before, two_after, listed_before = pair_features(second_before, before, word, after, second_after)
+    shape, listed, listed_first, listed_then = form_features(word.form, before.form, after.form)
     return (
-        *word.own,
-        before.before,
-        after.after,
-        *pair_features(second_before, before, word, after, second_after),
-        *form_features(word.form, before.form, after.form),
+        *(itself, last_two, last_three, first_three),
+        *(before.before, after.after, sides, two_before, two_after),
+        *(shape, length, listed, listed_first, listed_then, listed_before, always),
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mongars.curation.pii import find_pii
-from mongars.curation.pii.name_features import BUCKETS
+from mongars.curation.pii.name_features import BUCKETS, EDGES, features, read_facts
 from mongars.curation.pii.name_templates import FIRST, LAST, OTHER, sentences
 from mongars.curation.pii.person_names import FOLDER, WEIGHTS, PersonTagger, load_tagger
 from mongars.curation.pii.spans import PiiType, Span
@@ -113,6 +113,14 @@ def test_made_sentences_give_the_spans_of_the_features_spelled_out():
     found = [list(tagger.find(text)) for text in texts]
     assert found == [spelled_out(tagger, text) for text in texts]
     assert sum(map(len, found)) > 100
+
+
+def test_training_gets_the_features_in_the_order_in_which_they_are_spelled_out():
+    facts = read_facts("I met Anna Okafor's son.")
+    wanted = [
+        crc32(feature.encode()) % BUCKETS for feature in features_of(["I", "met", "Anna", "Okafor", "son", "."], 2)
+    ]
+    assert list(features(facts, EDGES + 2)) == wanted
 
 
 def spelled_out(tagger, text):
