@@ -8,6 +8,7 @@ alone, it would call German text English, and no conversation would ever be in a
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import islice
 
 from lingua import IsoCode639_1, LanguageDetector, LanguageDetectorBuilder
 
@@ -32,10 +33,15 @@ def detect_language(texts: Sequence[str], languages: Sequence[str]) -> str:
     """
     detector = _detector(tuple(sorted({*languages, *CONTRAST})))
     votes: Counter[str] = Counter()
-    voters = ((text, letters) for text in texts if (letters := _letters(text)) >= MIN_LETTERS)
-    for (text, letters), _ in zip(voters, range(MAX_VOTES), strict=False):
+    able = ((text, letters) for text in texts if (letters := _letters(text)) >= MIN_LETTERS)
+    voters = list(islice(able, MAX_VOTES))
+    left = sum(letters for _, letters in voters)
+    for text, letters in voters:
         found = detector.detect_language_of(text)
         votes[found.iso_code_639_1.name.lower() if found else OTHER] += letters
+        left -= letters
+        if _is_decided(votes, left):
+            break
     # Equal votes: the first by name, so that the answer does not depend on the order.
     return min(votes, key=lambda code: (-votes[code], code)) if votes else UNDETERMINED
 
@@ -47,6 +53,12 @@ def _letters(text: str) -> int:
     # Unicode calls signs of Chinese, Japanese and Korean letters without case ("Lo"), all from U+3041 on.
     signs = sum("\u3041" <= char <= "\ud7a3" and char.isalpha() for char in text)
     return letters + (LETTERS_OF_A_SIGN - 1) * signs
+
+
+def _is_decided(votes: Counter[str], left: int) -> bool:
+    """Say whether the votes that are left could not even make a second language equal to the first."""
+    first, second = (*(count for _, count in votes.most_common(2)), 0)[:2]
+    return first - second > left
 
 
 def check_languages(languages: Sequence[str]) -> None:

@@ -35,7 +35,11 @@ def test_what_was_found_missed_and_false_is_counted_by_type(measured, folder):
     assert ours["CARD"] == {"gold": 0, "found": 0, "false": 1}
     assert result["phones"] == {"gold": 1, "found": 1, "false": 0, "utterances": 1}
     assert result["names"]["gold"] == 1
-    assert set(result["rates"]) == {"ours", "ours with person names"}
+    assert set(result["rates"]) == {
+        "ours",
+        "ours with person names",
+        "ours with person names, all words new",
+    }
     assert "| EMAIL_ADDRESS | 1 | 1.000 | 1.000 |" in show(result)
 
 

@@ -1,8 +1,12 @@
 """The vote on a conversation's language."""
 
-import pytest
+from collections import Counter
 
-from mongars.curation.language import OTHER, UNDETERMINED, check_languages, detect_language
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mongars.curation.language import MAX_VOTES, OTHER, UNDETERMINED, check_languages, detect_language
 from mongars.errors import SettingsError
 
 EN = "Where can I find a good restaurant near the station?"
@@ -26,6 +30,15 @@ DE = "Wo finde ich hier in der Nähe ein gutes Restaurant?"
 )
 def test_the_turns_vote_and_short_ones_abstain(texts, language):
     assert detect_language(texts, ("en", "fr")) == language
+
+
+@given(st.lists(st.sampled_from([EN, FR, DE, HEBREW, EN[:30], FR + " " + FR, "OK"]), max_size=2 * MAX_VOTES))
+def test_a_vote_that_ends_early_ends_as_the_whole_one(texts):
+    votes = Counter()
+    for text in [text for text in texts if text != "OK"][:MAX_VOTES]:
+        votes[detect_language([text], ("en", "fr"))] += sum(map(str.isalpha, text))
+    expected = min(votes, key=lambda code: (-votes[code], code)) if votes else UNDETERMINED
+    assert detect_language(texts, ("en", "fr")) == expected
 
 
 def test_a_code_that_is_none_is_refused():

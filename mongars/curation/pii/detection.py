@@ -11,7 +11,7 @@ blank is a word boundary that was not there before.
 
 import re
 from bisect import bisect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from mongars.curation.pii import network, numbers, phones, secrets, told
 from mongars.curation.pii.known import known_values
@@ -27,6 +27,15 @@ _DIGIT = re.compile(r"\d")
 _NUMBER = re.compile(r"\d(?:[^\d\n]{0,3}\d){5}")
 
 _ANYWHERE: tuple[Detector, ...] = (network.credentials, secrets.secrets, network.emails, network.spelled_emails)
+# One of these as it is written, or one of those in lower case: without, such a detector finds nothing.
+_CUES: Mapping[Detector, tuple[Sequence[str], Sequence[str]]] = {
+    network.credentials: (("://",), ()),
+    secrets.secrets: (secrets.KEY_CUES, secrets.TOLD_CUES),
+    network.emails: (("@",), ()),
+    network.spelled_emails: ((), network.SPELLED_CUES),
+    network.own_sites: (("://", "www."), ()),
+    told.handles: (("@",), told.ACCOUNT_CUES),
+}
 _WITH_DIGITS: tuple[Detector, ...] = (network.macs, network.ips)
 _WITH_NUMBERS: tuple[Detector, ...] = (
     numbers.documents,
@@ -50,15 +59,17 @@ def find_pii(text: str, known: Sequence[str] = (), find_names: Detector | None =
     """
     spans: list[Span] = []
     hidden = TAG.sub(lambda match: BLANK * len(match.group()), text) if "<" in text else text
-    values = tuple(known)
-    while found := list(_one_pass(hidden, values, find_names)):
+    values, cued = tuple(known), _cued(hidden)
+    while found := list(_one_pass(hidden, values, find_names, cued)):
         hidden = blanked(hidden, found)
         spans += found
     return sorted(spans, key=lambda span: span.start)
 
 
-def _one_pass(text: str, known: tuple[str, ...], find_names: Detector | None) -> Iterator[Span]:
-    for detect in _detectors(text):
+def _one_pass(
+    text: str, known: tuple[str, ...], find_names: Detector | None, cued: frozenset[Detector]
+) -> Iterator[Span]:
+    for detect in _detectors(text, cued):
         if found := apart(detect(text)):
             text = blanked(text, found)
             yield from found
@@ -69,8 +80,9 @@ def _one_pass(text: str, known: tuple[str, ...], find_names: Detector | None) ->
         yield from apart(find_names(text))
 
 
-def _detectors(text: str) -> Iterator[Detector]:
-    yield from _ANYWHERE
+def _detectors(text: str, cued: frozenset[Detector]) -> Iterator[Detector]:
+    if cued:
+        yield from filter(cued.__contains__, _ANYWHERE)
     if _DIGIT.search(text):
         number = _NUMBER.search(text) is not None
         yield from _WITH_DIGITS
@@ -80,7 +92,18 @@ def _detectors(text: str) -> Iterator[Detector]:
         if number:
             yield phones.phones
         yield from _LAST
-    yield from _WORDS
+    if cued:
+        yield from filter(cued.__contains__, _WORDS)
+
+
+def _cued(text: str) -> frozenset[Detector]:
+    """Return the detectors of which the text has a cue; a text that is blanked out further has no others."""
+    lower = text.lower()
+    return frozenset(
+        detect
+        for detect, (written, lowered) in _CUES.items()
+        if any(map(text.__contains__, written)) or any(map(lower.__contains__, lowered))
+    )
 
 
 def apart(spans: Iterable[Span]) -> list[Span]:

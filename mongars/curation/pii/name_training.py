@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mongars.curation.pii.name_features import BUCKETS, FEATURES, features, is_candidate, read_words
+from mongars.curation.pii.name_features import BUCKETS, EDGES, FEATURES, features, read_facts, read_matches
 from mongars.curation.pii.name_templates import sentences
 from mongars.curation.pii.person_names import TENSOR, WEIGHTS, PersonTagger
 from mongars.errors import InputError
@@ -153,16 +153,14 @@ def _fit(labelled: Sequence[Sentence], made: Sequence[Sentence], recipe: TaggerR
 
 def _examples(
     labelled: Sequence[Sentence], made: Sequence[Sentence], made_weight: float
-) -> tuple[list[list[int]], np.ndarray[Any, np.dtype[np.bool_]], Floats]:
-    rows, labels, weights = list[list[int]](), list[bool](), list[float]()
+) -> tuple[list[tuple[int, ...]], np.ndarray[Any, np.dtype[np.bool_]], Floats]:
+    rows, labels, weights = list[tuple[int, ...]](), list[bool](), list[float]()
     for sentence, weight in [*((each, 1.0) for each in labelled), *((each, made_weight) for each in made)]:
-        words = read_words(sentence.text)
-        plain = [word.text for word in words]
-        lower = [word.lower() for word in plain]
-        for place, word in enumerate(words):
-            if is_candidate(word.text):
-                rows.append(list(features(plain, lower, place)))
-                labels.append(any(start <= word.start < end for start, end in sentence.names))
+        facts = read_facts(sentence.text)
+        for place, match in enumerate(read_matches(sentence.text), EDGES):
+            if facts[place].is_candidate:
+                rows.append(features(facts, place))
+                labels.append(any(start <= match.start() < end for start, end in sentence.names))
                 weights.append(weight)
     return rows, np.array(labels), np.array(weights)
 

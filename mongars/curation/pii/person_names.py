@@ -8,10 +8,11 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
-from mongars.curation.pii.name_features import BUCKETS, FEATURES, Word, features, is_candidate, read_words
+from mongars.curation.pii.name_features import BUCKETS, FEATURES, Word, read_matches, word_at
+from mongars.curation.pii.name_scores import NameScores
 from mongars.curation.pii.spans import PiiType, Span
 from mongars.errors import InputError
 
@@ -19,7 +20,7 @@ FOLDER = Path(__file__).with_name("tagger")
 WEIGHTS, TENSOR = "person_names.safetensors", "weights"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PersonTagger:
     """Logistic regression over the words of a text. `weights` has one number for each bucket of features."""
 
@@ -31,20 +32,25 @@ class PersonTagger:
 
     def find(self, text: str) -> Iterator[Span]:
         """Yield the names in a text; words side by side, with one space or a dot and a space, are one name."""
-        words = read_words(text)
-        if not any(is_candidate(word.text) for word in words):
+        sums = self._sums.of(text)
+        # Most texts hold no word that is sure, and need no places.
+        if not sums or _score(max(sums.values())) < self.threshold:
             return
-        plain = [word.text for word in words]
-        lower = [word.lower() for word in plain]
         run: list[tuple[Word, float]] = []
-        for place, word in enumerate(words):
-            score = self._score(plain, lower, place) if is_candidate(word.text) else 0.0
+        for place, match in enumerate(read_matches(text)):
+            if place not in sums and not run:
+                continue
+            word, score = word_at(match), _score(sums[place]) if place in sums else 0.0
             if run and self._is_over(run[-1][0], word, score, text):
                 yield from self._span(run)
                 run = []
             if score >= self.follows:
                 run.append((word, score))
         yield from self._span(run)
+
+    @cached_property
+    def _sums(self) -> NameScores:
+        return NameScores(self.weights)
 
     def _is_over(self, last: Word, word: Word, score: float, text: str) -> bool:
         """Say whether a name ends before `word`; the dot of an initial does not end it."""
@@ -57,9 +63,9 @@ class PersonTagger:
         if best >= self.threshold:
             yield Span(run[0][0].start, run[-1][0].end, PiiType.PERSON, best)
 
-    def _score(self, words: Sequence[str], lower: Sequence[str], place: int) -> float:
-        total = sum(self.weights[bucket] for bucket in features(words, lower, place))
-        return 1 / (1 + math.exp(-max(-30.0, min(30.0, total))))
+
+def _score(total: float) -> float:
+    return 1 / (1 + math.exp(-max(-30.0, min(30.0, total))))
 
 
 @lru_cache(maxsize=2)

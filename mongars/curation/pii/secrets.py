@@ -18,7 +18,7 @@ _KEY = re.compile(
     r"|-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----[A-Za-z0-9+/=\s:,-]{1,8192}"
 )
 # A key holds one of these; to look for them first is twenty times as fast as the pattern.
-_KEY_CUES = (
+KEY_CUES = (
     *("sk-", "sk_", "pk_", "rk_", "pk-", "rk-", "gho_", "ghp_", "ghr_", "ghs_", "ghu_", "github_pat_", "glpat-"),
     *("AKIA", "ASIA", "xox", "AIza", "hf_", "npm_", "pypi-", "SG.", "eyJ", "-----BEGIN"),
 )
@@ -29,16 +29,16 @@ _TOLD = re.compile(
     r"(?P<value>(?=[^\s\ue000]{0,128}\d)[^\s\"'`\ue000]{6,128})",
     re.IGNORECASE,
 )
-_TOLD_CUES = ("key", "token", "secret", "passw", "passc", "mot de passe", "bearer")
+TOLD_CUES = ("key", "token", "secret", "passw", "passc", "mot de passe", "bearer")
 
 
 def secrets(text: str) -> Iterator[Span]:
     """Yield keys and told passwords."""
     keys: list[Span] = []
-    if any(cue in text for cue in _KEY_CUES):
+    if any(map(text.__contains__, KEY_CUES)):
         keys = [Span(*match.span(), PiiType.SECRET, PROVEN) for match in _KEY.finditer(text)]
         yield from keys
     lower = text.lower()
-    if any(cue in lower for cue in _TOLD_CUES):
+    if any(map(lower.__contains__, TOLD_CUES)):
         for match in _TOLD.finditer(blanked(text, keys)):
             yield Span(*match.span("value"), PiiType.SECRET, LIKELY)

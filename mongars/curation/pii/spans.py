@@ -58,7 +58,7 @@ def told(text: str, cues: Iterable[str], pattern: re.Pattern[str], kind: PiiType
     Cues are in lower case. They are searched first, because most texts have none.
     """
     lower = text.lower()
-    if any(cue in lower for cue in cues):
+    if any(map(lower.__contains__, cues)):
         for match in pattern.finditer(text):
             yield Span(*match.span("value"), kind, LIKELY)
 

@@ -78,7 +78,7 @@ _ACCOUNT = re.compile(
     r"(?:\s{0,2}[:=]\s{0,2}|\s(?:is|est)\s)[\"'`]?(?P<value>@?(?=[\w.-]{0,40}(?:\d|_|\.\w|(?-i:[a-z][A-Z])))[\w.-]{3,40}\b|@\w{2,40})",
     re.IGNORECASE,
 )
-_ACCOUNT_CUES = (
+ACCOUNT_CUES = (
     *("user", "login", "handle", "screen", "gamertag", "pseudo", "identifiant", "insta", "twitter", "telegram"),
     *("discord", "github", "snap", "tiktok", "skype", "steam", "utilisateur"),
 )
@@ -88,7 +88,7 @@ _AT_NAME = re.compile(r"(?<=[^\n\w@./])@[A-Za-z]\w{2,29}(?![\w@(]|\.\w)")
 
 def handles(text: str) -> Iterator[Span]:
     """Yield user names: behind an "@", or where the text calls them so and they are no plain word."""
-    accounts = list(told(text, _ACCOUNT_CUES, _ACCOUNT, PiiType.HANDLE))
+    accounts = list(told(text, ACCOUNT_CUES, _ACCOUNT, PiiType.HANDLE))
     yield from accounts
     taken = {account.start for account in accounts}
     if "@" in text:

@@ -1,0 +1,57 @@
+"""The table of benchmarks/curation.py, on conversations made here."""
+
+import sys
+
+import pytest
+
+from benchmarks import curation
+from benchmarks.curation import NEMO, main, show
+
+OURS = "ours, the whole of it, 1 Ray CPU"
+
+
+@pytest.fixture
+def source(write_lines, conversations):
+    return write_lines("chats.jsonl", conversations)
+
+
+@pytest.fixture
+def peer(tmp_path, monkeypatch):
+    """A peer that counts the texts it is given, one turn a line, and keeps half of them."""
+    script = tmp_path / "peer.py"
+    script.write_text(
+        "import sys, json\ntask = json.load(sys.stdin)\n"
+        "texts = [json.loads(line)['text'] for line in open(task['path'])]\n"
+        "assert all(len(text.splitlines()) == 2 for text in texts)\n"
+        "print(json.dumps({'rates': [2.0] * task['repeats'], 'kept': len(texts) // 2}))\n"
+    )
+    monkeypatch.setattr(curation, "PEER", script)
+    return sys.executable
+
+
+@pytest.mark.ray
+def test_the_whole_curation_stands_beside_the_peer_on_the_same_conversations(measured, source, peer):
+    result = measured(main, "--data", source, "--limit", 30, "--cpus", 1, "--repeats", 1, "--nemo", peer)
+    assert result["conversations"] == 30
+    assert result["kept"] == {OURS: 30, NEMO: 15}
+    assert result["rates"][NEMO] == [2.0]
+    assert len(result["rates"][OURS]) == 1
+    assert f"| {NEMO} | 2.0 |  | 15 |" in show(result)
+
+
+def test_a_row_tells_how_many_times_the_peers_rate_it_is():
+    result = {
+        "conversations": 9,
+        "cores": 2,
+        "rates": {OURS: [4.0, 8.0], NEMO: [2.0, 2.0]},
+        "kept": {OURS: 9, NEMO: 3},
+    }
+    assert f"| {OURS} | 6.0 | 3.00 [2.00, 4.00] | 9 |" in show(result)
+    assert f"| {OURS} | 6.0 |  | 9 |" in show(result | {"rates": {OURS: [4.0, 8.0]}})
+
+
+@pytest.mark.ray
+def test_a_peer_and_a_file_that_are_not_there_are_told(failed, source, tmp_path):
+    assert failed(main, "--data", source, "--cpus", 1, "--repeats", 1, "--nemo", "false")[0] == 4
+    code, told = failed(main, "--data", tmp_path / "nowhere.jsonl")
+    assert (code, "nowhere.jsonl" in told) == (2, True)
