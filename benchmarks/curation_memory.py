@@ -25,7 +25,11 @@ from mongars.records import Conversation, Turn
 from mongars.sources import write_conversations
 
 MIB = 2**20
-SYLLABLES = ("ba", "co", "du", "fe", "gi", "ha", "jo", "ku", "le", "mi", "na", "po", "ra", "se", "ti", "vo")
+CONSONANTS = "bcdfghjklmnprstvwxz"
+# 1,805 of them, so that two conversations have few shingles in common, as real ones do.
+SYLLABLES = tuple(
+    first + vowel + last for first in "bcdfghjklmnpqrstvwz" for vowel in "aeiou" for last in CONSONANTS
+)
 
 
 class Peak:
@@ -110,7 +114,7 @@ def conversations(count: int, seed: int) -> Iterator[Conversation]:
 
 
 def _sentence(rng: random.Random) -> str:
-    words = ("".join(rng.choices(SYLLABLES, k=rng.randint(1, 4))) for _ in range(rng.randint(5, 20)))
+    words = ("".join(rng.choices(SYLLABLES, k=rng.randint(1, 3))) for _ in range(rng.randint(5, 20)))
     return f"I think that the {' '.join(words)} is what you want."
 
 
