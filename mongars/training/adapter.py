@@ -50,7 +50,16 @@ def adapted_encoder(base: Base, config: AdapterRecipe, base_name: str) -> PeftMo
             remedy="Set target_modules to names of its linear layers.",
         ) from error
     adapted.peft_config["default"].base_model_name_or_path = base_name
+    if config.recompute:
+        _recompute(encoder, base_name)
     return adapted
+
+
+def _recompute(encoder: Any, base_name: str) -> None:
+    try:
+        encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    except ValueError as error:  # transformers tells by it that an architecture cannot
+        raise TrainingError(f"{base_name} cannot recompute activations.", remedy="Set recompute=false.") from error
 
 
 def adapter_card(

@@ -16,9 +16,10 @@ from mongars.errors import SettingsError
 
 SHARED_KNOBS = (
     *("lora_rank", "lora_alpha", "target_modules", "packing"),
-    *("workers", "min_workers", "threads", "zero_stage", "seed"),
+    *("workers", "min_workers", "threads", "zero_stage", "precision", "recompute", "seed"),
 )
 """Stage 2 takes them from stage 1: the adapter must fit, base and machine are the same."""
+Precision = Literal["auto", "fp32", "bf16"]
 Recipe = TypeVar("Recipe", bound=BaseModel)
 
 
@@ -58,6 +59,16 @@ class AdapterRecipe(BaseModel, ABC):
     )
     threads: int = Field(1, ge=1, description="Threads of a worker.")
     zero_stage: int = Field(1, ge=0, le=3, description="What DeepSpeed ZeRO shards (arXiv 1910.02054).")
+    precision: Precision = Field(
+        "auto",
+        exclude_if=lambda value: value == "auto",  # on a CPU it is fp32, as it always was
+        description="What products are computed in; auto is bf16 on a GPU. Weights and sums are fp32.",
+    )
+    recompute: bool = Field(
+        False,
+        exclude_if=lambda value: not value,
+        description="Activations are computed again for the gradient (arXiv 1604.06174): less memory, more time.",
+    )
     seed: int = Field(0, ge=0)
     checkpoint_steps: int = Field(
         100, ge=1, exclude=True, description="Steps that a killed run loses at most; outside the recipe."

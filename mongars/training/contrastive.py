@@ -28,10 +28,11 @@ from mongars.errors import TrainingError
 from mongars.neurons.packing import allow_packing
 from mongars.neurons.pooling import mean_of_each, normalise
 from mongars.neurons.token_rows import TokenRows, lay_out
-from mongars.training.config import ContrastiveConfig
+from mongars.training.config import ContrastiveConfig, Precision
 from mongars.training.loop import Outputs, PassLoss
 from mongars.training.pairs import PairTable
 from mongars.training.plan import worker_share
+from mongars.training.precision import states_of
 
 Gather = Callable[[Tensor], Tensor]
 KEY_BYTES = 8  # of an int64
@@ -75,14 +76,15 @@ class PairBatch:
 class EmbeddingModel(nn.Module):
     """A bidirectional encoder that gives the vectors which `Neurons` would serve."""
 
-    def __init__(self, encoder: nn.Module, *, packing: bool = False) -> None:
+    def __init__(self, encoder: nn.Module, *, packing: bool = False, precision: Precision = "fp32") -> None:
         super().__init__()
         self.encoder = encoder
-        self._packing = packing
+        self._packing, self._precision = packing, precision
 
     def forward(self, batch: PairBatch) -> tuple[Tensor]:
         """Return the vector of each text, of length 1: float32 [texts, hidden]."""
-        return (normalise(mean_of_each(batch.rows.states(self.encoder), batch.rows.lengths)),)
+        states = states_of(self.encoder, batch.rows, self._precision)
+        return (normalise(mean_of_each(states, batch.rows.lengths)),)
 
     def smallest_batch(self) -> PairBatch:
         """Return a batch that goes through the model, on the CPU; what it holds means nothing."""
@@ -113,7 +115,7 @@ class ContrastiveObjective:
         set_attention_dropout(encoder, self._config.dropout)
         if self._config.packing:
             allow_packing(encoder, self._config.max_tokens)
-        return EmbeddingModel(encoder, packing=self._config.packing)
+        return EmbeddingModel(encoder, packing=self._config.packing, precision=self._config.precision)
 
     def batches(self, step: int) -> list[PairBatch]:
         """Return the worker's pairs of a step, in one batch."""

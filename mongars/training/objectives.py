@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from mongars.neurons.base import Base
 from mongars.neurons.packing import allow_packing
 from mongars.neurons.token_rows import TokenRows, lay_out
-from mongars.training.config import MNTPConfig
+from mongars.training.config import MNTPConfig, Precision
 from mongars.training.loop import Outputs, PassLoss
 from mongars.training.masking import MaskedRow, Masker
 from mongars.training.plan import worker_share
+from mongars.training.precision import states_of
 from mongars.training.text import TokenTable
 
 
@@ -66,15 +67,18 @@ class MNTPModel(nn.Module):
     small model (measured).
     """
 
-    def __init__(self, encoder: nn.Module, head: nn.Module, *, packing: bool = False) -> None:
+    def __init__(
+        self, encoder: nn.Module, head: nn.Module, *, packing: bool = False, precision: Precision = "fp32"
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
-        self._packing = packing
+        self._packing, self._precision = packing, precision
 
     def forward(self, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
         """Return each target's loss in nats, float [targets], and whether it was predicted, bool [targets]."""
-        states = batch.rows.states(self.encoder)[batch.places - 1]  # a target is never the first of its row
+        states = states_of(self.encoder, batch.rows, self._precision)
+        states = states[batch.places - 1]  # a target is never the first of its row
         logits = self.head(states).float()
         losses = nn.functional.cross_entropy(logits, batch.labels, reduction="none")
         return losses, logits.argmax(dim=-1) == batch.labels
@@ -101,7 +105,8 @@ class MNTPObjective:
         if self._config.packing:
             allow_packing(encoder, self._config.max_tokens)
         head: nn.Module = self._base.model.get_output_embeddings()  # type: ignore[operator] # of PreTrainedModel
-        return MNTPModel(encoder, head.requires_grad_(False), packing=self._config.packing)
+        config = self._config
+        return MNTPModel(encoder, head.requires_grad_(False), packing=config.packing, precision=config.precision)
 
     def batches(self, step: int) -> list[MaskedBatch]:
         """Return the worker's batches of a step."""

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mongars.training.pretraining.config import Precision
-from mongars.training.pretraining.objective import computes_in_bf16
+from mongars.training.config import Precision
+from mongars.training.precision import computes_in_bf16
 from mongars.training.pretraining.run import CurvePoint, PretrainJob
 from mongars.training.pretraining.state import TrainingState
 

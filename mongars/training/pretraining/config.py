@@ -3,13 +3,12 @@
 Owns the validation of a run's configuration and its digest. Must not know where text or models are.
 """
 
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mongars.digests import canonical_json_digest
-
-Precision = Literal["auto", "fp32", "bf16"]
+from mongars.training.config import Precision
 
 
 class PretrainConfig(BaseModel):

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import LinearCrossEntropyOptions, functional
 from transformers import LlamaForCausalLM
 
-from mongars.training.pretraining.config import Precision
+from mongars.training.config import Precision
+from mongars.training.precision import computes_in_bf16
 
 # Positions whose logits stand in memory at once: with a vocabulary of 8,192, 8 MB that stay in the cache. With all
 # 4,096 of a step at once it took 0.9 to 1.9 s, by page faults, and so 0.87 s (measured on two cores).
@@ -38,11 +39,6 @@ class NextTokenLoss(nn.Module):
             options=LinearCrossEntropyOptions(batch_chunk_size=_POSITIONS, chunking_method=None),
         )
         return loss
-
-
-def computes_in_bf16(precision: Precision, device: torch.device) -> bool:
-    """Return whether matrix products are in bf16; "auto" means on a GPU."""
-    return precision == "bf16" or (precision == "auto" and device.type == "cuda")
 
 
 @contextmanager

@@ -13,10 +13,11 @@ from transformers import AutoTokenizer
 
 from mongars.files import new_folder
 from mongars.training.collective import sum_over_workers
+from mongars.training.precision import computes_in_bf16
 from mongars.training.pretraining.card import write_card
 from mongars.training.pretraining.loop import pretrain_steps
 from mongars.training.pretraining.model import fresh_model, write_model
-from mongars.training.pretraining.objective import computes_in_bf16, matmul_precision
+from mongars.training.pretraining.objective import matmul_precision
 from mongars.training.pretraining.run import PretrainJob, PretrainReport
 from mongars.training.pretraining.state import TrainingState
 
