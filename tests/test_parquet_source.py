@@ -200,7 +200,7 @@ class Spy(pa.ExtensionType):
 
     ran = False
 
-    def __init__(self, name="ray.data.arrow_pickled_object"):
+    def __init__(self, name="mongars.tests.pickled"):  # not of Ray Data, which other tests may have loaded
         super().__init__(pa.string(), name)
 
     def __arrow_ext_serialize__(self):
