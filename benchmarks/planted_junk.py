@@ -1,6 +1,6 @@
 """Junk as it is met in dumps of chats, by seeded generators, and odd turns that are good.
 
-Owns the generators of `quality.py`. Must not know the rules of curation: they are measured with it.
+Owns the generators of `quality.py`. Must not import the rules of curation: they are measured with it.
 """
 
 import base64

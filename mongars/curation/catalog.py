@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from mongars.curation.croissant import PartFile, croissant
 from mongars.curation.draft import Draft
 from mongars.curation.manifest import SCHEMA, Manifest, Provenance, SetAside
-from mongars.curation.rows import ROW_SCHEMA, content_digest, row_digests
+from mongars.curation.rows import as_rows, content_digest, is_of_rows, row_digests
 from mongars.curation.tombstones import Tombstones
 from mongars.digests import file_digest
 from mongars.errors import DatasetNotFoundError, DatasetRefusedError, InputError
@@ -114,10 +114,10 @@ class DatasetCatalog:
             try:
                 # memory_map stays off: a file that another process truncates must be an error, not a crash.
                 with pq.ParquetFile(part) as file:
-                    if not file.schema_arrow.equals(ROW_SCHEMA):
+                    if not is_of_rows(file.schema_arrow):
                         raise _damaged(ref, f"{part.name} has other columns")
                     for batch in file.iter_batches(batch_size=_READ_ROWS):
-                        yield pa.Table.from_batches([batch])
+                        yield as_rows(pa.Table.from_batches([batch]))
             except (OSError, pa.ArrowException) as error:
                 raise _damaged(ref, f"{part.name} cannot be read") from error
 

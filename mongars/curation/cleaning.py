@@ -19,8 +19,8 @@ from mongars.curation.pii.person_names import load_tagger
 from mongars.curation.pseudonyms import Pseudonyms, subject_id
 from mongars.curation.quality import DropReason, judge, judge_turn
 from mongars.curation.recipe import CurationRecipe
-from mongars.curation.rows import MESSAGES_TYPE, OPINIONS_TYPE
-from mongars.records import Conversation, Opinion, Turn
+from mongars.curation.rows import MESSAGES_TYPE, OPINIONS_TYPE, texts_of
+from mongars.records import Conversation
 from mongars.shares import Share
 from mongars.sources import BadLine
 
@@ -118,7 +118,10 @@ class Cleaner:
             return Cleaned(key, DropReason.OTHER_LANGUAGE, turns_dropped=turns_dropped)
         known = self._known_of(conversation.user)
         told = [each for each in conversation.opinions if not (judge_turn(each.query) or judge_turn(each.text))]
-        clean, pii = self._redacted(_texts(judgement.turns, told), subject, known)
+        texts = texts_of(
+            (turn.content for turn in judgement.turns), (text for each in told for text in (each.query, each.text))
+        )
+        clean, pii = self._redacted(texts, subject, known)
         messages = [{"role": turn.role, "content": clean[turn.content]} for turn in judgement.turns]
         opinions = [{"query": clean[each.query], "text": clean[each.text], "good": each.good} for each in told]
         fingerprint = fingerprint_of(conversation.id, subject, conversation.source, language, messages, opinions)
@@ -165,13 +168,6 @@ class Cleaner:
             found += [str(span.type) for span in spans]
             clean[text] = redact(text, spans, pseudonyms)
         return clean, found
-
-
-def _texts(turns: Sequence[Turn], opinions: Sequence[Opinion]) -> list[str]:
-    """Return the texts of turns, and those of opinions that are none of them."""
-    said = [turn.content for turn in turns]
-    told = {text for opinion in opinions for text in (opinion.query, opinion.text)}
-    return [*said, *sorted(told - set(said))]
 
 
 def as_table(rows: Sequence[Cleaned]) -> pa.Table:

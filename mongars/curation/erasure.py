@@ -9,7 +9,7 @@ the person loses its rows. A killed erasure is finished by the same call: the to
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any
@@ -17,22 +17,19 @@ from typing import Any
 import pyarrow as pa
 
 from mongars.curation.catalog import DatasetCatalog
-from mongars.curation.cleaning import CLEAN_SCHEMA, KEPT
-from mongars.curation.dedup import Hashes, normalise, shingle_hashes
 from mongars.curation.draft import Draft
-from mongars.curation.fingerprint import fingerprint_of_row
 from mongars.curation.leaks import leaks
 from mongars.curation.manifest import Provenance
 from mongars.curation.pseudonyms import TAG
 from mongars.curation.quality import DropReason
 from mongars.curation.recipe import CurationRecipe
-from mongars.curation.rows import ROW_SCHEMA
-from mongars.curation.selection import COLUMNS, Selection, select
+from mongars.curation.row_index import index_of, shingles_of
+from mongars.curation.rows import ROW_SCHEMA, row_texts
+from mongars.curation.selection import Selection, select
 from mongars.curation.splits import DUPLICATE, EARLIER
 from mongars.records import DatasetRef
 
 _BATCH_ROWS = 1_024
-_INDEX = pa.schema([CLEAN_SCHEMA.field(name) for name in ("outcome", *COLUMNS)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +78,12 @@ def _succeed(catalog: DatasetCatalog, ref: DatasetRef, subject: str, *, preview:
     """Choose among the rows of the others again and publish what stays, unless it is a preview."""
     catalog.verify(ref)
     manifest = catalog.manifest(ref)
-    index = _index(_others(catalog, ref, subject))
-    pins = _splits(_others(catalog, ref, subject)) if manifest.against else {}
+    index = index_of(enumerate(_others(catalog, ref, subject)))
     selection = select(
-        index, _recipe(manifest.recipe), lambda keys: _shingles(catalog, ref, subject, keys), pins=pins
+        index,
+        _recipe(manifest.recipe),
+        lambda keys: shingles_of(enumerate(_others(catalog, ref, subject)), keys),
+        pins=_splits(index) if manifest.against else {},
     )
     in_earlier = [row for row in _aside(catalog, ref, subject) if row["split"] == EARLIER]
     before = {row["id"] for row in _rows(catalog, ref, catalog.parts(ref)) if row["subject"] != subject}
@@ -124,38 +123,15 @@ def _aside(catalog: DatasetCatalog, ref: DatasetRef, subject: str) -> Iterator[d
     return (row for row in _rows(catalog, ref, catalog.duplicates(ref)) if row["subject"] != subject)
 
 
-def _splits(rows: Iterable[Mapping[str, Any]]) -> dict[int, str]:
+def _splits(index: pa.Table) -> dict[int, str]:
     """Return the split of each row that has one, by key: earlier versions gave it, and are not asked again."""
-    return {key: row["split"] for key, row in enumerate(rows) if row["split"] != DUPLICATE}
+    rows = zip(index["key"].to_pylist(), index["split"].to_pylist(), strict=True)
+    return {key: split for key, split in rows if split != DUPLICATE}
 
 
 def _rows(catalog: DatasetCatalog, ref: DatasetRef, parts: Iterable[Any]) -> Iterator[dict[str, Any]]:
     for table in catalog.read(ref, parts):
         yield from table.to_pylist()
-
-
-def _index(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """Return what a selection reads of the rows: everything but the text."""
-    indexed = [
-        {"outcome": KEPT, "key": key, "id": row["id"], "subject": row["subject"], "turns": len(row["messages"])}
-        | _as_columns(row)
-        for key, row in enumerate(rows)
-    ]
-    return pa.Table.from_pylist(indexed, schema=_INDEX)
-
-
-def _as_columns(row: Mapping[str, Any]) -> dict[str, Any]:
-    fingerprint = fingerprint_of_row(row)
-    return {"digest": fingerprint.digest, "content": fingerprint.content, "bands": fingerprint.bands}
-
-
-def _shingles(catalog: DatasetCatalog, ref: DatasetRef, subject: str, keys: Sequence[int]) -> dict[int, Hashes]:
-    wanted = set(keys)
-    return {
-        key: shingle_hashes(normalise([message["content"] for message in row["messages"]]))
-        for key, row in enumerate(_others(catalog, ref, subject))
-        if key in wanted
-    }
 
 
 def _fill(
@@ -172,20 +148,13 @@ def _fill(
         draft.set_aside(pa.Table.from_pylist(aside, schema=ROW_SCHEMA))
         for row in kept:
             found.update(_leaks(row))
-            tags = map(TAG.findall, _texts(row))
+            tags = map(TAG.findall, row_texts(row))
             pii.update(tag[1:].partition("_")[0] for each in tags for tag in each)
     return dict(found), dict(pii)
 
 
 def _leaks(row: Mapping[str, Any]) -> set[str]:
-    return {leak for text in _texts(row) for leak in leaks(text)}
-
-
-def _texts(row: Mapping[str, Any]) -> list[str]:
-    """Return the texts of a row's turns, and those of its opinions that are none of them."""
-    said = [message["content"] for message in row["messages"]]
-    told = {opinion[part] for opinion in row["opinions"] or () for part in ("query", "text")}
-    return [*said, *sorted(told - set(said))]
+    return {leak for text in row_texts(row) for leak in leaks(text)}
 
 
 def _recipe(recorded: Mapping[str, Any]) -> CurationRecipe:

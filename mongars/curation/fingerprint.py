@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mongars.curation.dedup import band_hashes, content_hash, normalise, shingle_hashes
+from mongars.curation.dedup import Hashes, band_hashes, content_hash, normalise, shingle_hashes
 from mongars.digests import canonical_json
 
 
@@ -29,6 +29,11 @@ def fingerprint_of_row(row: Mapping[str, Any]) -> Fingerprint:
     )
 
 
+def row_shingles(row: Mapping[str, Any]) -> Hashes:
+    """Return the shingles of what was said in a row."""
+    return shingle_hashes(_said(row["messages"]))
+
+
 def fingerprint_of(
     identity: str,
     subject: str,
@@ -38,10 +43,14 @@ def fingerprint_of(
     opinions: Sequence[Mapping[str, Any]],
 ) -> Fingerprint:
     """Return the fingerprint of a row, of the texts as they are published; opinions are no part of its content."""
-    text = normalise([message["content"] for message in messages])
+    text = _said(messages)
     whole = canonical_json([identity, subject, source, language, list(messages), list(opinions)])
     return Fingerprint(
         digest=hashlib.sha256(whole).digest(),
         content=content_hash(text),
         bands=band_hashes([shingle_hashes(text)])[0].tolist(),
     )
+
+
+def _said(messages: Sequence[Mapping[str, str]]) -> str:
+    return normalise([message["content"] for message in messages])

@@ -24,9 +24,10 @@ import ray.data
 
 from mongars.curation.catalog import DatasetCatalog
 from mongars.curation.cleaning import BAD, CLEAN_SCHEMA, KEPT, Cleaner
-from mongars.curation.dedup import Hashes, Indices, normalise, shingle_hashes
+from mongars.curation.dedup import Hashes, Indices
 from mongars.curation.draft import Draft
 from mongars.curation.earlier import EarlierVersions
+from mongars.curation.fingerprint import row_shingles
 from mongars.curation.manifest import Provenance
 from mongars.curation.recipe import CurationRecipe, CurationReport, OnProgress
 from mongars.curation.rows import ROW_SCHEMA
@@ -131,7 +132,7 @@ def _shingles(cleaned: Any, keys: Sequence[int]) -> dict[int, Hashes]:
         _only, batch_format="pyarrow", fn_kwargs={"keys": wanted}
     )
     return {
-        row["key"]: shingle_hashes(normalise([message["content"] for message in row["messages"]]))
+        row["key"]: row_shingles(row)
         for batch in candidates.iter_batches(batch_size=_BATCH_ROWS, batch_format="pyarrow")
         for row in batch.to_pylist()
     }

@@ -59,7 +59,7 @@ def select(
     old, order = held.num_rows, _preference(rows)
     rows = pa.concat_tables([held, rows])
     order = np.concatenate((np.arange(old), old + order))
-    keys, contents, ids = (column[order] for column in (rows["key"].to_numpy(), *map(_codes, _named(rows))))
+    keys, contents, ids = rows["key"].to_numpy()[order], _codes(rows["content"])[order], _codes(rows["id"])[order]
     reasons = _exact(contents, ids, old)
     alone = np.flatnonzero(reasons == _STAYS)
     pairs, similarity = _similar(_bands(rows["bands"]), order[alone], keys[alone], shingles, old > 0)
@@ -86,16 +86,14 @@ def select(
     )
 
 
-def _named(rows: pa.Table) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    return rows["content"], rows["id"]
-
-
 def _pinned(keys: Indices, earlier: pa.Table | None, pins: Mapping[int, str]) -> npt.NDArray[np.str_]:
     """Return the split that each key has already, "" for one that has none."""
     known = dict(pins)
     if earlier is not None:
         known |= zip(earlier["key"].to_pylist(), earlier["split"].to_pylist(), strict=True)
-    return np.array([known.get(key, "") for key in keys.tolist()] if known else [""] * len(keys), dtype=np.str_)
+    if not known:
+        return np.full(len(keys), "", dtype=np.str_)
+    return np.array([known.get(key, "") for key in keys.tolist()], dtype=np.str_)
 
 
 def _preference(rows: pa.Table) -> Indices:

@@ -153,22 +153,26 @@ def _answer(connection: Connection, user: str, message_id: str | None, conversat
         raise InputError(
             "It is not told what the feedback is about.", remedy="Give message_id or conversation_id."
         )
+    # Locked, so that two who say the same at once do so one after the other; SQLite locks whole transactions.
     if message_id is not None:
-        answer = _own_message(connection, user, message_id)
+        answer = _own_message(connection, user, message_id, lock=True)
         if answer.role != "assistant":
             raise InputError("Feedback is about answers.", remedy="Name a message of the assistant.")
         return answer
     query = _own_messages(user).where(
         messages.c.conversation_id == conversation_id, messages.c.role == "assistant"
     )
-    last = connection.execute(query.order_by(messages.c.position.desc()).limit(1)).one_or_none()
+    last = connection.execute(
+        query.order_by(messages.c.position.desc()).limit(1).with_for_update(of=messages)
+    ).one_or_none()
     if last is None:
         raise MessageNotFoundError(f"No answer in a conversation {conversation_id!r}.")
     return last
 
 
-def _own_message(connection: Connection, user: str, message_id: str) -> Row[Any]:
-    found = connection.execute(_own_messages(user).where(messages.c.id == message_id)).one_or_none()
+def _own_message(connection: Connection, user: str, message_id: str, *, lock: bool = False) -> Row[Any]:
+    query = _own_messages(user).where(messages.c.id == message_id)
+    found = connection.execute(query.with_for_update(of=messages) if lock else query).one_or_none()
     if found is None:
         raise MessageNotFoundError(f"No message {message_id!r}.")
     return found

@@ -2,7 +2,7 @@
 
 Owns which products of a model go there, and which are made as one. Must not know models or tokens. For float32,
 torch itself always takes MKL, which is slow on processors that are not Intel's: on an AMD one oneDNN is 1.4 to
-2.4 times as fast from 16 rows on (docs/results/2026-11-25-serving.md), on an Intel one MKL is up to 2.5 times as
+2.4 times as fast from 16 rows on (docs/results/2026-11-25-serving.md), on an Intel one MKL is up to 2.9 times as
 fast as oneDNN below 64 rows (2026-11-26-serving.md). The vendor decides, and no measurement at the start: the
 libraries differ in last bits, and the same training must give the same adapter.
 """

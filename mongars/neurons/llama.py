@@ -54,12 +54,13 @@ def without_adapter(model: nn.Module) -> nn.Module:
 def lay_products_together(model: nn.Module) -> None:
     """Have a model that `is_like_llama`, freshly loaded, make products of the same states as one (`linear.py`).
 
-    Of 16 tokens a pass took 0.9 of its time so (docs/results/2026-11-26-serving.md).
+    A pass of 16 tokens took 0.9 of its time so, on a processor where MKL also took oneDNN's place
+    (docs/results/2026-11-26-serving.md). Layers with a bias stay as they are.
     """
     inner: Any = getattr(model, "model", model)
     for layer in inner.layers:
         for layers in _of_same_states(layer):
-            if all(isinstance(each, nn.Linear) for each in layers):
+            if all(isinstance(each, nn.Linear) and each.bias is None for each in layers):
                 lay_together(layers)
 
 

@@ -41,7 +41,7 @@ from mongars.serving.generation.scheduler import Scheduler
 from mongars.serving.generation.texts import TextQueue
 from mongars.serving.slots import SLOTS, Pin, Slot, SlotTable
 
-Turn = Callable[[], AbstractContextManager[None]]
+LoadingTurn = Callable[[], AbstractContextManager[None]]
 CANARY = "The quick brown fox."
 
 
@@ -69,7 +69,7 @@ class Engine:
     `turn` makes a load wait for other loads on the same machine.
     """
 
-    def __init__(self, base: Base, limits: EngineLimits | None = None, *, turn: Turn = nullcontext) -> None:
+    def __init__(self, base: Base, limits: EngineLimits | None = None, *, turn: LoadingTurn = nullcontext) -> None:
         self.base = base
         self.limits = limits or EngineLimits()
         if not base.tokenizer.chat_template:

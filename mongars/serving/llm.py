@@ -50,7 +50,7 @@ class LLMServeDeployment:
             prefill_tokens=args.prefill_tokens,
             cache_bytes=args.cache_bytes,
         )
-        turn = partial(loading_turn, turns_folder())
+        turn = partial(loading_turn, turns_folder(settings.home))
         self._engine = await asyncio.to_thread(Engine, base, limits, turn=turn)
         encoders = (settings.encoders_dir, settings.encoders_url)
         registry = await RegistryClient.connect_or_create(settings.ray_namespace, *encoders)

@@ -84,7 +84,7 @@ def _pairs(
 ) -> Iterator[tuple[Ids, Ids | None, Ids | None]]:
     """Yield (query, positive, negative) of one conversation; a pair with a text that is too short is none."""
     messages = row["messages"]
-    opinions = (row["opinions"] or ()) if config.pairs == "feedback" else ()
+    opinions = (row.get("opinions") or ()) if config.pairs == "feedback" else ()
     said = [message["content"] for message in messages]
     told = [text for opinion in opinions for text in (opinion["query"], opinion["text"])]
     distinct = list(dict.fromkeys([*said, *told]))

@@ -213,10 +213,15 @@ def tokenise(parts: Sequence[Path], base: Path, config: AdapterRecipe) -> TokenT
     """
     load_tokenizer(str(base))  # here, because what a task of Ray Data raises comes back as a text
     if isinstance(config, ContrastiveConfig):
-        columns = (*COLUMNS, "opinions") if config.pairs == "feedback" else COLUMNS
+        columns = (*COLUMNS, *_opinions(parts)) if config.pairs == "feedback" else COLUMNS
         return PairTable.of(_mapped(parts, columns, tokenise_pairs, {"base": str(base), "config": config}))
     rows = _mapped(parts, COLUMNS, tokenise_batch, {"base": str(base), "max_tokens": config.max_tokens})
     return TokenTable.of((row["id"], row["tokens"]) for row in rows)
+
+
+def _opinions(parts: Sequence[Path]) -> list[str]:
+    """Return the column of opinions where the version has one: those from before feedback have none."""
+    return [name for name in ("opinions",) if parts and name in pq.read_schema(parts[0]).names]
 
 
 def _mapped(

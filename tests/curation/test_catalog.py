@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mongars.curation.catalog import DatasetCatalog
+from mongars.curation.rows import ROW_SCHEMA
 from mongars.errors import DatasetNotFoundError, DatasetRefusedError, InputError
 
 
@@ -192,3 +193,16 @@ def test_a_draft_of_a_living_process_is_left_alone(catalog, make_rows):
         code += "with DatasetCatalog(Path(sys.argv[1])).open_draft('chats'): pass"
         subprocess.run([sys.executable, "-c", code, str(catalog.root)], check=True, env=dict(os.environ))
         assert mine.folder.is_dir()
+
+
+def test_a_version_from_before_there_were_opinions_is_read_and_verified(catalog, publish):
+    ref, _ = publish("a", "b")
+    (part,) = catalog.parts(ref)
+    pq.write_table(pq.read_table(part).drop_columns(["opinions"]), part)
+    catalog.verify(ref)
+    (table,) = catalog.read(ref, [part])
+    assert table.schema.equals(ROW_SCHEMA)
+    assert table["opinions"].to_pylist() == [None, None]
+    pq.write_table(pq.read_table(part).drop_columns(["language"]), part)
+    with pytest.raises(DatasetRefusedError, match="other columns"):
+        catalog.verify(ref)

@@ -1,5 +1,7 @@
 """Feedback on a real SQLite and on a real PostgreSQL: what is kept, for whom, and what may be learned from it."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from mongars.errors import FeedbackNotFoundError, InputError, MessageNotFoundError
@@ -53,6 +55,19 @@ def test_what_is_said_again_of_the_same_replaces_what_was_said_before(repository
         ("retrieval", memory, False),
         ("retrieval", answer, True),
     ]
+
+
+def test_many_who_say_it_at_once_leave_one_opinion(repository, talk):
+    _, answer = talk()
+
+    def say(number):
+        about = {"message_id": answer} if number % 2 else {"conversation_id": "c"}
+        return repository.feedback.give("anna", "rating", float(number), **about)
+
+    with ThreadPoolExecutor(8) as pool:
+        given = list(pool.map(say, range(24)))
+    (kept,) = repository.feedback.page("anna", PageQuery()).data
+    assert kept in given
 
 
 def test_thumbs_and_corrections_become_opinions_on_the_question_before_the_answer(repository, talk):

@@ -5,7 +5,7 @@ import os
 import pytest
 from filelock import FileLock, Timeout
 
-from mongars.serving.turns import loading_turn
+from mongars.serving.turns import loading_turn, turns_folder
 
 
 def is_free(folder, turn):
@@ -25,6 +25,23 @@ def test_a_process_holds_one_of_the_turns_and_gives_it_back(tmp_path, cores, tur
         assert free.count(False) == 1
         assert folder.stat().st_mode & 0o077 == 0
     assert all(is_free(folder, turn) for turn in range(turns))
+
+
+def test_who_waited_too_long_loads_all_the_same_and_takes_nobodys_turn(tmp_path, caplog):
+    with FileLock(tmp_path / "loading-0.lock"):
+        with loading_turn(tmp_path, cores=2, patience_s=0):
+            assert "loads beside it" in caplog.text
+        assert not is_free(tmp_path, 0)
+    assert is_free(tmp_path, 0)
+
+
+def test_machines_that_share_a_home_have_turns_of_their_own(tmp_path, monkeypatch):
+    folders = set()
+    for node in ("one", "other"):
+        monkeypatch.setattr("platform.node", lambda node=node: node)
+        folders.add(turns_folder(tmp_path))
+    assert len(folders) == 2
+    assert all(folder.is_relative_to(tmp_path) for folder in folders)
 
 
 def test_a_load_that_fails_gives_its_turn_back(tmp_path):

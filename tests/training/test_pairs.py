@@ -88,6 +88,17 @@ def test_opinions_are_read_for_feedback_alone(told):
     assert told(pairs="turns", opinions=opinions) == [("a first question", "a first answer", None)]
 
 
+def test_a_version_from_before_there_were_opinions_gives_its_turns(base_folder):
+    messages = [
+        {"role": "user", "content": "a first question"},
+        {"role": "assistant", "content": "a first answer"},
+    ]
+    batch = pa.Table.from_pylist([{"id": "a", "split": "train", "messages": messages}])
+    rows = tokenise_pairs(batch, base=str(base_folder), config=ContrastiveConfig(pairs="feedback"))
+    assert rows["id"].to_pylist() == ["a/0"]
+    assert rows["negative"].to_pylist() == [None]
+
+
 @pytest.mark.parametrize("kind", ["simcse", "turns", "feedback"])
 def test_what_is_held_out_gives_no_pair(pairs, kind):
     assert pairs(split="test", pairs=kind) == []
