@@ -2,7 +2,8 @@
 
 Owns the reading of rows, and what file is let in. Must not know Ray, datasets or quality.
 Columns: `id`, `messages` (a list of structs with `role` and `content`), and where there are such `user`, `source`,
-`consent`, `created_at`, `opinions`; others are not read. What cannot be read is a `BadLine` with the row's number.
+`consent`, `created_at`, `opinions`, `profile`; others are not read. What cannot be read is a `BadLine` with the
+row's number.
 
 A file may carry pickles as Arrow extension types: where the library that wrote them is loaded (Ray Data in a
 worker), opening the file is enough to run its deserialiser (CVE-2026-41486, CVE-2026-57516, CVE-2023-47248). So
@@ -23,7 +24,7 @@ from mongars.records import Conversation
 from mongars.sources import MAX_LINE_BYTES, PARQUET_MAGIC, STRIPE_LINES, BadLine
 
 NEEDED = ("id", "messages")
-OPTIONAL = ("user", "source", "consent", "created_at", "opinions")
+OPTIONAL = ("user", "source", "consent", "created_at", "opinions", "profile")
 # Rows are decoded so many bytes at a time, as far as the average of their row group tells.
 BATCH_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 1024 * 1024

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from mongars.records import ROLES, Conversation, Opinion, Role, Turn
+from mongars.records import ROLES, Conversation, Opinion, Profile, Role, Turn
 
 DEFAULT_SOURCE = "file"
 
@@ -55,6 +55,7 @@ def as_conversation(value: Mapping[str, Any]) -> Conversation:
         consent=consent,
         created_at=created or next((turn.created_at for turn in turns if turn.created_at), None),
         opinions=tuple(_opinion(each, place) for place, each in enumerate(_opinions(value), start=1)),
+        profile=_profile(value.get("profile")),
     )
 
 
@@ -87,6 +88,23 @@ def _opinion(told: Any, place: int) -> Opinion:
     if not (isinstance(query, str) and isinstance(text, str) and isinstance(good, bool)):
         raise UnreadableError(f"opinion {place} has no texts `query` and `text` and no `good` of true or false")
     return Opinion(_encodable(query), _encodable(text), good)
+
+
+def _profile(told: Any) -> Profile:
+    """Return what is known of the user; a kind of value that is not there has none."""
+    if told is None:
+        return Profile()
+    if not isinstance(told, dict):
+        raise UnreadableError("`profile` is not an object")
+    return Profile(*(_known(told.get(kind), kind) for kind in ("names", "emails", "phones")))
+
+
+def _known(values: Any, kind: str) -> tuple[str, ...]:
+    if values is None:
+        return ()
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise UnreadableError(f"`{kind}` of the profile is not a list of texts")
+    return tuple(map(_encodable, values))
 
 
 def _name(value: Mapping[str, Any], key: str) -> str | None:

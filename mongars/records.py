@@ -66,6 +66,15 @@ class Opinion:
 
 
 @dataclass(frozen=True, slots=True)
+class Profile:
+    """What a user is known by. Curation finds it in the user's conversations, in whatever form it comes back."""
+
+    names: tuple[str, ...] = ()
+    emails: tuple[str, ...] = ()
+    phones: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
     """A whole conversation of one user. `consent` says whether it may be trained on."""
 
@@ -76,6 +85,7 @@ class Conversation:
     consent: bool = False
     created_at: datetime | None = None
     opinions: tuple[Opinion, ...] = ()
+    profile: Profile = Profile()
 
 
 @dataclass(frozen=True, slots=True)

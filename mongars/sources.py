@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 from mongars.errors import InputError
 from mongars.files import replacing
 from mongars.parsing import UnreadableError, as_conversation, identity_of, text_of
-from mongars.records import Conversation
+from mongars.records import Conversation, Profile
 
 # A line is held in memory whole. 64 MiB is a conversation of about ten million words: anything longer is not one.
 MAX_LINE_BYTES = 64 * 1024 * 1024
@@ -199,4 +199,6 @@ def _as_line(conversation: Conversation) -> dict[str, Any]:
     ]
     if conversation.opinions:
         line["opinions"] = [asdict(opinion) for opinion in conversation.opinions]
+    if conversation.profile != Profile():
+        line["profile"] = asdict(conversation.profile)
     return line

@@ -117,6 +117,13 @@ def _show_erasure(found: "UserErasure") -> None:
             for one in erasure.successors
         ]
         table("What follows them", columns, followers)
+    if erasure.dependents:
+        table(
+            "Versions that left rows out for rows of these",
+            ("name", "version", "state", "rows"),
+            [(ref.name, ref.version, ref.state, ref.rows) for ref in erasure.dependents],
+        )
+        say("What was left out for the person's rows comes in when their sources are curated again.")
     if found.adapters:
         adapters = [(ref.name, ref.digest[:12], ref.state, ref.dataset) for ref in found.adapters]
         table("Adapters that learned from them", ("name", "digest", "state", "dataset"), adapters)

@@ -4,7 +4,7 @@ Owns the work that a Ray Data task does, as a plain class over Arrow tables. Mus
 heavy: every worker process loads this module. Each line gets an outcome, so that nothing is lost silently.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -43,7 +43,7 @@ CLEAN_SCHEMA = pa.schema(
         ("turns", pa.int32()),
         ("digest", pa.binary(32)),
         ("content", pa.binary(16)),
-        ("bands", pa.list_(pa.uint64())),
+        ("bands", pa.list_(pa.uint32())),
         ("pii", pa.list_(pa.string())),
         ("turns_dropped", pa.list_(pa.string())),
         ("leaks", pa.list_(pa.string())),
@@ -75,7 +75,7 @@ class Cleaned:
 
 @dataclass(frozen=True, slots=True)
 class Cleaner:
-    """Cleans shares of files. `known` are values known of a user, by user; `now` decides what is past retention.
+    """Cleans shares of files. `now` decides what is past retention.
 
     `secret` keys pseudonyms and subject ids; it reaches the workers and never a row. `erased` are the subjects who
     never come in again.
@@ -84,7 +84,6 @@ class Cleaner:
     recipe: CurationRecipe
     now: datetime
     secret: bytes = field(repr=False)
-    known: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
     erased: frozenset[str] = frozenset()
 
     def clean_shares(self, table: pa.Table) -> Iterator[pa.Table]:
@@ -116,7 +115,7 @@ class Cleaner:
         language = detect_language([turn.content for turn in judgement.turns], self.recipe.languages)
         if language not in (*self.recipe.languages, UNDETERMINED):
             return Cleaned(key, DropReason.OTHER_LANGUAGE, turns_dropped=turns_dropped)
-        known = self._known_of(conversation.user)
+        known = _known_of(conversation)
         told = [each for each in conversation.opinions if not (judge_turn(each.query) or judge_turn(each.text))]
         texts = texts_of(
             (turn.content for turn in judgement.turns), (text for each in told for text in (each.query, each.text))
@@ -140,13 +139,8 @@ class Cleaner:
             bands=fingerprint.bands,
             pii=pii,
             turns_dropped=turns_dropped,
-            leaks=sorted({leak for text in clean.values() for leak in leaks(text, known)}),
+            leaks=sorted(leaks(clean.values(), known)),
         )
-
-    def _known_of(self, user: str) -> tuple[str, ...]:
-        """Return what is known of a user. A user id that is an e-mail address is; another may be a plain word."""
-        told = tuple(self.known.get(user, ()))
-        return (*told, user) if "@" in user else told
 
     def _refused(self, conversation: Conversation) -> DropReason | None:
         """Consent and age come before anything else looks at the text. An undated conversation has no age."""
@@ -168,6 +162,12 @@ class Cleaner:
             found += [str(span.type) for span in spans]
             clean[text] = redact(text, spans, pseudonyms)
         return clean, found
+
+
+def _known_of(conversation: Conversation) -> tuple[str, ...]:
+    """Return the values known of the user. A user id that is an e-mail address is one; another may be a word."""
+    profile, user = conversation.profile, conversation.user
+    return (*profile.names, *profile.emails, *profile.phones, *([user] if "@" in user else []))
 
 
 def as_table(rows: Sequence[Cleaned]) -> pa.Table:

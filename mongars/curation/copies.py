@@ -24,29 +24,45 @@ MIN_SHARES = {"memory": 0.8, "assistant": 0.9, "user": 1.0}
 
 
 class SaidSoFar:
-    """The shingles of the turns of one conversation up to now: a set of hashes, about 80 bytes a word."""
+    """The turns of one conversation up to now, and their shingles once they are asked for: 80 bytes a word."""
 
     def __init__(self) -> None:
+        self._texts = dict.fromkeys(MIN_SHARES, "")
+        self._waiting: list[tuple[str, list[str]]] = []
         self._said: dict[str, set[int]] = {source: set() for source in MIN_SHARES}
 
     def add(self, turn: Turn) -> None:
         """Take a turn in. Of a system turn, the recalled memories in it and its text as a whole."""
         if turn.role != "system":
-            self._said[turn.role].update(_shingles(turn.content.split()))
+            self._add(turn.role, turn.content)
             return
         for text in (turn.content, *_memories(turn.content)):
-            self._said["memory"].update(_shingles(text.split()))
+            self._add("memory", text)
 
     def source_of(self, text: str) -> Source | None:
         """Return what a text copies nearly whole: memories (or more of a system turn), earlier turns, or None."""
         words = text.split()
-        if len(words) < MIN_WORDS:
+        if len(words) < MIN_WORDS or not any(self._may_hold(source, words) for source in MIN_SHARES):
             return None
+        for source, waiting in self._waiting:
+            self._said[source].update(_shingles(waiting))
+        self._waiting.clear()
         shingles = set(_shingles(words))
         for source, said in self._said.items():
             if len(shingles & said) >= MIN_SHARES[source] * len(shingles):
                 return "memory" if source == "memory" else "turn"
         return None
+
+    def _add(self, source: str, text: str) -> None:
+        words = text.split()
+        self._texts[source] += " ".join(words) + "\n"
+        self._waiting.append((source, words))
+
+    def _may_hold(self, source: str, words: list[str]) -> bool:
+        """Say whether one of so many shingles stands in what was said that a copy cannot lack all of them."""
+        said, count = self._texts[source], len(words) - SHINGLE_WORDS + 1
+        enough = int((1 - MIN_SHARES[source]) * count) + 1
+        return any(" ".join(words[start : start + SHINGLE_WORDS]) in said for start in range(enough))
 
 
 def _shingles(words: list[str]) -> Iterator[int]:

@@ -22,6 +22,7 @@ from scipy.sparse.csgraph import connected_components
 from mongars.curation.pseudonyms import TAG
 
 Hashes = npt.NDArray[np.uint64]
+Bands = npt.NDArray[np.uint32]
 Indices = npt.NDArray[np.int64]
 
 SHINGLE_CHARS = 5
@@ -58,10 +59,13 @@ def shingle_hashes(text: str) -> Hashes:
     return np.unique(hashes)
 
 
-def band_hashes(shingles: Sequence[Hashes]) -> Hashes:
-    """Return the hashes of each row's MinHash bands, [rows, BANDS]; an equal hash in a band proposes a pair."""
+def band_hashes(shingles: Sequence[Hashes]) -> Bands:
+    """Return the hashes of each row's MinHash bands, [rows, BANDS]; an equal hash in a band proposes a pair.
+
+    Of 32 bits: in a band of a million rows some hundred pairs are proposed by chance (n^2 / 2^33), and verified.
+    """
     if not shingles:
-        return np.zeros((0, BANDS), dtype=np.uint64)
+        return np.zeros((0, BANDS), dtype=np.uint32)
     offsets = np.cumsum([0, *map(len, shingles)]).astype(np.uint64)
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(
         np.concatenate(shingles), offsets, PERMUTATIONS, MINHASH_SEED
@@ -70,10 +74,10 @@ def band_hashes(shingles: Sequence[Hashes]) -> Hashes:
     bands = np.zeros((len(shingles), BANDS), dtype=np.uint64)
     for row in range(digests.shape[2]):
         bands = _mix(bands ^ digests[:, :, row])
-    return bands
+    return (bands >> np.uint64(32)).astype(np.uint32)
 
 
-def candidate_pairs(bands: Iterable[Hashes]) -> Indices:
+def candidate_pairs(bands: Iterable[Bands]) -> Indices:
     """Return distinct pairs (i, j), i < j, that share a band, as [pairs, 2] in order; a band is [rows]."""
     pairs = [np.zeros((0, 2), dtype=np.int64)]
     for band in bands:

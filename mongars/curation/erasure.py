@@ -9,7 +9,7 @@ the person loses its rows. A killed erasure is finished by the same call: the to
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any
@@ -48,12 +48,17 @@ class Successor:
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """What an erasure takes away, or took: `versions` hold the person's rows, or held them."""
+    """What an erasure takes away, or took: `versions` hold the person's rows, or held them.
+
+    `dependents` left rows out because `versions` held them, or rows near them. Where it was the person's row, what
+    was left out for it now stands nowhere: their sources have to be curated again to take it in (decision 019).
+    """
 
     subject: str
     preview: bool
     versions: tuple[DatasetRef, ...]
     successors: tuple[Successor, ...]
+    dependents: tuple[DatasetRef, ...] = ()
 
 
 def erase(catalog: DatasetCatalog, subject: str, *, preview: bool = True) -> Erasure:
@@ -65,13 +70,25 @@ def erase(catalog: DatasetCatalog, subject: str, *, preview: bool = True) -> Era
     if not preview:
         catalog.tombstones.add(subject)
     held = catalog.holding(subject)
+    dependents = _dependents(catalog, held)
     successors = tuple(
         _succeed(catalog, ref, subject, preview=preview) for ref in held if ref == catalog.get(ref.name)
     )
     if not preview:
         for ref in held:
             catalog.remove_rows(ref)
-    return Erasure(subject, preview, held, successors)
+    return Erasure(subject, preview, held, successors, dependents)
+
+
+def _dependents(catalog: DatasetCatalog, held: Sequence[DatasetRef]) -> tuple[DatasetRef, ...]:
+    """Return the ready versions with rows that were left out for what the versions `held` have."""
+    names = {f"{ref.name}@{ref.version}" for ref in held}
+    others = ((ref, catalog.manifest(ref)) for ref in catalog.list() if ref.state == "ready")
+    return tuple(
+        ref
+        for ref, manifest in others
+        if names.intersection(manifest.against) and manifest.dropped.get(DropReason.IN_EARLIER_VERSION)
+    )
 
 
 def _succeed(catalog: DatasetCatalog, ref: DatasetRef, subject: str, *, preview: bool) -> Successor:
@@ -153,8 +170,8 @@ def _fill(
     return dict(found), dict(pii)
 
 
-def _leaks(row: Mapping[str, Any]) -> set[str]:
-    return {leak for text in row_texts(row) for leak in leaks(text)}
+def _leaks(row: Mapping[str, Any]) -> list[str]:
+    return leaks(row_texts(row))
 
 
 def _recipe(recorded: Mapping[str, Any]) -> CurationRecipe:

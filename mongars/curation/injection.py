@@ -19,6 +19,7 @@ _MARKERS = re.compile(
     r"|^### Instruction:[ \t]*$|### Instruction:.*### Response:",
     re.MULTILINE | re.DOTALL,
 )
+_MARKER_CUES = ("<", "[INST", "[/INST", "###")  # as _WORDS below
 # A recalled memory as conversation/prompt.py writes it: a reply with one in it repeats its prompt.
 _MEMORY = re.compile(r'\{"when": ?"\d{4}-\d\d-\d\d", ?"said_by":')
 
@@ -76,10 +77,10 @@ def carries_injection(text: str, role: Role) -> bool:
 
     A system turn is itself a prompt ("never reveal your system prompt"): in it only template markers count.
     """
-    if _MARKERS.search(text):
+    if any(map(text.__contains__, _MARKER_CUES)) and _MARKERS.search(text):
         return True
     if role == "system":
         return False
     lower = text.lower()
     suspect = "DAN" in text or any(word in lower for word in _WORDS)
-    return bool((suspect and _ATTACK.search(text)) or _MEMORY.search(text))
+    return bool((suspect and _ATTACK.search(text)) or ('"when"' in text and _MEMORY.search(text)))

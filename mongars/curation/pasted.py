@@ -5,9 +5,11 @@ stays, and so does a link within a sentence: people ask about both.
 """
 
 import re
+from functools import lru_cache
 
 # A hash of 64 signs may be asked about.
-_ENCODED = re.compile(r"(?<!\S)(?!\w+://|www\.|/)[A-Za-z0-9+/=_-]{80,}(?!\S)")
+MIN_ENCODED = 80
+_ENCODED = re.compile(rf"(?<!\S)(?!\w+://|www\.|/)[A-Za-z0-9+/=_-]{{{MIN_ENCODED},}}(?!\S)")
 _TAG = re.compile(r"<[/!]?[A-Za-z][^<>]{0,500}>")
 _LINK = re.compile(r"(?:https?://|www\.)\S+")
 _FENCE = "```"
@@ -37,7 +39,7 @@ _LATIN = re.compile(r"[a-zA-Z\u00c0-\u024f]+")
 
 def is_encoded(text: str) -> bool:
     """Say whether most of a turn is data in base64 or hex."""
-    return len(text) >= MIN_LETTERS and _is_most(_ENCODED.findall(text), text)
+    return len(text) >= MIN_ENCODED and _is_most(_ENCODED.findall(text), text)
 
 
 def is_markup(text: str) -> bool:
@@ -50,13 +52,18 @@ def is_markup(text: str) -> bool:
 
 def is_links(text: str) -> bool:
     """Say whether a turn is links and little else. One or two may be an answer."""
+    if text.count("http") + text.count("www.") < MIN_LINKS:
+        return False
     links = _LINK.findall(text)
     return len(links) >= MIN_LINKS and _is_most(links, text, MIN_LINK_SHARE)
 
 
 def is_filler(text: str) -> bool:
     """Say whether most words of a turn are printers' Latin."""
-    words = _WORD.findall(text.lower())
+    lower = text.lower()
+    if _FILLER.isdisjoint(lower.split()):  # of that many, some stand without a sign beside them
+        return False
+    words = _WORD.findall(lower)
     return len(words) >= MIN_FILLER and sum(word in _FILLER for word in words) > MIN_SHARE * len(words)
 
 
@@ -69,12 +76,15 @@ def is_mashed(text: str) -> bool:
     letters = sum(map(len, words))
     if letters < MIN_LETTERS or letters < MIN_LETTER_SHARE * len("".join(text.split())):
         return False
-    poor = [word for word in words if len(word) >= MIN_WORD and _LATIN.fullmatch(word) and _lacks_vowels(word)]
-    return sum(map(len, poor)) >= max(MIN_LETTERS, MIN_SHARE * letters)
+    return sum(map(_mashed_letters, words)) >= max(MIN_LETTERS, MIN_SHARE * letters)
 
 
-def _lacks_vowels(word: str) -> bool:
-    return sum(letter in VOWELS for letter in word.lower()) < MAX_VOWEL_SHARE * len(word)
+@lru_cache(maxsize=1 << 14)
+def _mashed_letters(word: str) -> int:
+    """Return the letters of a word if it is long and has next to no vowel, else 0. Most words come again."""
+    if len(word) < MIN_WORD or not _LATIN.fullmatch(word):
+        return 0
+    return len(word) if sum(letter in VOWELS for letter in word.lower()) < MAX_VOWEL_SHARE * len(word) else 0
 
 
 def _is_most(parts: list[str], text: str, share: float = MIN_SHARE) -> bool:

@@ -1,7 +1,7 @@
 """The curation as a Ray Data pipeline: files in, a published dataset version out.
 
 Owns the distribution of the work and the accounts: every line read is a row kept, a row dropped for a reason, or a
-bad line. Must not know how a conversation is cleaned or a duplicate found. No other module here imports Ray.
+bad line. Must not know how a conversation is cleaned or a duplicate found.
 
 Text flows through Ray Data; per conversation the driver holds ids, hashes and MinHash bands, and no text.
 """
@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +22,13 @@ import ray
 import ray.data
 
 from mongars.curation.catalog import DatasetCatalog
-from mongars.curation.cleaning import BAD, CLEAN_SCHEMA, KEPT, Cleaner
-from mongars.curation.dedup import Hashes, Indices
+from mongars.curation.cleaned_rows import CleanedRows, only
+from mongars.curation.cleaning import BAD, KEPT, Cleaner
+from mongars.curation.dedup import Indices
 from mongars.curation.draft import Draft
 from mongars.curation.earlier import EarlierVersions
-from mongars.curation.fingerprint import row_shingles
 from mongars.curation.manifest import Provenance
 from mongars.curation.recipe import CurationRecipe, CurationReport, OnProgress
-from mongars.curation.rows import ROW_SCHEMA
 from mongars.curation.selection import Selection, select
 from mongars.curation.splits import DUPLICATE, EARLIER
 from mongars.digests import file_digest
@@ -41,9 +39,6 @@ from mongars.settings import refuse_unsafe_ray_data
 from mongars.shares import check_source, place_of, shares
 from mongars.sources import BadLine
 
-_BATCH_ROWS = 1_024
-_INDEX = [name for name in CLEAN_SCHEMA.names if name not in ("messages", "opinions")]
-
 
 def curate(
     sources: Sequence[Path],
@@ -53,19 +48,17 @@ def curate(
     secret: bytes,
     name: str,
     on_progress: OnProgress | None = None,
-    known: Mapping[str, Sequence[str]] | None = None,
     now: datetime | None = None,
     against: Sequence[DatasetRef] = (),
 ) -> CurationReport:
     """Curate conversation files into a version of dataset `name`; Ray must be running in this process.
 
     The same lines, recipe and secret give the same digest, whatever the order of files and blocks, and then the
-    version that is there already is returned. `known` are names, e-mails and phones known of a user, by user;
-    `now` is what retention counts from. What the ready versions `against` hold, or nearly, is not taken in again,
-    and new rows near theirs or of their subjects get their split. A version without rows, or with a leak, is
-    published but refused by `require_ready`. Raises InputError for a source that cannot be read, SettingsError for
-    an unsafe environment, DatasetRefusedError for an earlier version that is not ready, UnavailableError
-    without Ray.
+    version that is there already is returned. `now` is what retention counts from. What the ready versions
+    `against` hold, or nearly, is not taken in again; new rows near theirs or of their subjects get their split.
+    A version without rows, or with a leak, is published but refused by `require_ready`. Raises InputError for a
+    source that cannot be read, SettingsError for an unsafe environment, DatasetRefusedError for an earlier version
+    that is not ready, UnavailableError without Ray.
     """
     refuse_unsafe_ray_data()
     if not ray.is_initialized():
@@ -79,17 +72,16 @@ def curate(
     earlier.check()
     progress = on_progress or (lambda _done, _total, _stage: None)
     erased = catalog.tombstones.subjects()
-    cleaner = Cleaner(recipe, now or current_time(), secret, known or {}, erased)
+    cleaner = Cleaner(recipe, now or current_time(), secret, erased)
     with catalog.open_draft(name) as draft, _quiet_ray_data():
-        cleaned, index = _clean(paths, cleaner, progress)
+        cleaned = _clean(paths, cleaner, progress)
+        index = cleaned.index
         progress(0, index.num_rows, "deduplicate")
         selection = select(
-            index, recipe, lambda keys: _shingles(cleaned, keys) | earlier.shingles(keys), earlier.index()
+            index, recipe, lambda keys: cleaned.shingles(keys) | earlier.shingles(keys), earlier.index()
         )
         progress(index.num_rows, index.num_rows, "deduplicate")
         _write(draft, cleaned, selection, progress)
-        for batch in _sorted_rows(cleaned, *_aside(index, selection)):
-            draft.set_aside(batch)
         parents = [*map(file_digest, paths), *(ref.digest for ref in against)]
         provenance = _account(index, selection, recipe, sorted(parents), against)
         dataset, reused = catalog.publish(draft, provenance)
@@ -107,8 +99,8 @@ def curate(
     )
 
 
-def _clean(paths: Sequence[Path], cleaner: Cleaner, progress: OnProgress) -> tuple[Any, pa.Table]:
-    """Return the cleaned rows, held by Ray, and everything of them but the text, held here."""
+def _clean(paths: Sequence[Path], cleaner: Cleaner, progress: OnProgress) -> CleanedRows:
+    """Return the cleaned rows of all files."""
     tasks = shares(paths, tasks=int(ray.cluster_resources().get("CPU", 1)))
     progress(0, None, "clean")
     cleaned = (
@@ -116,63 +108,27 @@ def _clean(paths: Sequence[Path], cleaner: Cleaner, progress: OnProgress) -> tup
         .map_batches(cleaner.clean_shares, batch_format="pyarrow", batch_size=1)
         .materialize()
     )
-    batches = [
-        batch.select(_INDEX).cast(pa.schema([CLEAN_SCHEMA.field(column) for column in _INDEX]))
-        for batch in cleaned.select_columns(_INDEX).iter_batches(batch_size=None, batch_format="pyarrow")
-    ]
-    index = pa.concat_tables(batches) if batches else CLEAN_SCHEMA.empty_table().select(_INDEX)
-    progress(index.num_rows, index.num_rows, "clean")
-    return cleaned, index
+    rows = CleanedRows(cleaned.to_arrow_refs())
+    progress(rows.index.num_rows, rows.index.num_rows, "clean")
+    return rows
 
 
-def _shingles(cleaned: Any, keys: Sequence[int]) -> dict[int, Hashes]:
-    """Return the shingles of the rows that are compared in full."""
-    wanted = np.unique(np.array(keys, dtype=np.int64))
-    candidates = cleaned.select_columns(["key", "messages"]).map_batches(
-        _only, batch_format="pyarrow", fn_kwargs={"keys": wanted}
-    )
-    return {
-        row["key"]: row_shingles(row)
-        for batch in candidates.iter_batches(batch_size=_BATCH_ROWS, batch_format="pyarrow")
-        for row in batch.to_pylist()
-    }
-
-
-def _write(draft: Draft, cleaned: Any, selection: Selection, progress: OnProgress) -> None:
-    """Write the selected rows in order of their ids."""
+def _write(draft: Draft, cleaned: CleanedRows, selection: Selection, progress: OnProgress) -> None:
+    """Write the selected rows in order of their ids, and beside them those that were set aside."""
     total = len(selection.keys)
     progress(0, total, "write")
-    for batch in _sorted_rows(cleaned, selection.keys, selection.splits):
+    for batch in cleaned.in_order(selection.keys, selection.splits):
         draft.append(batch)
         progress(draft.rows, total, "write")
+    for batch in cleaned.in_order(*_aside(cleaned.index, selection)):
+        draft.set_aside(batch)
 
 
 def _aside(index: pa.Table, selection: Selection) -> tuple[Indices, npt.NDArray[np.str_]]:
     """Return the duplicates to keep beside the dataset, and their split; none in which a leak was found."""
-    rows = _only(index, np.union1d(selection.duplicates, selection.earlier))
+    rows = only(index, np.union1d(selection.duplicates, selection.earlier))
     keys = np.sort(rows.filter(pc.equal(pc.list_value_length(rows["leaks"]), 0))["key"].to_numpy())
     return keys, np.where(np.isin(keys, selection.earlier), EARLIER, DUPLICATE)
-
-
-def _sorted_rows(cleaned: Any, keys: Indices, splits: npt.NDArray[np.str_]) -> Iterator[pa.Table]:
-    """Yield the rows of `keys`, ascending, in order of their ids."""
-    if not len(keys):
-        return
-    rows = cleaned.map_batches(
-        _with_split, batch_format="pyarrow", fn_kwargs={"keys": keys, "splits": splits}
-    ).sort("id")
-    for batch in rows.iter_batches(batch_size=_BATCH_ROWS, batch_format="pyarrow"):
-        yield batch.select(ROW_SCHEMA.names).cast(ROW_SCHEMA)
-
-
-def _only(batch: pa.Table, keys: Indices) -> pa.Table:
-    return batch.filter(pa.array(np.isin(batch["key"].to_numpy(), keys)))
-
-
-def _with_split(batch: pa.Table, keys: Indices, splits: npt.NDArray[np.str_]) -> pa.Table:
-    kept = _only(batch, keys)
-    split = splits[np.searchsorted(keys, kept["key"].to_numpy())]
-    return kept.append_column("split", pa.array(split.tolist(), pa.string())).select(ROW_SCHEMA.names)
 
 
 def _account(
@@ -185,7 +141,7 @@ def _account(
     outcomes = Counter(index["outcome"].to_pylist())
     bad = outcomes.pop(BAD, 0)
     outcomes.pop(KEPT, None)
-    kept = _only(index, selection.keys)
+    kept = only(index, selection.keys)
     return Provenance(
         recipe=recipe.as_json(),
         recipe_hash=recipe.digest(),

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mongars.curation.cleaning import KEPT
-from mongars.curation.dedup import BANDS, Hashes, Indices, candidate_pairs, components, jaccard
+from mongars.curation.dedup import BANDS, Bands, Hashes, Indices, candidate_pairs, components, jaccard
 from mongars.curation.quality import DropReason
 from mongars.curation.recipe import CurationRecipe
 from mongars.curation.splits import assign_splits
@@ -151,14 +151,14 @@ def _counted(reasons: npt.NDArray[np.int8]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def _bands(column: pa.ChunkedArray) -> Hashes:
+def _bands(column: pa.ChunkedArray) -> Bands:
     """Return the bands of all rows, [rows, BANDS]."""
-    parts = [np.asarray(chunk.flatten()).astype(np.uint64, copy=False) for chunk in column.chunks]
-    return np.concatenate([np.zeros(0, dtype=np.uint64), *parts]).reshape(-1, BANDS)
+    parts = [np.asarray(chunk.flatten()).astype(np.uint32, copy=False) for chunk in column.chunks]
+    return np.concatenate([np.zeros(0, dtype=np.uint32), *parts]).reshape(-1, BANDS)
 
 
 def _similar(
-    bands: Hashes, rows: Indices, keys: Indices, shingles: Shingles, old: bool
+    bands: Bands, rows: Indices, keys: Indices, shingles: Shingles, old: bool
 ) -> tuple[Indices, npt.NDArray[np.float64]]:
     """Return the pairs of `rows`, one of them new, that MinHash proposes, [pairs, 2], and their true Jaccard.
 

@@ -6,6 +6,7 @@ Must not know the tables' meaning: queries are in persistence.py.
 
 import importlib.util
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from mongars.files import private_folder
 from mongars.memory.tables import metadata
 
 BUSY_TIMEOUT_S = 30.0  # a writer waits this long for another process; one transaction takes milliseconds
+SCRUB_PAUSE_S = 0.02
 _SCHEMA_LOCK = 0x6D6F6E67  # "mong": the PostgreSQL advisory lock under which tables are created
 # What the database's state causes: not reachable, locked, full; SQLite's "not a database" has the bare class.
 _FROM_OUTSIDE = (OperationalError, DatabaseError)
@@ -76,6 +78,17 @@ class Database:
         """
         if not self.is_sqlite:
             return
+        deadline = time.monotonic() + BUSY_TIMEOUT_S
+        # SQLite waits for readers and writers by itself, but not for another one that empties the log.
+        while not self._truncate_log():
+            if time.monotonic() > deadline:
+                raise UnavailableError(
+                    "The rows are deleted, but a long read keeps the database's log in use.",
+                    remedy="End the program that reads it; the next deletion or checkpoint empties the log.",
+                )
+            time.sleep(SCRUB_PAUSE_S)
+
+    def _truncate_log(self) -> bool:
         raw = self._engine.raw_connection()
         try:
             cursor = raw.cursor()
@@ -84,11 +97,7 @@ class Database:
             cursor.close()
         finally:
             raw.close()
-        if row is None or row[0]:
-            raise UnavailableError(
-                "The rows are deleted, but a long read keeps the database's log in use.",
-                remedy="End the program that reads it; the next deletion or checkpoint empties the log.",
-            )
+        return row is not None and not row[0]
 
     def close(self) -> None:
         """Close every pooled connection."""

@@ -1,24 +1,14 @@
 """Conversations in SQL: where truth lives. The index, the cache and the datasets can be rebuilt from here.
 
-Owns every query on the conversations; what was said of answers is in feedback.py. Synchronous: callers put it on
-a thread. Must not know the index or models.
+Owns every query on the conversations; what was said of answers is in feedback.py, what is known of users in
+profiles.py. Synchronous: callers put it on a thread. Must not know the index or models.
 """
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Row,
-    Select,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mongars.errors import ConversationNotFoundError, InputError, RefusedError
@@ -26,6 +16,7 @@ from mongars.memory.database import Database
 from mongars.memory.feedback import FeedbackRepository, opinions_on
 from mongars.memory.pages import ConversationRow, Page, PageQuery
 from mongars.memory.paging import paged
+from mongars.memory.profiles import ProfileRepository, forget_profile, profiles_of
 from mongars.memory.rows import check_ids, header_row, message_rows
 from mongars.memory.tables import conversations, feedback, messages
 from mongars.records import Conversation, Memory, Turn, now
@@ -49,6 +40,7 @@ class PersistenceRepository:
         """Prepare for the SQLAlchemy `url`. Raises SettingsError when it cannot serve."""
         self._database = Database(url)
         self.feedback = FeedbackRepository(self._database)
+        self.profiles = ProfileRepository(self._database)
 
     def create_schema(self) -> None:
         """Create what is missing; safe to repeat and to run in several processes at once."""
@@ -63,8 +55,8 @@ class PersistenceRepository:
     def save_conversation(self, conversation: Conversation) -> bool:
         """Keep a whole conversation; idempotent by id. Returns False, and adds nothing, when it was there already.
 
-        A turn without a time gets the conversation's. Raises InputError for text that cannot be kept, and
-        RefusedError when the id belongs to another user.
+        A turn without a time gets the conversation's; what its profile knows is added to the user's. Raises
+        InputError for text that cannot be kept, and RefusedError when the id belongs to another user.
         """
         started = conversation.created_at or next(
             (t.created_at for t in conversation.turns if t.created_at), now()
@@ -81,6 +73,7 @@ class PersistenceRepository:
                 return False
             if rows:
                 connection.execute(insert(messages), rows)
+            self.profiles.add(connection, conversation.user, conversation.profile)
         return True
 
     def append_turns(
@@ -210,6 +203,7 @@ class PersistenceRepository:
                 headers = connection.execute(query.where(conversations.c.id > after)).all()
                 ids = [header.id for header in headers]
                 turns, opinions = _turns(connection, ids), opinions_on(connection, ids)
+                known = profiles_of(connection, {header.user_id for header in headers})
             for header in headers:
                 yield Conversation(
                     id=header.id,
@@ -219,6 +213,7 @@ class PersistenceRepository:
                     consent=header.consent,
                     created_at=header.created_at,
                     opinions=tuple(opinions[header.id]),
+                    profile=known[header.user_id],
                 )
             if len(headers) < chunk:
                 return
@@ -244,8 +239,9 @@ class PersistenceRepository:
             told = connection.execute(delete(feedback).where(feedback.c.message_id.in_(answers))).rowcount
             said = connection.execute(delete(messages).where(messages.c.conversation_id.in_(theirs))).rowcount
             held = connection.execute(delete(conversations).where(conversations.c.user_id == user)).rowcount
+            known = forget_profile(connection, user)
         self._database.scrub()
-        return {"conversations": held, "messages": said, "feedback": told}
+        return {"conversations": held, "messages": said, "feedback": told, "profiles": known}
 
 
 def _memories() -> Select[Any]:

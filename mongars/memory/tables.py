@@ -71,6 +71,16 @@ messages = Table(
     UniqueConstraint("conversation_id", "position", name="messages_in_order"),
 )
 
+# What is known of users, each kind of value as a JSON list.
+profiles = Table(
+    "profiles",
+    metadata,
+    Column("user_id", _Id, primary_key=True),
+    Column("names", Text, nullable=False),
+    Column("emails", Text, nullable=False),
+    Column("phones", Text, nullable=False),
+)
+
 feedback = Table(
     "feedback",
     metadata,

@@ -14,7 +14,17 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from mongars.conversation.llm_integration import original
 from mongars.errors import MongarsError, OverloadedError, UnavailableError
 from mongars.memory.pages import ConversationRow, Page, PageQuery
-from mongars.records import AdapterStamp, Conversation, Embeddings, Feedback, Memory, ReplyPiece, Sampling, Turn
+from mongars.records import (
+    AdapterStamp,
+    Conversation,
+    Embeddings,
+    Feedback,
+    Memory,
+    Profile,
+    ReplyPiece,
+    Sampling,
+    Turn,
+)
 
 STATUS_TIMEOUT_S = 5.0
 
@@ -118,6 +128,16 @@ class CortexClient:
         """As FeedbackRepository.withdraw."""
         with our_errors():
             await self._handle.withdraw_feedback.remote(user, feedback_id)
+
+    async def profile(self, user: str) -> Profile:
+        """As ProfileRepository.of."""
+        with our_errors():
+            return cast(Profile, await self._handle.profile.remote(user))
+
+    async def put_profile(self, user: str, profile: Profile) -> Profile:
+        """As ProfileRepository.put."""
+        with our_errors():
+            return cast(Profile, await self._handle.put_profile.remote(user, profile))
 
     async def export(self, user: str) -> AsyncGenerator[tuple[Conversation, tuple[Feedback, ...]], None]:
         """As CortexDeployment.export."""

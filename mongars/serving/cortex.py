@@ -25,7 +25,7 @@ from mongars.memory.index import MemoryIndex
 from mongars.memory.pages import ConversationRow, Page, PageQuery
 from mongars.memory.persistence import PersistenceRepository
 from mongars.neurons.base import base_folder
-from mongars.records import AdapterStamp, Conversation, Feedback, Memory, ReplyPiece, Sampling, Turn
+from mongars.records import AdapterStamp, Conversation, Feedback, Memory, Profile, ReplyPiece, Sampling, Turn
 from mongars.serving.args import AppArgs
 from mongars.serving.clients import LLMClient, direct
 from mongars.settings import Settings
@@ -98,6 +98,14 @@ class CortexDeployment:
     async def withdraw_feedback(self, user: str, feedback_id: str) -> None:
         """As FeedbackRepository.withdraw."""
         await asyncio.to_thread(self._repository.feedback.withdraw, user, feedback_id)
+
+    async def profile(self, user: str) -> Profile:
+        """As ProfileRepository.of."""
+        return await asyncio.to_thread(self._repository.profiles.of, user)
+
+    async def put_profile(self, user: str, profile: Profile) -> Profile:
+        """As ProfileRepository.put."""
+        return await asyncio.to_thread(self._repository.profiles.put, user, profile)
 
     async def export(self, user: str) -> AsyncGenerator[tuple[Conversation, tuple[Feedback, ...]], None]:
         """Yield every conversation of a user, and what the user said of its answers."""

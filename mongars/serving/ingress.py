@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 import mongars
 from mongars import telemetry
 from mongars.registry.actor import RegistryClient
-from mongars.serving import routes_feedback, routes_memory, routes_openai, routes_operations
+from mongars.serving import routes_feedback, routes_memory, routes_openai, routes_operations, routes_profile
 from mongars.serving.args import AppArgs
 from mongars.serving.auth import KeyRing
 from mongars.serving.clients import CortexClient, LLMClient
@@ -33,7 +33,7 @@ def create_api(services: Services, *, max_body_bytes: int) -> FastAPI:
     )
     api.state.services = services
     handle_errors(api)
-    for module in (routes_openai, routes_memory, routes_feedback, routes_operations):
+    for module in (routes_openai, routes_memory, routes_feedback, routes_profile, routes_operations):
         api.include_router(module.router)
     return api
 

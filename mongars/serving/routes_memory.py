@@ -103,6 +103,7 @@ def _exported(conversation: Conversation, feedback: Sequence[Feedback]) -> dict[
             for turn in conversation.turns
         ],
         "opinions": [as_json(opinion) for opinion in conversation.opinions],
+        "profile": as_json(conversation.profile),
         "feedback": [feedback_json(each) for each in feedback],
     }
 

@@ -9,10 +9,11 @@ import pytest
 from mongars.curation.cleaning import BAD, CLEAN_SCHEMA, KEPT, Cleaner
 from mongars.curation.quality import DropReason
 from mongars.curation.recipe import CurationRecipe
-from mongars.records import Conversation, Opinion, Turn
+from mongars.records import Conversation, Opinion, Profile, Turn
 from mongars.shares import Share
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
+ANNA = Profile(names=("Anna Moreau",), phones=("514-555-0123",))
 GOOD = (
     Turn("user", "Hello, where can I find a good restaurant in the city?"),
     Turn("assistant", "There is one near the station, and it opens at seven."),
@@ -21,11 +22,13 @@ GOOD = (
 
 @pytest.fixture
 def cleaner():
-    return Cleaner(CurationRecipe(retention_days=30), NOW, b"s" * 32, {"anna": ("Anna Moreau",)})
+    return Cleaner(CurationRecipe(retention_days=30), NOW, b"s" * 32)
 
 
 def conversation(turns=GOOD, **values):
-    return Conversation(**{"id": "c1", "user": "anna", "turns": tuple(turns), "consent": True} | values)
+    return Conversation(
+        **{"id": "c1", "user": "anna", "turns": tuple(turns), "consent": True, "profile": ANNA} | values
+    )
 
 
 def test_a_good_conversation_is_kept_whole(cleaner):
@@ -79,7 +82,7 @@ def test_personal_and_known_values_are_replaced_consistently(cleaner):
 def test_known_values_of_one_user_are_not_searched_in_anothers_words(cleaner):
     said = (*GOOD, Turn("user", "Is Anna Moreau a singer, by the way?"))
     unaided = dataclasses.replace(cleaner, recipe=CurationRecipe(person_names=False))
-    assert unaided.clean(1, conversation(said, user="bruno")).pii == []
+    assert unaided.clean(1, conversation(said, user="bruno", profile=Profile())).pii == []
     assert unaided.clean(1, conversation(said)).pii == ["PERSON"]
 
 
@@ -87,7 +90,7 @@ def test_a_user_id_that_is_an_address_is_a_known_value(cleaner):
     said = (*GOOD, Turn("user", "Write to anna.moreau at home dot example, would you?"))
     row = cleaner.clean(1, conversation(said, user="anna.moreau@home.example"))
     assert row.pii == ["EMAIL"]
-    assert cleaner.clean(1, conversation(said, user="bruno")).pii == []
+    assert cleaner.clean(1, conversation(said, user="bruno", profile=Profile())).pii == []
 
 
 def test_names_that_nobody_told_are_looked_for_unless_that_is_switched_off(cleaner):
@@ -115,9 +118,8 @@ def test_every_line_of_a_share_has_an_outcome(cleaner, tmp_path):
     assert (outcomes.count(KEPT), outcomes.count(BAD), len(outcomes)) == (298, 1, 299)
 
 
-def test_a_cleaner_shows_neither_its_secret_nor_known_values(cleaner):
+def test_a_cleaner_does_not_show_its_secret(cleaner):
     assert "ssss" not in repr(cleaner)
-    assert "Moreau" not in repr(cleaner)
 
 
 def test_opinions_are_redacted_as_the_turns_are_and_spoiled_ones_left_out(cleaner):

@@ -61,7 +61,7 @@ def test_near_copies_are_proposed_and_strangers_are_not():
 
 
 def test_a_bucket_of_equal_rows_stays_one_group_and_is_linear():
-    bands = np.ones((500, 32), dtype=np.uint64)
+    bands = np.ones((500, 32), dtype=np.uint32)
     pairs = candidate_pairs(bands.T)
     assert len(pairs) < 500 * 33
     assert set(components(500, pairs).tolist()) == {0}

@@ -161,5 +161,5 @@ def test_feedback_goes_with_its_conversation_with_its_memory_and_with_its_user(r
     repository.feedback.give("anna", "thumbs", True, message_id=other)
     repository.delete_conversation("anna", "d")
     assert [each.message_id for each in repository.feedback.page("anna", PageQuery()).data] == [answer]
-    assert repository.erase_user("anna") == {"conversations": 1, "messages": 2, "feedback": 1}
+    assert repository.erase_user("anna") == {"conversations": 1, "messages": 2, "feedback": 1, "profiles": 0}
     assert repository.feedback.page("anna", PageQuery()).data == ()

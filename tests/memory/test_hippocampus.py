@@ -229,7 +229,7 @@ async def test_a_forgotten_user_leaves_no_byte_on_the_disk(hippocampus, tmp_path
     await hippocampus.remember("c2", "bob", said(*(f"harmless line {n}" for n in range(50))), consent=True)
     await hippocampus.recall("anna@example", "Zanzibarquux")
     removed = await hippocampus.forget_user("anna@example")
-    assert removed == {"conversations": 1, "messages": 1, "feedback": 0, "index": 1, "cache": 2}
+    assert removed == {"conversations": 1, "messages": 1, "feedback": 0, "profiles": 0, "index": 1, "cache": 2}
     for needle in ("Zanzibarquux", "zanzibarquux", "anna@example"):
         assert files_with(tmp_path / "var", needle) == []
     assert (await hippocampus.forget_user("anna@example"))["messages"] == 0

@@ -184,8 +184,8 @@ def test_an_erased_user_is_gone_and_others_stay(repository) -> None:
     for n in range(3):
         repository.save_conversation(conversation(f"a{n}"))
     repository.save_conversation(conversation("b", "bob"))
-    assert repository.erase_user("anna") == {"conversations": 3, "messages": 6, "feedback": 0}
-    assert repository.erase_user("anna") == {"conversations": 0, "messages": 0, "feedback": 0}
+    assert repository.erase_user("anna") == {"conversations": 3, "messages": 6, "feedback": 0, "profiles": 0}
+    assert repository.erase_user("anna") == {"conversations": 0, "messages": 0, "feedback": 0, "profiles": 0}
     assert list(repository.export_user("anna")) == []
     assert [each.id for each in repository.consented()] == ["b"]
 

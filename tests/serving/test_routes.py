@@ -18,6 +18,7 @@ from mongars.records import (
     Feedback,
     Memory,
     Opinion,
+    Profile,
     RegistryStatus,
     ReplyPiece,
     Turn,
@@ -40,6 +41,7 @@ MEMORY = Memory("msg_1", "ada", "conv_1", "user", "My cat is Tom.", now(), 0.9, 
 class FakeCortex:
     def __init__(self):
         self.texts, self.fails_at, self.calls, self.closed = ["It is ", "Tom."], None, [], False
+        self.known = Profile()
 
     async def answer(self, user, turns, **options):
         self.calls.append((user, turns, options))
@@ -71,7 +73,8 @@ class FakeCortex:
         return (MEMORY,), ENCODER
 
     async def export(self, user):
-        yield Conversation("conv_1", user, (Turn("user", "Hé"),), opinions=(Opinion("a", "b", True),)), (GIVEN,)
+        told = {"opinions": (Opinion("a", "b", True),), "profile": Profile(names=("Ada",))}
+        yield Conversation("conv_1", user, (Turn("user", "Hé"),), **told), (GIVEN,)
 
     async def give_feedback(self, user, **given):
         self.calls.append((user, given))
@@ -83,6 +86,13 @@ class FakeCortex:
     async def withdraw_feedback(self, user, feedback_id):
         if feedback_id != GIVEN.id:
             raise FeedbackNotFoundError("No such feedback.")
+
+    async def profile(self, user):
+        return self.known
+
+    async def put_profile(self, user, profile):
+        self.known = profile
+        return profile
 
     async def erase(self, user):
         return {"messages": 2}
@@ -440,8 +450,19 @@ async def test_search_export_and_erasure_speak_of_the_keys_own_user(http):
     assert line["messages"][0]["content"] == "Hé"
     assert line["opinions"] == [{"query": "a", "text": "b", "good": True}]
     assert line["feedback"][0]["rationale"] == "it was there"
+    assert line["profile"] == {"names": ["Ada"], "emails": [], "phones": []}
     assert receipt.status_code == 202
     assert receipt.json()["removed"] == {"messages": 2}
+
+
+async def test_a_profile_is_put_and_read(http):
+    async with http() as client:
+        empty = (await client.get("/v1/users/me/profile")).json()
+        put = await client.put("/v1/users/me/profile", json={"names": ["Ada Byron"], "phones": ["514-555-0123"]})
+        read = (await client.get("/v1/users/me/profile")).json()
+        check_error(await client.put("/v1/users/me/profile", json={"name": "Ada"}), 400, "invalid_input")
+    assert empty == {"object": "profile", "names": [], "emails": [], "phones": []}
+    assert put.json() == read == empty | {"names": ["Ada Byron"], "phones": ["514-555-0123"]}
 
 
 async def test_feedback_is_given_listed_and_withdrawn(http, cortex):

@@ -9,6 +9,7 @@ would take, an e-mail address may contain a known name. The passes repeat until 
 blank is a word boundary that was not there before.
 """
 
+import itertools
 import re
 from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,6 +37,10 @@ _CUES: Mapping[Detector, tuple[Sequence[str], Sequence[str]]] = {
     network.own_sites: (("://", "www."), ()),
     told.handles: (("@",), told.ACCOUNT_CUES),
 }
+# Most texts have none of them, which is told without going through the detectors.
+_ALL_WRITTEN, _ALL_LOWERED = (
+    tuple(dict.fromkeys(itertools.chain(*cues))) for cues in zip(*_CUES.values(), strict=True)
+)
 _WITH_DIGITS: tuple[Detector, ...] = (network.macs, network.ips)
 _WITH_NUMBERS: tuple[Detector, ...] = (
     numbers.documents,
@@ -99,6 +104,8 @@ def _detectors(text: str, cued: frozenset[Detector]) -> Iterator[Detector]:
 def _cued(text: str) -> frozenset[Detector]:
     """Return the detectors of which the text has a cue; a text that is blanked out further has no others."""
     lower = text.lower()
+    if not any(map(text.__contains__, _ALL_WRITTEN)) and not any(map(lower.__contains__, _ALL_LOWERED)):
+        return frozenset()
     return frozenset(
         detect
         for detect, (written, lowered) in _CUES.items()

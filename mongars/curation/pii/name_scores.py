@@ -19,7 +19,8 @@ from mongars.curation.pii.name_features import (
     word_facts,
 )
 
-# Words remembered, a kilobyte each: in chat, all but a few in a hundred.
+# Words remembered, a kilobyte each (in chat, all but a few in a hundred), and sums of words among neighbours:
+# sentences begin alike.
 _REMEMBERED = 1 << 14
 
 
@@ -41,15 +42,19 @@ class NameScores:
         self._weights = weights
         self._weigh = lru_cache(maxsize=_REMEMBERED)(self._weighed)
         self._look = lru_cache(maxsize=_REMEMBERED)(self._looks)
-        self._starts, self._ends = list(map(self._weigh, EDGE_BEFORE)), list(map(self._weigh, EDGE_AFTER))
+        self._sum = lru_cache(maxsize=_REMEMBERED)(self._summed)
 
     def of(self, text: str) -> dict[int, float]:
         """Return the sum of each word that can be part of a name, by its place among `read_tokens`."""
-        words = [*self._starts, *map(self._weigh, read_tokens(text)), *self._ends]
-        return {place - EDGES: self._sum(words, place) for place, word in enumerate(words) if word.is_candidate}
+        tokens = (*EDGE_BEFORE, *read_tokens(text), *EDGE_AFTER)
+        return {
+            place - EDGES: self._sum(*tokens[place - EDGES : place + EDGES + 1])
+            for place, token in enumerate(tokens)
+            if self._weigh(token).is_candidate
+        }
 
-    def _sum(self, words: Sequence[_Weighed], place: int) -> float:
-        second_before, before, word, after, second_after = words[place - EDGES : place + EDGES + 1]
+    def _summed(self, *window: str) -> float:
+        second_before, before, word, after, second_after = map(self._weigh, window)
         weights = self._weights
         one, two, three, four = pair_features(second_before, before, word, after, second_after)
         return (
