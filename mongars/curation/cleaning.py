@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from mongars.curation.dedup import Hashes, band_hashes
 from mongars.curation.fingerprint import fingerprint_of
 from mongars.curation.language import UNDETERMINED, detect_language
 from mongars.curation.leaks import leaks
@@ -53,7 +55,7 @@ CLEAN_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """What became of one line; the fields are columns of CLEAN_SCHEMA."""
+    """What became of one line: the columns of CLEAN_SCHEMA, with `shingles` in place of the bands."""
 
     key: int
     outcome: str
@@ -67,7 +69,7 @@ class Cleaned:
     turns: int = 0
     digest: bytes = bytes(32)
     content: bytes = bytes(16)
-    bands: list[int] = field(default_factory=list)
+    shingles: Hashes = field(default_factory=lambda: np.zeros(0, dtype=np.uint64), compare=False)
     pii: list[str] = field(default_factory=list)
     turns_dropped: list[str] = field(default_factory=list)
     leaks: list[str] = field(default_factory=list)
@@ -136,7 +138,7 @@ class Cleaner:
             turns=len(messages),
             digest=fingerprint.digest,
             content=fingerprint.content,
-            bands=fingerprint.bands,
+            shingles=fingerprint.shingles,
             pii=pii,
             turns_dropped=turns_dropped,
             leaks=sorted(leaks(clean.values(), known)),
@@ -172,5 +174,10 @@ def _known_of(conversation: Conversation) -> tuple[str, ...]:
 
 def as_table(rows: Sequence[Cleaned]) -> pa.Table:
     """Return cleaned rows as a table of CLEAN_SCHEMA."""
-    columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in CLEAN_SCHEMA.names}
+    kept = (row.outcome == KEPT for row in rows)
+    bands = iter(band_hashes([row.shingles for row in rows if row.outcome == KEPT]).tolist())
+    columns: dict[str, list[Any]] = {
+        name: [getattr(row, name) for row in rows] for name in CLEAN_SCHEMA.names if name != "bands"
+    }
+    columns["bands"] = [next(bands) if is_kept else [] for is_kept in kept]
     return pa.table(columns, schema=CLEAN_SCHEMA)

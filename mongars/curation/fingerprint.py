@@ -1,4 +1,4 @@
-"""What a row is compared by: its own digest, the hash of its content and the bands of its MinHash.
+"""What a row is compared by: its own digest, the hash of its content, and its shingles.
 
 Owns the one way to take them, from a conversation that is curated and from a row that was published. Must not know
 files, Ray or the rules that compare.
@@ -9,17 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mongars.curation.dedup import Hashes, band_hashes, content_hash, normalise, shingle_hashes
+from mongars.curation.dedup import Hashes, content_hash, normalise, shingle_hashes
 from mongars.digests import canonical_json
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """`digest` (32 bytes) names the whole row, `content` (16 bytes) its normalised text, `bands` propose pairs."""
+    """`digest` (32 bytes) names the whole row, `content` (16 bytes) its normalised text, `shingles` are of that.
+
+    The bands of shingles (`dedup.band_hashes`) are taken for many rows at once, in a quarter of the time.
+    """
 
     digest: bytes
     content: bytes
-    bands: list[int]
+    shingles: Hashes
 
 
 def fingerprint_of_row(row: Mapping[str, Any]) -> Fingerprint:
@@ -48,7 +51,7 @@ def fingerprint_of(
     return Fingerprint(
         digest=hashlib.sha256(whole).digest(),
         content=content_hash(text),
-        bands=band_hashes([shingle_hashes(text)])[0].tolist(),
+        shingles=shingle_hashes(text),
     )
 
 
