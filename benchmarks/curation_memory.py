@@ -1,10 +1,10 @@
 """How much memory a curation takes, by the number of conversations.
 
-    python benchmarks/curation_memory.py [--rows 20000 80000] [--store-mb 300]
+    python benchmarks/curation_memory.py [--rows 20000 80000] [--turns 8] [--store-mb 300]
 
-Conversations of eight turns of random words, each another, are written to a file and curated on a Ray of one CPU.
-Every tenth of a second the private memory (USS) of this process, which holds what is known of each row, and of
-Ray's workers is noted. Texts lie in Ray's object store, whose size is fixed: what does not fit goes to disk. The
+Conversations of random words, each another, are written to a file and curated on a Ray of one CPU, every language
+that the detector knows being wanted. Every tenth of a second the private memory (USS) of this process, which holds
+what is known of each row, and of Ray's workers is noted. Texts lie in Ray's object store, whose size is fixed: what does not fit goes to disk. The
 memory of Ray's own services is not counted, since it does not depend on the rows.
 """
 
@@ -36,7 +36,7 @@ class Peak:
     """Notes the greatest private memory of this process and of its workers, while it is open."""
 
     def __init__(self, every_s: float = 0.1) -> None:
-        self.driver = self.workers = 0
+        self.driver = self.workers = self.together = 0
         self._every_s, self._over = every_s, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -51,8 +51,10 @@ class Peak:
     def _watch(self) -> None:
         own = psutil.Process()
         while not self._over.wait(self._every_s):
-            self.driver = max(self.driver, own.memory_full_info().uss)
-            self.workers = max(self.workers, sum(map(_worker_memory, own.children(recursive=True))))
+            driver = own.memory_full_info().uss
+            workers = sum(map(_worker_memory, own.children(recursive=True)))
+            self.driver, self.workers = max(self.driver, driver), max(self.workers, workers)
+            self.together = max(self.together, driver + workers)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,6 +68,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     import ray
 
     from mongars.curation.catalog import DatasetCatalog
+    from mongars.curation.language import CONTRAST
     from mongars.curation.pipeline import curate
     from mongars.curation.recipe import CurationRecipe
 
@@ -75,18 +78,19 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
         for rows in flags.rows:
             progress.stage(f"{rows} conversations")
             source = Path(place) / f"{rows}.jsonl"
-            write_conversations(source, conversations(rows, flags.seed))
+            write_conversations(source, conversations(rows, flags.seed, flags.turns))
             catalog = DatasetCatalog(Path(place) / f"datasets-{rows}")
             with Peak() as peak:
                 report = curate(
                     [source],
-                    CurationRecipe(languages=("en",)),
+                    CurationRecipe(languages=CONTRAST),
                     catalog,
                     secret=b"s" * 32,
                     name="memory",
                     on_progress=progress.update,
                 )
-            peaks.append({"rows": rows, "kept": report.rows_kept, "driver": peak.driver, "workers": peak.workers})
+            found = {"driver": peak.driver, "workers": peak.workers, "together": peak.together}
+            peaks.append({"rows": rows, "kept": report.rows_kept} | found)
     ray.shutdown()
     return {"store": flags.store_mb * MIB, "peaks": peaks}
 
@@ -95,21 +99,21 @@ def show(result: dict[str, Any]) -> str:
     """Return a row for each number of conversations, and what one more takes in this process."""
     peaks = result["peaks"]
     rows = [
-        [peak["rows"], peak["kept"], *(f"{peak[who] / MIB:.0f} MiB" for who in ("driver", "workers"))]
+        [peak["rows"], peak["kept"], *(f"{peak[who] / MIB:.0f} MiB" for who in ("driver", "workers", "together"))]
         for peak in peaks
     ]
-    table = markdown(["conversations", "kept", "driver, peak", "worker, peak"], rows)
+    table = markdown(["conversations", "kept", "driver, peak", "workers, peak", "both at once, peak"], rows)
     if len(peaks) > 1:
         slope = (peaks[-1]["driver"] - peaks[0]["driver"]) / (peaks[-1]["rows"] - peaks[0]["rows"])
         table += f"\nOne conversation more takes {slope:.0f} bytes of the driver.\n"
     return table + f"\nObject store of {result['store'] / MIB:.0f} MiB.\n"
 
 
-def conversations(count: int, seed: int) -> Iterator[Conversation]:
-    """Yield conversations of eight turns of words made of syllables, one after the other."""
+def conversations(count: int, seed: int, length: int = 8) -> Iterator[Conversation]:
+    """Yield conversations of `length` turns of words made of syllables, one after the other."""
     rng = random.Random(seed)
     for number in range(count):
-        turns = tuple(Turn("user" if place % 2 == 0 else "assistant", _sentence(rng)) for place in range(8))
+        turns = tuple(Turn("user" if place % 2 == 0 else "assistant", _sentence(rng)) for place in range(length))
         yield Conversation(f"talk-{number:08d}", f"user-{number % 5000}", turns, consent=True)
 
 
@@ -129,6 +133,7 @@ def _worker_memory(process: psutil.Process) -> int:
 def _flags() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="How much memory a curation takes.")
     parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 80_000])
+    parser.add_argument("--turns", type=int, default=8, help="of each conversation")
     parser.add_argument("--store-mb", type=int, default=300, help="size of Ray's object store")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")

@@ -26,9 +26,9 @@ def test_the_greatest_memory_is_noted_also_when_it_was_given_back():
 
 def test_the_table_says_what_one_conversation_more_takes():
     peaks = [
-        {"rows": rows, "kept": rows, "driver": (200 + rows // 1000) * MIB, "workers": 400 * MIB}
+        {"rows": rows, "kept": rows, "driver": (200 + rows // 1000) * MIB, "workers": 400 * MIB, "together": MIB}
         for rows in (1000, 2000)
     ]
     text = show({"store": 300 * MIB, "peaks": peaks})
-    assert "| 1000 | 1000 | 201 MiB | 400 MiB |" in text
+    assert "| 1000 | 1000 | 201 MiB | 400 MiB | 1 MiB |" in text
     assert f"takes {MIB / 1000:.0f} bytes" in text
