@@ -4,8 +4,8 @@
 
 Conversations of random words, each another, are written to a file and curated on a Ray of one CPU, every language
 that the detector knows being wanted. Every tenth of a second the private memory (USS) of this process, which holds
-what is known of each row, and of Ray's workers is noted. Texts lie in Ray's object store, whose size is fixed: what does not fit goes to disk. The
-memory of Ray's own services is not counted, since it does not depend on the rows.
+what is known of each row, and of Ray's workers is noted. Texts lie in Ray's object store, whose size is fixed: what
+does not fit goes to disk. The memory of Ray's own services is not counted, since it does not depend on the rows.
 """
 
 import argparse
@@ -73,7 +73,8 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     from mongars.curation.recipe import CurationRecipe
 
     peaks = []
-    ray.init(num_cpus=1, object_store_memory=flags.store_mb * MIB, include_dashboard=False, log_to_driver=False)
+    store = flags.store_mb * MIB
+    ray.init(address="local", num_cpus=1, object_store_memory=store, include_dashboard=False, log_to_driver=False)
     with tempfile.TemporaryDirectory(prefix="mongars-memory-") as place:
         for rows in flags.rows:
             progress.stage(f"{rows} conversations")
