@@ -4,7 +4,8 @@
 
 FILE is JSON Lines of conversations, plain or gzip. Ours is `curate` as users run it, from the file to the
 published version: reading, quality, language, personal data with person names, the second look, duplicates,
-splits, writing; on a local Ray of so many logical CPUs, started and warmed up before the clock. NeMo Curator reads
+splits, writing; on a local Ray of so many logical CPUs, started and warmed up before the clock; and beside it our
+rules of quality alone, in this process, from the file to a file of what is left. NeMo Curator reads
 the same conversations (a text each, one turn a line), runs the English heuristic cascade that it ships, and writes
 what is left, in one process of an environment of its own, whose Python is named by `--nemo`. The ways take
 turns; seconds are wall time.
@@ -29,11 +30,15 @@ from benchmarks.common import markdown, rate_and_ratio, run
 from mongars.cli.output import Stages
 from mongars.curation.catalog import DatasetCatalog
 from mongars.curation.pipeline import curate
+from mongars.curation.quality import judge
 from mongars.curation.recipe import CurationRecipe, CurationReport
 from mongars.errors import InputError, UnavailableError
+from mongars.records import Conversation
+from mongars.sources import read_conversations, write_conversations
 
 PEER = Path(__file__).with_name("peers") / "nemo_quality.py"
 NEMO = "NeMo Curator, quality alone"
+RULES = "ours, quality alone, 1 process"
 # Enough for every worker process to load what it needs.
 WARM_UP_LINES = 256
 
@@ -61,6 +66,9 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
                 seconds, report = _ours(source, warm, folder / f"{cpus}-{repeat}", cpus)
                 rates.setdefault(_label(cpus), []).append(len(lines) / seconds)
                 kept[_label(cpus)] = report.rows_kept
+            progress.stage(f"repeat {repeat} of {flags.repeats}: our rules of quality alone")
+            seconds, kept[RULES] = _rules(source, folder / "judged.jsonl")
+            rates.setdefault(RULES, []).append(len(lines) / seconds)
             if flags.nemo:
                 progress.stage(f"repeat {repeat} of {flags.repeats}: NeMo Curator")
                 told = _peer(flags.nemo, texts)
@@ -97,6 +105,14 @@ def _ours(source: Path, warm: Path, folder: Path, cpus: int) -> tuple[float, Cur
         return time.perf_counter() - started, report
     finally:
         ray.shutdown()
+
+
+def _rules(source: Path, target: Path) -> tuple[float, int]:
+    """Return the seconds of judging every conversation without Ray, and how many are left."""
+    started = time.perf_counter()
+    read = (item for item in read_conversations(source) if isinstance(item, Conversation))
+    kept = write_conversations(target, (talk for talk in read if judge(talk.turns).reason is None))
+    return time.perf_counter() - started, kept
 
 
 def _peer(python: str, texts: Path) -> dict[str, Any]:

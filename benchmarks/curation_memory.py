@@ -4,8 +4,8 @@
 
 Conversations of random words, each another, are written to a file and curated on a Ray of one CPU, every language
 that the detector knows being wanted. Every tenth of a second the private memory (USS) of this process, which holds
-what is known of each row, and of Ray's workers is noted. Texts lie in Ray's object store, whose size is fixed: what
-does not fit goes to disk. The memory of Ray's own services is not counted, since it does not depend on the rows.
+what is known of each row, and of Ray's workers is noted. Texts lie in Ray's object store, whose size is fixed, and
+what does not fit goes to disk. The memory of Ray's own services is not counted: it does not depend on the rows.
 """
 
 import argparse

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mongars.errors import InputError
 from mongars.parquet_source import check_parquet, numbered_rows
 from mongars.parsing import as_conversation
-from mongars.records import ROLES, Conversation, Opinion, Turn
+from mongars.records import ROLES, Conversation, Opinion, Profile, Turn
 from mongars.sources import BadLine
 
 MESSAGES = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day"}]
@@ -36,6 +36,7 @@ def read(path, **shares):
 def test_a_row_is_read_as_the_same_object_of_json_lines_is(path):
     row = {"id": "c1", "user": "anna", "source": "shop", "consent": False, "created_at": "2026-01-02T03:04:05"}
     told = {"opinions": [{"query": "Hello", "text": "Good day", "good": True}], "more": 1}
+    told |= {"profile": {"names": ["Anna Moreau"], "phones": None}}
     assert read(write(path, [row | {"messages": MESSAGES} | told])) == [
         Conversation(
             "c1",
@@ -45,6 +46,7 @@ def test_a_row_is_read_as_the_same_object_of_json_lines_is(path):
             consent=False,
             created_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
             opinions=(Opinion("Hello", "Good day", good=True),),
+            profile=Profile(names=("Anna Moreau",)),
         )
     ]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mongars.errors import InputError
-from mongars.records import ROLES, Conversation, Opinion, Turn
+from mongars.records import ROLES, Conversation, Opinion, Profile, Turn
 from mongars.sources import (
     BadLine,
     Text,
@@ -34,6 +34,7 @@ conversations = st.builds(
     consent=st.booleans(),
     created_at=st.datetimes(timezones=st.just(UTC)),
     opinions=st.lists(st.builds(Opinion, texts, texts, st.booleans()), max_size=2).map(tuple),
+    profile=st.builds(Profile, *[st.lists(texts, max_size=2).map(tuple)] * 3),
 )
 
 
@@ -62,6 +63,15 @@ def read(tmp_path, *lines, name="in.jsonl"):
         ({"id": "c1", "messages": [], "consent": "yes"}, "`consent`"),
         ({"id": "c1", "messages": [], "created_at": "yesterday"}, "not an ISO 8601 time"),
         ({"id": "c1", "messages": [], "opinions": {}}, "`opinions` is not a list"),
+        ({"id": "c1", "messages": [], "profile": ["Anna"]}, "`profile` is not an object"),
+        (
+            {"id": "c1", "messages": [], "profile": {"names": "Anna"}},
+            "`names` of the profile is not a list of texts",
+        ),
+        (
+            {"id": "c1", "messages": [], "profile": {"phones": [5]}},
+            "`phones` of the profile is not a list of texts",
+        ),
         ({"id": "c1", "messages": [], "opinions": [1]}, "opinion 1 is not an object"),
         ({"id": "c1", "messages": [], "opinions": [{"query": "a", "text": "b"}]}, "opinion 1 has no texts"),
         (b"[" * 100_000, "nested too deep"),

@@ -1,4 +1,4 @@
-"""`mongars datasets`: dataset versions shown, checked, compared, and a person erased from them.
+"""`mongars datasets`: dataset versions shown, checked, compared, pruned, and a person erased from them.
 
 Owns the commands only.
 """
@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mongars.cli.output import JSON_OPTION, emit, facts, say, table
-from mongars.records import as_json
+from mongars.records import as_json, now
 from mongars.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from mongars.curation.catalog import DatasetCatalog
     from mongars.evolution.erasure import UserErasure
 
-app = typer.Typer(help="Show, check and compare dataset versions, and erase a person.", no_args_is_help=True)
+app = typer.Typer(
+    help="Show, check, compare and prune dataset versions, and erase a person.", no_args_is_help=True
+)
 
 Json = Annotated[bool, JSON_OPTION]
 Name = Annotated[str, typer.Argument(help="Name of the dataset.")]
@@ -80,6 +82,27 @@ def diff(
     }
     knobs = {f"recipe: {knob}": f"{before} -> {after}" for knob, (before, after) in found.recipe.items()}
     facts(f"{name} {found.one.version} -> {found.other.version}", rows | knobs)
+
+
+@app.command()
+def prune(
+    keep: Annotated[int, typer.Option(min=0, help="How many of the newest versions of each dataset stay.")],
+    older_than: Annotated[int, typer.Option(min=0, metavar="DAYS", help="Only what is older.")] = 0,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without it, it is only shown.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove the rows of old versions, for good; manifests stay and tell what an adapter learned from."""
+    from mongars.curation import retention
+
+    choose = retention.prune if yes else retention.prunable
+    found = choose(_catalog(load_settings()), keep=keep, now=now(), older_than_days=older_than)
+    if json:
+        emit({"removed": yes, "versions": [as_json(ref) for ref in found]})
+        return
+    rows = [(ref.name, ref.version, ref.state, ref.rows) for ref in found]
+    table("Removed" if yes else "Would be removed", ("name", "version", "state", "rows"), rows)
+    if found and not yes:
+        say("Nothing was removed. To remove it, add --yes.")
 
 
 @app.command()

@@ -215,13 +215,13 @@ class DatasetCatalog:
         names = dict.fromkeys(ref.name for ref in self.list())
         return tuple(ref for name in names for ref in self._holding(name, subject))
 
-    def remove_rows(self, ref: DatasetRef) -> None:
-        """Make a version `erased`: its manifest says so first, then its rows go. Safe to repeat."""
+    def remove_rows(self, ref: DatasetRef, because: str = "a person was erased") -> None:
+        """Make a version `erased`: its manifest says so and why first, then its rows go. Safe to repeat."""
         folder = self._folder(ref.name, ref.version)
         with self._lock(ref.name):
             manifest = self._manifest(ref.name, ref.version)
             if manifest.state != "erased":
-                manifest = manifest.erased(now())
+                manifest = manifest.erased(now(), because)
                 write_atomically(folder / CARD, manifest.card().encode())
                 write_atomically(folder / CROISSANT, croissant(manifest, ()).encode())
                 write_atomically(folder / MANIFEST, manifest.to_json().encode())

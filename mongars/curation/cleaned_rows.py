@@ -22,16 +22,16 @@ from mongars.curation.fingerprint import row_shingles
 from mongars.curation.rows import ROW_SCHEMA
 
 _INDEX = [name for name in CLEAN_SCHEMA.names if name not in ("messages", "opinions")]
-# Rows that are held here at once while they are put in order: some 10 MB of chat.
+# Some 10 MB of chat.
 PORTION_ROWS = 8_192
 
 
 class CleanedRows:
     """Rows of CLEAN_SCHEMA, by the references to their blocks; `index` is all of their columns but the text."""
 
-    def __init__(self, blocks: Sequence[Any]) -> None:
-        """Fetch the index."""
-        self._blocks = list(blocks)
+    def __init__(self, blocks: Sequence[Any], portion_rows: int = PORTION_ROWS) -> None:
+        """Fetch the index. `portion_rows` are held here at once while rows are put in order."""
+        self._blocks, self._portion_rows = list(blocks), portion_rows
         parts = ray.get([_index_task.remote(block) for block in self._blocks])
         self.index = pa.concat_tables(parts) if parts else CLEAN_SCHEMA.empty_table().select(_INDEX)
 
@@ -49,8 +49,7 @@ class CleanedRows:
         if not len(keys):
             return
         plan = ray.put((keys, self._ranks(keys), splits))
-        portions = -(-len(keys) // PORTION_ROWS)
-        streams = [_portion_task.remote(block, plan, portions) for block in self._blocks]
+        streams = [_portion_task.remote(block, plan, self._portion_rows) for block in self._blocks]
         for references in zip(*streams, strict=True):
             portion = pa.concat_tables(ray.get(list(references)))
             yield portion.sort_by("rank").select(ROW_SCHEMA.names)
@@ -78,16 +77,17 @@ def _shingled(block: pa.Table, keys: Indices) -> dict[int, Hashes]:
 
 
 def _portions(
-    block: pa.Table, plan: tuple[Indices, Indices, npt.NDArray[np.str_]], portions: int
+    block: pa.Table, plan: tuple[Indices, Indices, npt.NDArray[np.str_]], size: int
 ) -> Iterator[pa.Table]:
-    """Yield so many tables of ROW_SCHEMA and `rank`, each with the block's rows of PORTION_ROWS ranks."""
+    """Yield tables of ROW_SCHEMA and `rank`, the first with those of the block's rows that are among the `size`
+    lowest ranks of all, and so on: as many from every block."""
     keys, ranks, splits = plan
     rows = only(block, keys)
     places = np.searchsorted(keys, rows["key"].to_numpy())
     rows = rows.append_column("split", pa.array(splits[places].tolist(), pa.string()))
     rows = rows.select(ROW_SCHEMA.names).cast(ROW_SCHEMA).append_column("rank", pa.array(ranks[places]))
-    portion = ranks[places] // PORTION_ROWS
-    for number in range(portions):
+    portion = ranks[places] // size
+    for number in range(-(-len(keys) // size)):
         yield rows.filter(pa.array(portion == number))
 
 

@@ -5,6 +5,7 @@ Words are compared as they are written, case and points included: an answer that
 """
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -42,7 +43,10 @@ class SaidSoFar:
     def source_of(self, text: str) -> Source | None:
         """Return what a text copies nearly whole: memories (or more of a system turn), earlier turns, or None."""
         words = text.split()
-        if len(words) < MIN_WORDS or not any(self._may_hold(source, words) for source in MIN_SHARES):
+        if len(words) < MIN_WORDS:
+            return None
+        phrases = list(dict.fromkeys(map(" ".join, _windows(words))))
+        if not any(self._may_hold(source, phrases) for source in MIN_SHARES):
             return None
         for source, waiting in self._waiting:
             self._said[source].update(_shingles(waiting))
@@ -58,15 +62,22 @@ class SaidSoFar:
         self._texts[source] += " ".join(words) + "\n"
         self._waiting.append((source, words))
 
-    def _may_hold(self, source: str, words: list[str]) -> bool:
-        """Say whether one of so many shingles stands in what was said that a copy cannot lack all of them."""
-        said, count = self._texts[source], len(words) - SHINGLE_WORDS + 1
-        enough = int((1 - MIN_SHARES[source]) * count) + 1
-        return any(" ".join(words[start : start + SHINGLE_WORDS]) in said for start in range(enough))
+    def _may_hold(self, source: str, phrases: list[str]) -> bool:
+        """Say whether what was said has one of so many phrases that a copy cannot lack all of them.
+
+        Most answers have none, which costs a search or two and no shingle.
+        """
+        said = self._texts[source]
+        enough = len(phrases) - math.ceil(MIN_SHARES[source] * len(phrases)) + 1
+        return any(phrase in said for phrase in phrases[:enough])
 
 
 def _shingles(words: list[str]) -> Iterator[int]:
-    return (hash(tuple(words[start : start + SHINGLE_WORDS])) for start in range(len(words) - SHINGLE_WORDS + 1))
+    return (hash(tuple(window)) for window in _windows(words))
+
+
+def _windows(words: list[str]) -> Iterator[list[str]]:
+    return (words[start : start + SHINGLE_WORDS] for start in range(len(words) - SHINGLE_WORDS + 1))
 
 
 def _memories(system: str) -> Iterator[str]:

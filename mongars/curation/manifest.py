@@ -78,6 +78,7 @@ class Manifest(BaseModel):
     subjects: list[str] = Field(description="HMAC ids of the people whose words are, or were, in it or set aside.")
     duplicates: SetAside | None = Field(None, description="None in schema 1 and once erased.")
     erased_at: datetime | None = None
+    erased_because: str | None = Field(None, description="Why the rows were removed.")
 
     def to_json(self) -> str:
         """Return the manifest as JSON."""
@@ -105,10 +106,14 @@ class Manifest(BaseModel):
         own = (self.digest, self.duplicates and self.duplicates.digest, self.recipe_hash, tuple(self.against))
         return self.state != "erased" and own == (digest, aside, provenance.recipe_hash, provenance.against)
 
-    def erased(self, at: datetime) -> "Manifest":
-        """Return what is left to say of a version whose rows were removed because a person was erased."""
-        gone = {"state": "erased", "parts": [], "bytes": 0, "duplicates": None, "erased_at": at}
-        return self.model_copy(update=gone)
+    def erased(self, at: datetime, because: str) -> "Manifest":
+        """Return what is left to say of a version whose rows were removed."""
+        gone = {"state": "erased", "parts": [], "bytes": 0, "duplicates": None}
+        return self.model_copy(update=gone | {"erased_at": at, "erased_because": because})
+
+    @property
+    def _because(self) -> str:
+        return self.erased_because or "a person was erased"  # the one reason before the field was there
 
     def card(self) -> str:
         """Return the dataset card in Markdown."""
@@ -124,7 +129,7 @@ class Manifest(BaseModel):
                 f"- read: {self.rows_read} lines, of which {self.bad_lines} could not be read",
                 *([f"- without what these hold: {', '.join(self.against)}"] if self.against else []),
                 *_aside_note(self.duplicates, self.against),
-                *([f"- rows removed on {self.erased_at:%Y-%m-%d}: a person was erased"] if self.erased_at else []),
+                *([f"- rows removed on {self.erased_at:%Y-%m-%d}: {self._because}"] if self.erased_at else []),
                 "",
                 *_counts("Splits", "by subject and near-duplicate cluster", self.splits),
                 *_counts("Conversations dropped", "by reason", self.dropped),

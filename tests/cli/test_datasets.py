@@ -1,4 +1,4 @@
-"""`mongars datasets diff` and `erase`, on versions of one dataset."""
+"""`mongars datasets diff`, `prune` and `erase`, on versions of one dataset."""
 
 import dataclasses
 import json
@@ -58,6 +58,20 @@ def test_erase_shows_first_and_removes_only_when_told_to(mongars: Run, catalog: 
     assert [each["removed"] for each in done["datasets"]["successors"]] == [1]
     assert done["adapters"] == []
     assert states(catalog) == [("v1", "erased", 2), ("v2", "erased", 3), ("v3", "ready", 2)]
+
+
+def test_prune_shows_first_and_removes_only_when_told_to(mongars: Run, catalog: DatasetCatalog) -> None:
+    shown = mongars("datasets", "prune", "--keep", "1")
+    assert ("Would be removed" in shown.stdout, "add --yes" in shown.stderr) == (True, True)
+    assert states(catalog) == [("v1", "ready", 2), ("v2", "ready", 3)]
+    assert json.loads(mongars("datasets", "prune", "--keep", "0", "--older-than", "1", "--json").stdout) == {
+        "removed": False,
+        "versions": [],
+    }
+    done = json.loads(mongars("datasets", "prune", "--keep", "1", "--yes", "--json").stdout)
+    assert (done["removed"], [ref["version"] for ref in done["versions"]]) == (True, ["v1"])
+    assert states(catalog) == [("v1", "erased", 2), ("v2", "ready", 3)]
+    assert mongars("datasets", "prune", "--keep", "-1").returncode == 2
 
 
 def test_without_the_secret_nobody_can_be_named(mongars: Run, catalog: DatasetCatalog, tmp_path: Path) -> None:

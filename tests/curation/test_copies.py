@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mongars.conversation.prompt import MEMORY_NOTE, quote_memory
-from mongars.curation.copies import MIN_WORDS, SaidSoFar
+from mongars.curation.copies import MIN_SHARES, MIN_WORDS, SHINGLE_WORDS, SaidSoFar
 from mongars.records import Memory, Turn
 
 FACT = "My sister Anna moved to Lyon in the spring; she plays the cello in an orchestra near the [old] station."
@@ -77,3 +77,25 @@ def test_any_long_piece_of_what_was_said_is_a_copy_and_shuffled_words_are_not(se
     so_far = said(Turn("user", " ".join(words)))
     assert so_far.source_of(" ".join(words[start : start + length])) == "turn"
     assert so_far.source_of(" ".join(words[start : start + length][::-1])) is None
+
+
+def phrases_of(text):
+    words = text.split()
+    return {tuple(words[start : start + SHINGLE_WORDS]) for start in range(len(words) - SHINGLE_WORDS + 1)}
+
+
+# So few words that phrases come again, within an answer and in what it is held against.
+talk = st.lists(st.sampled_from("abc"), min_size=5, max_size=40).map(" ".join)
+
+
+@given(st.lists(st.tuples(st.sampled_from(("user", "assistant", "system")), talk), max_size=4), talk)
+def test_what_is_told_at_a_glance_is_what_all_phrases_say(turns, answer):
+    held = {source: set() for source in MIN_SHARES}
+    for role, text in turns:
+        held["memory" if role == "system" else role] |= phrases_of(text)
+    own = phrases_of(answer)
+    copied = [source for source, share in MIN_SHARES.items() if len(own & held[source]) >= share * len(own)]
+    expected = None
+    if copied and len(answer.split()) >= MIN_WORDS:
+        expected = "memory" if copied[0] == "memory" else "turn"
+    assert said(*(Turn(role, text) for role, text in turns)).source_of(answer) == expected

@@ -281,3 +281,23 @@ def test_what_an_earlier_version_holds_stays_set_aside_and_the_others_keep_their
     assert manifest.against == ["chats@v1"]
     assert manifest.dropped == {"erased": 1, "in_earlier_version": 1}
     assert manifest.rows_read == manifest.rows + sum(manifest.dropped.values())
+
+
+def test_versions_that_left_rows_out_for_those_of_the_person_are_named(catalog, make_rows):
+    def publish(name, subject, against=(), dropped=None):
+        with catalog.open_draft(name) as draft:
+            draft.append(make_rows(name, subject=subject))
+            provenance = Provenance(
+                recipe=RECIPE.as_json(), recipe_hash=RECIPE.digest(), against=against, dropped=dropped or {}
+            )
+            return catalog.publish(draft, provenance)[0]
+
+    left_out = {DropReason.IN_EARLIER_VERSION: 1}
+    publish("first", "sub_gone")
+    publish("other", "sub_b")
+    later = publish("later", "sub_c", ("other@v1", "first@v1"), left_out)
+    publish("nothing-left-out", "sub_d", ("first@v1",))
+    publish("of-another", "sub_e", ("other@v1",), left_out)
+    assert erase(catalog, "sub_gone", preview=True).dependents == (later,)
+    assert erase(catalog, "sub_gone", preview=False).dependents == (later,)
+    assert erase(catalog, "sub_e", preview=True).dependents == ()

@@ -41,6 +41,24 @@ def test_a_turn_that_carries_nothing_goes_with_its_reason(text, reason):
 @pytest.mark.parametrize(
     "text",
     [
+        *(
+            "Please Enable JavaScript",
+            "This page requires javascript.",
+            "WE USE COOKIES here",
+            "All Rights Reserved.",
+        ),
+        *("Click here to unsubscribe", "Error: 404 Not Found", "[deleted]", "[removed]", "Testing 1 2", "test"),
+        *("As an AI language model, I cannot.", "Accept cookies", "Read our cookie policy", "Unsubscribe | Help"),
+        *("Subscribe to our newsletter", "View in browser", "Skip to main content", "(opens in new window)"),
+    ],
+)
+def test_every_banner_is_told_whatever_its_case(text):
+    assert judge_turn(text) == DropReason.BOILERPLATE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "OK",
         "2",
         "7:30",
