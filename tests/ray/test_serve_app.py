@@ -165,6 +165,22 @@ def test_feedback_on_an_answer_and_on_a_memory_is_kept_exported_and_withdrawn(ap
     assert app.http.get("/v1/feedback").json()["data"] == []
 
 
+def test_a_profile_is_the_users_own_and_goes_with_each_exported_conversation(app):
+    told = {"names": ["Ada Byron"], "emails": [], "phones": ["514-555-0123"]}
+    assert app.http.put("/v1/users/me/profile", json=told).json() == {"object": "profile"} | told
+    assert app.http.get("/v1/users/me/profile").json() == {"object": "profile"} | told
+    empty = {"object": "profile", "names": [], "emails": [], "phones": []}
+    assert app.other.get("/users/me/profile", cast_to=httpx.Response).json() == empty
+    asked = [{"role": "user", "content": "good morning"}]
+    answer = app.sdk.chat.completions.create(model="mongars", messages=asked, max_tokens=4).mongars
+    lines = [json.loads(line) for line in app.http.get("/v1/users/me/export").text.splitlines()]
+    assert [line["profile"] for line in lines if line["id"] == answer["conversation"]] == [told]
+    refused = app.http.put("/v1/users/me/profile", json={"emails": ["nobody"]})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "emails")
+    assert app.http.put("/v1/users/me/profile", json={}).json() == empty
+    app.http.delete(f"/v1/conversations/{answer['conversation']}")
+
+
 def test_errors_reach_the_sdk_with_their_code_and_status(app):
     with pytest.raises(openai.NotFoundError) as unknown:
         app.sdk.embeddings.create(model="mongars@" + "f" * 12, input="hi")
