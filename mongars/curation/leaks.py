@@ -19,9 +19,10 @@ _ABROAD = re.compile(r"(?<![\w.+-])\+[1-9]\d{0,2}(?:[ .-]?\d)?(?:[ .-]?\d{2,4}){
 _FRENCH_PHONE = re.compile(r"(?<![\d.+-])0[1-9](?:([ .-]?)\d\d)(?:\1\d\d){3}(?![\w.-])")
 _NIR = re.compile(r"(?<![\w-])[12] ?\d\d ?(?:0[1-9]|1[0-2]) ?\d\d ?\d{3} ?\d{3} ?\d\d(?![\w-])")
 _KEY = re.compile(r"(?<![\w-])(?:ghp_[A-Za-z0-9]{36}|AKIA[0-9A-Z]{16}|sk-[A-Za-z0-9]{20,200})(?![\w-])")
+_KEY_CUES = ("ghp_", "AKIA", "sk-")
 _IPV4 = re.compile(r"(?<![\w.-])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w-]|\.\d)")
 _MOD_97 = 97
-# A known number of so many digits, wherever they stand one after another.
+# So many digits, one after another: a known number has them, and every card, person and phone has more.
 _MIN_KNOWN_DIGITS = 7
 _SEPARATED = re.compile(r"\d(?:[ ().-]{0,2}\d){6,20}")
 KNOWN = "KNOWN"
@@ -38,23 +39,28 @@ def leaks(texts: Iterable[str], known: Sequence[str] = ()) -> list[str]:
     """
     text = _TAG.sub(" ", _END.join(text.replace(_END, " ") for text in texts))
     found = ["EMAIL"] if _has_address(text) else []
-    if any(_passes_luhn(match.group()) for match in _CARD.finditer(text)):
-        found.append("CARD")
+    if _SEPARATED.search(text):  # most conversations hold no number of so many digits
+        found += _numbers(text)
     if any(_passes_mod_97(match.group()) for match in _IBAN.finditer(text)):
         found.append("IBAN")
-    if _SSN.search(text):
-        found.append("SSN")
-    if any(form.search(text) for form in (_PHONE, _ABROAD, _FRENCH_PHONE)):
-        found.append("PHONE")
-    if any(_passes_nir(match.group()) for match in _NIR.finditer(text)):
-        found.append("NATID")
-    if _KEY.search(text):
+    if any(map(text.__contains__, _KEY_CUES)) and _KEY.search(text):
         found.append("SECRET")
     if _IPV4.search(text):
         found.append("IP")
     if known and any(_holds_known(text, known)):
         found.append(KNOWN)
     return found
+
+
+def _numbers(text: str) -> Iterator[str]:
+    if any(_passes_luhn(match.group()) for match in _CARD.finditer(text)):
+        yield "CARD"
+    if _SSN.search(text):
+        yield "SSN"
+    if any(form.search(text) for form in (_PHONE, _ABROAD, _FRENCH_PHONE)):
+        yield "PHONE"
+    if any(_passes_nir(match.group()) for match in _NIR.finditer(text)):
+        yield "NATID"
 
 
 def _holds_known(text: str, known: Sequence[str]) -> Iterator[bool]:

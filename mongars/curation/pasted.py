@@ -73,10 +73,10 @@ def is_mashed(text: str) -> bool:
     What is hit in the row of keys that has vowels is not found, nor is what looks like code.
     """
     words = _WORD.findall(text)
-    letters = sum(map(len, words))
-    if letters < MIN_LETTERS or letters < MIN_LETTER_SHARE * len("".join(text.split())):
+    mashed, letters = sum(map(_mashed_letters, words)), sum(map(len, words))
+    if mashed < MIN_LETTERS or letters < MIN_LETTER_SHARE * len("".join(text.split())):
         return False
-    return sum(map(_mashed_letters, words)) >= max(MIN_LETTERS, MIN_SHARE * letters)
+    return mashed >= MIN_SHARE * letters
 
 
 @lru_cache(maxsize=1 << 14)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mongars.curation import leaks as second_look
 from mongars.curation.leaks import leaks
 from mongars.curation.pii import find_pii, redact
 from mongars.curation.pseudonyms import Pseudonyms
@@ -69,3 +70,15 @@ def test_nothing_leaks_from_a_redacted_text(pieces):
 )
 def test_in_many_texts_is_found_what_is_in_one_of_them_and_nothing_across_two(texts):
     assert set(leaks(texts, KNOWN_VALUES)) == {leak for text in texts for leak in leaks([text], KNOWN_VALUES)}
+
+
+@pytest.mark.parametrize("shape", ["_CARD", "_SSN", "_PHONE", "_ABROAD", "_FRENCH_PHONE", "_NIR"])
+@given(data=st.data())
+def test_every_number_with_a_shape_passes_the_sieve_before_the_shapes(shape, data):
+    written = data.draw(st.from_regex(getattr(second_look, shape)))
+    assert second_look._SEPARATED.search(written)
+
+
+@given(st.from_regex(second_look._KEY))
+def test_every_key_passes_the_sieve_before_its_shape(written):
+    assert any(cue in written for cue in second_look._KEY_CUES)
