@@ -47,6 +47,12 @@ def check_parquet(path: Path) -> None:
     _opened(path).close()
 
 
+def parquet_rows(path: Path) -> int:
+    """Return how many rows a file has. Raises as `check_parquet` does."""
+    with _opened(path) as file:
+        return int(file.metadata.num_rows)
+
+
 def numbered_rows(
     path: Path, *, stripe: int = 0, stripes: int = 1
 ) -> Iterator[tuple[int, Conversation | BadLine]]:

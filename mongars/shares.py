@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mongars.parquet_source import check_parquet, is_parquet, numbered_rows
+from mongars.parquet_source import check_parquet, is_parquet, numbered_rows, parquet_rows
 from mongars.records import Conversation
 from mongars.sources import BadLine, check_readable, numbered_lines, parse_line
 
@@ -64,6 +64,13 @@ def shares(paths: Sequence[Path], *, tasks: int) -> list[Share]:
         stripes = max(1, min(tasks, path.stat().st_size // MIN_SHARE_BYTES))
         cut += [Share(str(path), file, stripe, stripes) for stripe in range(stripes)]
     return cut
+
+
+def count_lines(path: Path) -> int:
+    """Return how many lines or rows a file has, as far as it can be read; blank ones count."""
+    if is_parquet(path):
+        return parquet_rows(path)
+    return sum(1 for _ in numbered_lines(path))
 
 
 def place_of(key: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mongars.errors import InputError
-from mongars.shares import Share, check_source, place_of
+from mongars.shares import Share, check_source, count_lines, place_of
 from mongars.sources import BadLine
 
 ROWS = [{"id": f"c{n}", "messages": [{"role": "user", "content": f"number {n}"}]} for n in range(200)]
@@ -54,3 +54,8 @@ def test_a_file_of_another_form_than_its_name_says_is_refused(tmp_path, name, da
     path.write_bytes(data)
     with pytest.raises(InputError, match=message):
         check_source(path)
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "in.parquet"])
+def test_lines_are_counted_before_anything_is_read(tmp_path, name):
+    assert count_lines(write(tmp_path, name)) == len(ROWS)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +37,11 @@ from mongars.errors import InputError, UnavailableError
 from mongars.records import DatasetRef
 from mongars.records import now as current_time
 from mongars.settings import refuse_unsafe_ray_data
-from mongars.shares import check_source, place_of, shares
+from mongars.shares import check_source, count_lines, place_of, shares
 from mongars.sources import BadLine
+
+# Of cleaned rows that a task holds before it hands them over: some seconds of its work, so that progress is seen.
+BLOCK_BYTES = 8 * 2**20
 
 
 def curate(
@@ -73,7 +77,7 @@ def curate(
     progress = on_progress or (lambda _done, _total, _stage: None)
     erased = catalog.tombstones.subjects()
     cleaner = Cleaner(recipe, now or current_time(), secret, erased)
-    with catalog.open_draft(name) as draft, _quiet_ray_data():
+    with catalog.open_draft(name) as draft, _own_ray_data():
         cleaned = _clean(paths, cleaner, progress)
         index = cleaned.index
         progress(0, index.num_rows, "deduplicate")
@@ -102,15 +106,17 @@ def curate(
 def _clean(paths: Sequence[Path], cleaner: Cleaner, progress: OnProgress) -> CleanedRows:
     """Return the cleaned rows of all files."""
     tasks = shares(paths, tasks=int(ray.cluster_resources().get("CPU", 1)))
-    progress(0, None, "clean")
-    cleaned = (
-        ray.data.from_items([asdict(share) for share in tasks], override_num_blocks=len(tasks))
-        .map_batches(cleaner.clean_shares, batch_format="pyarrow", batch_size=1)
-        .materialize()
+    total = sum(map(count_lines, paths))
+    progress(0, total, "clean")
+    cleaned = ray.data.from_items([asdict(share) for share in tasks], override_num_blocks=len(tasks)).map_batches(
+        cleaner.clean_shares, batch_format="pyarrow", batch_size=1
     )
-    rows = CleanedRows(cleaned.to_arrow_refs())
-    progress(rows.index.num_rows, rows.index.num_rows, "clean")
-    return rows
+    blocks, done = list[Any](), 0
+    for bundle in cleaned.iter_internal_ref_bundles():  # what `materialize` does, a block at a time
+        blocks += [block.ref for block in bundle.blocks]
+        done += bundle.num_rows() or 0
+        progress(done, total, "clean")
+    return CleanedRows(blocks)
 
 
 def _write(draft: Draft, cleaned: CleanedRows, selection: Selection, progress: OnProgress) -> None:
@@ -172,9 +178,10 @@ def _bad_lines(index: pa.Table, sources: Sequence[Path]) -> tuple[BadLine, ...]:
 
 
 @contextmanager
-def _quiet_ray_data() -> Iterator[None]:
-    """Switch off Ray Data's own progress bars and notices for the datasets made inside; ours are reported."""
+def _own_ray_data() -> Iterator[None]:
+    """Give the datasets made inside small blocks and no progress bars and notices of Ray Data's; ours are told."""
     context = ray.data.DataContext.get_current().copy()
+    context.target_max_block_size = BLOCK_BYTES
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     consoles = [handler for handler in logging.getLogger("ray.data").handlers if handler.get_name() == "console"]

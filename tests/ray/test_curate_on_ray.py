@@ -352,3 +352,18 @@ def test_the_job_prints_a_report_names_bad_lines_and_tells_by_its_exit_code(sour
     )
     assert missing.returncode == 2
     assert "Traceback" not in missing.stderr
+
+
+def test_progress_of_cleaning_is_told_block_by_block_and_its_end_known_from_the_start(
+    local_ray, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("mongars.curation.pipeline.BLOCK_BYTES", 64 * 1024)
+    source, count = tmp_path / "many.jsonl", 1_500
+    source.write_text("".join(good(number) + "\n" for number in range(count)))
+    seen = []
+    run([source], DatasetCatalog(tmp_path / "datasets"), on_progress=lambda *step: seen.append(step))
+    cleaning = [(done, total) for done, total, stage in seen if stage == "clean"]
+    assert {total for _, total in cleaning} == {count}
+    assert (cleaning[0][0], cleaning[-1][0]) == (0, count)
+    assert len(cleaning) > 3
+    assert cleaning == sorted(cleaning)
