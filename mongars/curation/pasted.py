@@ -27,6 +27,7 @@ MAX_VOWEL_SHARE = 0.15
 MIN_WORD = 5
 MIN_LETTERS = 12
 MIN_LETTER_SHARE = 0.9  # code has more signs
+MAX_REMEMBERED = 32
 # Printers' Latin, of Cicero's De finibus, in whatever order a generator puts it.
 _LATIN_FILLER = """
     lorem ipsum dolor sit amet consectetur adipiscing elit sed eiusmod tempor incididunt ut labore et dolore magna
@@ -73,18 +74,22 @@ def is_mashed(text: str) -> bool:
     What is hit in the row of keys that has vowels is not found, nor is what looks like code.
     """
     words = _WORD.findall(text)
-    mashed, letters = sum(map(_mashed_letters, words)), sum(map(len, words))
+    counts = (_remembered(word) if len(word) <= MAX_REMEMBERED else _mashed_letters(word) for word in words)
+    mashed, letters = sum(counts), sum(map(len, words))
     if mashed < MIN_LETTERS or letters < MIN_LETTER_SHARE * len("".join(text.split())):
         return False
     return mashed >= MIN_SHARE * letters
 
 
-@lru_cache(maxsize=1 << 14)
 def _mashed_letters(word: str) -> int:
-    """Return the letters of a word if it is long and has next to no vowel, else 0. Most words come again."""
+    """Return the letters of a word if it is long and has next to no vowel, else 0."""
     if len(word) < MIN_WORD or not _LATIN.fullmatch(word):
         return 0
     return len(word) if sum(letter in VOWELS for letter in word.lower()) < MAX_VOWEL_SHARE * len(word) else 0
+
+
+# Most words come again, and a long one, which would take much memory, does not.
+_remembered = lru_cache(maxsize=1 << 14)(_mashed_letters)
 
 
 def _is_most(parts: list[str], text: str, share: float = MIN_SHARE) -> bool:

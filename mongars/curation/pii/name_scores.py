@@ -22,6 +22,8 @@ from mongars.curation.pii.name_features import (
 # Words remembered, a kilobyte each (in chat, all but a few in a hundred), and sums of words among neighbours:
 # sentences begin alike.
 _REMEMBERED = 1 << 14
+# No longer token is remembered: a turn may be one of 32,000 characters.
+_LONGEST = 64
 
 
 class _Weighed(NamedTuple):
@@ -47,14 +49,18 @@ class NameScores:
     def of(self, text: str) -> dict[int, float]:
         """Return the sum of each word that can be part of a name, by its place among `read_tokens`."""
         tokens = (*EDGE_BEFORE, *read_tokens(text), *EDGE_AFTER)
+        is_short = max(map(len, tokens)) <= _LONGEST
+        weigh, add_up = (self._weigh, self._sum) if is_short else (self._weighed, self._summed)
         return {
-            place - EDGES: self._sum(*tokens[place - EDGES : place + EDGES + 1])
+            place - EDGES: add_up(*tokens[place - EDGES : place + EDGES + 1])
             for place, token in enumerate(tokens)
-            if self._weigh(token).is_candidate
+            if weigh(token).is_candidate
         }
 
     def _summed(self, *window: str) -> float:
-        second_before, before, word, after, second_after = map(self._weigh, window)
+        is_short = max(map(len, window)) <= _LONGEST
+        words = map(self._weigh if is_short else self._weighed, window)
+        second_before, before, word, after, second_after = words
         weights = self._weights
         one, two, three, four = pair_features(second_before, before, word, after, second_after)
         return (
