@@ -23,6 +23,8 @@ _COMPARED = ("key", "id", "subject", "turns", "digest", "content")
 COLUMNS = (*_COMPARED, "bands")
 # Conversations this much alike are not dropped, but never stand on both sides of a split.
 SPLIT_JACCARD = 0.6
+# Of which shingles are held at once: 4 KB a row in public dialogues, so that they are at most 130 MB.
+PAIRS_AT_ONCE = 16_384
 _STAYS, _SAME_CONTENT, _SAME_ID, _NEAR, _EARLIER = range(5)
 Shingles = Callable[[Sequence[int]], Mapping[int, Hashes]]
 
@@ -173,8 +175,11 @@ def _similar(
     """
     pairs = candidate_pairs(band[rows] for band in bands)
     pairs = pairs[keys[pairs].max(axis=1, initial=0) >= 0] if old else pairs
-    if not len(pairs):
-        return pairs, np.zeros(0)
-    sets = shingles(keys[np.unique(pairs)].tolist())
-    similarity = [jaccard(sets[one], sets[other]) for one, other in keys[pairs].tolist()]
-    return pairs, np.array(similarity)
+    # Groups of alike rows stay together, so that few rows are asked for twice.
+    pairs = pairs[np.argsort(components(len(rows), pairs)[pairs[:, 0]], kind="stable")]
+    similarity = np.zeros(len(pairs))
+    for start in range(0, len(pairs), PAIRS_AT_ONCE):
+        part = keys[pairs[start : start + PAIRS_AT_ONCE]]
+        sets = shingles(np.unique(part).tolist())
+        similarity[start : start + len(part)] = [jaccard(sets[one], sets[other]) for one, other in part.tolist()]
+    return pairs, similarity

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mongars.curation import selection
 from mongars.curation.cleaning import Cleaner, as_table
 from mongars.curation.dedup import normalise, shingle_hashes
 from mongars.curation.quality import DropReason
@@ -94,6 +95,28 @@ def test_nobody_is_on_both_sides_of_the_split():
     }
     assert all(len(side) == 1 for side in sides.values())
     assert len(set(kept.values())) == 2
+
+
+def test_shingles_are_asked_for_a_few_pairs_at_a_time_and_the_choice_is_the_same(monkeypatch):
+    texts = [long_text(seed) for seed in range(4)]
+    talks = [conversation(f"c{n}", f"{texts[n % 4]} the end {n}", user=f"u{n}") for n in range(16)]
+    whole = selected(talks)
+    asked = []
+    real = selection.jaccard
+    monkeypatch.setattr(selection, "PAIRS_AT_ONCE", 3)
+    monkeypatch.setattr(selection, "jaccard", lambda *sets: asked.append(sets) or real(*sets))
+    cleaner = Cleaner(RECIPE, now(), b"s" * 32)
+    rows = {key: cleaner.clean(key, talk) for key, talk in enumerate(talks)}
+    calls = []
+
+    def shingles(keys):
+        calls.append(list(keys))
+        return {key: rows[key].shingles for key in keys}
+
+    result = select(as_table(list(rows.values())), RECIPE, shingles)
+    assert {talks[key].id for key in result.keys} == set(whole[0])
+    assert len(calls) == -(-len(asked) // 3) > 1
+    assert max(map(len, calls)) <= 6
 
 
 def test_no_rows_are_an_empty_selection():
