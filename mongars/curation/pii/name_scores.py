@@ -19,11 +19,8 @@ from mongars.curation.pii.name_features import (
     word_facts,
 )
 
-# Words remembered, a kilobyte each (in chat, all but a few in a hundred), and sums of words among neighbours:
-# sentences begin alike.
+# Words remembered, a kilobyte each: in chat, all but a few in a hundred.
 _REMEMBERED = 1 << 14
-# No longer token is remembered: a turn may be one of 32,000 characters.
-_LONGEST = 64
 
 
 class _Weighed(NamedTuple):
@@ -44,23 +41,15 @@ class NameScores:
         self._weights = weights
         self._weigh = lru_cache(maxsize=_REMEMBERED)(self._weighed)
         self._look = lru_cache(maxsize=_REMEMBERED)(self._looks)
-        self._sum = lru_cache(maxsize=_REMEMBERED)(self._summed)
+        self._starts, self._ends = list(map(self._weigh, EDGE_BEFORE)), list(map(self._weigh, EDGE_AFTER))
 
     def of(self, text: str) -> dict[int, float]:
         """Return the sum of each word that can be part of a name, by its place among `read_tokens`."""
-        tokens = (*EDGE_BEFORE, *read_tokens(text), *EDGE_AFTER)
-        is_short = max(map(len, tokens)) <= _LONGEST
-        weigh, add_up = (self._weigh, self._sum) if is_short else (self._weighed, self._summed)
-        return {
-            place - EDGES: add_up(*tokens[place - EDGES : place + EDGES + 1])
-            for place, token in enumerate(tokens)
-            if weigh(token).is_candidate
-        }
+        words = [*self._starts, *map(self._weigh, read_tokens(text)), *self._ends]
+        return {place - EDGES: self._sum(words, place) for place, word in enumerate(words) if word.is_candidate}
 
-    def _summed(self, *window: str) -> float:
-        is_short = max(map(len, window)) <= _LONGEST
-        words = map(self._weigh if is_short else self._weighed, window)
-        second_before, before, word, after, second_after = words
+    def _sum(self, words: Sequence[_Weighed], place: int) -> float:
+        second_before, before, word, after, second_after = words[place - EDGES : place + EDGES + 1]
         weights = self._weights
         one, two, three, four = pair_features(second_before, before, word, after, second_after)
         return (
