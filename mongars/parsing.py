@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from mongars.errors import InputError
+from mongars.profiles import checked
 from mongars.records import ROLES, Conversation, Opinion, Profile, Role, Turn
 
 DEFAULT_SOURCE = "file"
@@ -96,7 +98,10 @@ def _profile(told: Any) -> Profile:
         return Profile()
     if not isinstance(told, dict):
         raise UnreadableError("`profile` is not an object")
-    return Profile(*(_known(told.get(kind), kind) for kind in ("names", "emails", "phones")))
+    try:
+        return checked(Profile(*(_known(told.get(kind), kind) for kind in ("names", "emails", "phones"))))
+    except InputError as error:
+        raise UnreadableError(error.message.rstrip(".").lower()) from None
 
 
 def _known(values: Any, kind: str) -> tuple[str, ...]:

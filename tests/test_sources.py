@@ -34,7 +34,13 @@ conversations = st.builds(
     consent=st.booleans(),
     created_at=st.datetimes(timezones=st.just(UTC)),
     opinions=st.lists(st.builds(Opinion, texts, texts, st.booleans()), max_size=2).map(tuple),
-    profile=st.builds(Profile, *[st.lists(texts, max_size=2).map(tuple)] * 3),
+    profile=st.builds(
+        Profile,
+        *(
+            st.lists(st.from_regex(form, fullmatch=True), max_size=2, unique=True).map(tuple)
+            for form in (r"[A-Zé]{2,9} [a-z0-9-]{1,9}", r"[a-z.]{1,9}@[a-z]{1,9}", r"\+?[0-9]{7,12}")
+        ),
+    ),
 )
 
 
@@ -64,6 +70,10 @@ def read(tmp_path, *lines, name="in.jsonl"):
         ({"id": "c1", "messages": [], "created_at": "yesterday"}, "not an ISO 8601 time"),
         ({"id": "c1", "messages": [], "opinions": {}}, "`opinions` is not a list"),
         ({"id": "c1", "messages": [], "profile": ["Anna"]}, "`profile` is not an object"),
+        (
+            {"id": "c1", "messages": [], "profile": {"emails": ["me"]}},
+            "a value of a profile's emails cannot be one",
+        ),
         (
             {"id": "c1", "messages": [], "profile": {"names": "Anna"}},
             "`names` of the profile is not a list of texts",

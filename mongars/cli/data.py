@@ -39,28 +39,33 @@ def ingest(
     json: Json = False,
 ) -> None:
     """Read conversations into the repository; a second run adds nothing."""
+    from mongars.errors import InputError, RefusedError
     from mongars.memory.persistence import PersistenceRepository
     from mongars.sources import BadLine, read_conversations
 
     settings = load_settings()
     repository = PersistenceRepository(settings.database)
     repository.create_schema()
-    new = known = 0
+    new = known = refused = 0
     bad: list[BadLine] = []
     with progress("Reading conversations") as bar:
         for path in files:
             for item in read_conversations(path):
                 if isinstance(item, BadLine):
                     bad.append(item)
-                elif repository.save_conversation(item):
-                    new += 1
                 else:
-                    known += 1
+                    try:
+                        is_new = repository.save_conversation(item)
+                    except (InputError, RefusedError) as error:
+                        refused += 1
+                        say(f"{path}: conversation {item.id!r}: {error}")
+                        continue
+                    new, known = new + is_new, known + (not is_new)
                 bar.update(new + known)
     unreadable = report_bad_lines(bad)
-    counts = {"new": new, "already there": known, "unreadable lines": unreadable}
+    counts = {"new": new, "already there": known, "unreadable lines": unreadable, "refused": refused}
     emit(counts) if json else facts("Conversations", counts)
-    raise typer.Exit(1 if unreadable else 0)
+    raise typer.Exit(1 if unreadable or refused else 0)
 
 
 def curate(

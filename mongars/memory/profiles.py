@@ -1,25 +1,21 @@
 """Profiles in SQL: the names, e-mail addresses and phone numbers by which users are known.
 
-Owns every query on profiles and what a profile may hold. Synchronous, as persistence.py is. Must not know how a
-value is found in a text: curation does.
+Owns every query on profiles; what one may hold, mongars/profiles.py says. Synchronous, as persistence.py is. Must
+not know how a value is found in a text: curation does.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from mongars.errors import InputError
 from mongars.memory.database import Database
-from mongars.memory.rows import MAX_ID_CHARACTERS, check_ids, check_text
+from mongars.memory.rows import check_ids, check_text
 from mongars.memory.tables import profiles
+from mongars.profiles import checked
 from mongars.records import Profile
-
-MAX_VALUES = 32  # of each kind; all of them are looked for in every text of the user
-# A shorter name is found in every text, and fewer digits may be any quantity (curation/pii/known.py).
-MIN_NAME_LETTERS, MIN_PHONE_DIGITS = 2, 7
 
 
 class ProfileRepository:
@@ -40,7 +36,7 @@ class ProfileRepository:
         Raises InputError for a value that could not be found in a text, or more of them than MAX_VALUES.
         """
         check_ids(user=user)
-        kept = _checked(profile)
+        kept = checked(profile)
         with self._database.transaction(write=True) as connection:
             if kept == Profile():
                 forget_profile(connection, user)
@@ -59,7 +55,7 @@ class ProfileRepository:
         query = select(profiles).where(profiles.c.user_id == user).with_for_update()
         known = _profile(connection.execute(query).one())
         both = Profile(known.names + profile.names, known.emails + profile.emails, known.phones + profile.phones)
-        self._upsert(connection, user, _checked(both))
+        self._upsert(connection, user, checked(both))
 
     def _upsert(self, connection: Connection, user: str, profile: Profile) -> None:
         values = _row(profile)
@@ -82,36 +78,10 @@ def forget_profile(connection: Connection, user: str) -> int:
     return connection.execute(delete(profiles).where(profiles.c.user_id == user)).rowcount
 
 
-def _checked(profile: Profile) -> Profile:
-    """Return the profile without spaces around values and without repetitions. Raises InputError."""
-    return Profile(
-        _each("names", profile.names, lambda name: sum(map(str.isalpha, name)) >= MIN_NAME_LETTERS),
-        _each("emails", profile.emails, lambda address: all(address.partition("@"))),
-        _each("phones", profile.phones, _is_phone),
-    )
-
-
-def _is_phone(value: str) -> bool:
-    return sum(map(str.isdigit, value)) >= MIN_PHONE_DIGITS and not any(map(str.isalpha, value))
-
-
-def _each(kind: str, values: Sequence[str], fits: Callable[[str], bool]) -> tuple[str, ...]:
-    kept = tuple(dict.fromkeys(value.strip() for value in values))
-    if len(kept) > MAX_VALUES:
-        raise InputError(f"{len(kept)} {kind}.", remedy=f"Give at most {MAX_VALUES}.", param=kind)
-    for value in kept:
-        check_text(kind, value)
-        if len(value) > MAX_ID_CHARACTERS or not fits(value):  # the value itself is personal: never in a message
-            raise InputError(
-                f"A value of {kind} is none.",
-                remedy=f"A name has {MIN_NAME_LETTERS} letters, an address an @, a phone {MIN_PHONE_DIGITS} "
-                f"digits and no letter; all at most {MAX_ID_CHARACTERS} characters.",
-                param=kind,
-            )
-    return kept
-
-
 def _row(profile: Profile) -> dict[str, str]:
+    for kind in ("names", "emails", "phones"):
+        for value in getattr(profile, kind):
+            check_text(kind, value)
     return {kind: json.dumps(getattr(profile, kind), ensure_ascii=False) for kind in ("names", "emails", "phones")}
 
 

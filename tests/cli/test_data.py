@@ -32,9 +32,35 @@ def chats(tmp_path: Path) -> Path:
 def test_an_unreadable_line_is_named_by_number_and_the_rest_is_kept(mongars: Run, chats: Path) -> None:
     result = mongars("ingest", str(chats), "--json")
     assert result.returncode == 1
-    assert json.loads(result.stdout) == {"new": 2, "already there": 0, "unreadable lines": 2}
+    assert json.loads(result.stdout) == {
+        "new": 2,
+        "already there": 0,
+        "unreadable lines": 2,
+        "refused": 0,
+    }
     assert f"{chats}:2: " in result.stderr
     assert f"{chats}:4: " in result.stderr
+
+
+def test_a_conversation_that_cannot_be_kept_is_named_and_the_rest_is_kept(mongars: Run, tmp_path: Path) -> None:
+    path = tmp_path / "chats.jsonl"
+    null = {"messages": [{"role": "user", "content": "a\0b"}]}
+    lines = [GOOD, GOOD | {"user": "bob"}, GOOD | null | {"id": "c2"}, GOOD | {"id": "c3"}]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    result = mongars("ingest", str(path), "--json")
+    assert result.returncode == 1
+    assert json.loads(result.stdout) == {"new": 2, "already there": 0, "unreadable lines": 0, "refused": 2}
+    assert "'c1'" in result.stderr
+    assert "'c2'" in result.stderr
+
+
+def test_a_profile_that_cannot_be_one_makes_its_line_unreadable(mongars: Run, tmp_path: Path) -> None:
+    path = tmp_path / "chats.jsonl"
+    lines = [GOOD | {"profile": {"names": ["Ann", "A"]}}, GOOD | {"id": "c2", "profile": {"names": ["Ann"]}}]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    result = mongars("ingest", str(path), "--json")
+    assert (result.returncode, json.loads(result.stdout)["new"]) == (1, 1)
+    assert f"{path}:1: a value of a profile's names cannot be one" in result.stderr
 
 
 def test_a_second_ingest_adds_nothing(mongars: Run, tmp_path: Path) -> None:

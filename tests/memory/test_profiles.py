@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mongars.errors import InputError
-from mongars.memory.profiles import MAX_VALUES
+from mongars.profiles import MAX_VALUES
 from mongars.records import Conversation, Profile, Turn
 
 ANNA = Profile(("Anna Moreau",), ("anna@home.example",), ("(514) 555-0123",))
