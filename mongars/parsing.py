@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from mongars.errors import InputError
-from mongars.profiles import checked
+from mongars.profiles import KINDS, checked
 from mongars.records import ROLES, Conversation, Opinion, Profile, Role, Turn
 
 DEFAULT_SOURCE = "file"
@@ -99,7 +99,7 @@ def _profile(told: Any) -> Profile:
     if not isinstance(told, dict):
         raise UnreadableError("`profile` is not an object")
     try:
-        return checked(Profile(*(_known(told.get(kind), kind) for kind in ("names", "emails", "phones"))))
+        return checked(Profile(*(_known(told.get(kind), kind) for kind in KINDS)))
     except InputError as error:
         raise UnreadableError(error.message.rstrip(".").lower()) from None
 

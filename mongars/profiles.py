@@ -4,10 +4,12 @@ Owns the rules. Must not know where profiles come from or who looks for them. A 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 
 from mongars.errors import InputError
 from mongars.records import Profile
 
+KINDS = tuple(each.name for each in fields(Profile))
 MAX_VALUES = 32  # of each kind; all of them are looked for in every text of the user
 MAX_CHARACTERS = 255
 # A shorter name stands in every text, and fewer digits may be any quantity (curation/pii/known.py).
@@ -31,7 +33,7 @@ def _each(kind: str, values: Sequence[str], fits: Callable[[str], bool]) -> tupl
     kept = tuple(dict.fromkeys(value.strip() for value in values))
     if len(kept) > MAX_VALUES:
         raise InputError(f"A profile has {len(kept)} {kind}.", remedy=f"Give at most {MAX_VALUES}.", param=kind)
-    if not all(len(value) <= MAX_CHARACTERS and "\0" not in value and fits(value) for value in kept):
+    if not all(len(value) <= MAX_CHARACTERS and fits(value) for value in kept):
         raise InputError(
             f"A value of a profile's {kind} cannot be one.",
             remedy=f"A name has {MIN_NAME_LETTERS} letters, an address an @, a phone {MIN_PHONE_DIGITS} digits "

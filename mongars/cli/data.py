@@ -53,15 +53,16 @@ def ingest(
             for item in read_conversations(path):
                 if isinstance(item, BadLine):
                     bad.append(item)
-                else:
-                    try:
-                        is_new = repository.save_conversation(item)
-                    except (InputError, RefusedError) as error:
-                        refused += 1
-                        say(f"{path}: conversation {item.id!r}: {error}")
-                        continue
-                    new, known = new + is_new, known + (not is_new)
-                bar.update(new + known)
+                    continue
+                try:
+                    if repository.save_conversation(item):
+                        new += 1
+                    else:
+                        known += 1
+                except (InputError, RefusedError) as error:
+                    refused += 1
+                    say(f"{path}: conversation {item.id!r}: {error}")
+                bar.update(new + known + refused)
     unreadable = report_bad_lines(bad)
     counts = {"new": new, "already there": known, "unreadable lines": unreadable, "refused": refused}
     emit(counts) if json else facts("Conversations", counts)

@@ -229,11 +229,15 @@ class DatasetCatalog:
                 path.unlink()
             sync_folder(folder)
 
+    def has_rows(self, ref: DatasetRef) -> bool:
+        """Say whether rows of a version are on disk, also where a removal of them was killed."""
+        return any(self._folder(ref.name, ref.version).glob("*.parquet"))
+
     def _holding(self, name: str, subject: str) -> Iterator[DatasetRef]:
         with self._lock(name):  # a publication that is under way ends first
             for version in self._versions(name):
                 manifest = self._manifest(name, version)
-                if subject in manifest.subjects and any(self._folder(name, version).glob("*.parquet")):
+                if subject in manifest.subjects and self.has_rows(manifest.ref()):
                     yield manifest.ref()
 
     def _refuse_erased(self, draft: Draft) -> None:

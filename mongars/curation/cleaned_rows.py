@@ -37,7 +37,7 @@ class CleanedRows:
 
     def shingles(self, keys: Sequence[int]) -> dict[int, Hashes]:
         """Return the shingles of those of the rows that `keys` names."""
-        wanted = ray.put(np.unique(np.array(keys, dtype=np.int64)))
+        wanted = ray.put(np.array(keys, dtype=np.int64))
         parts = ray.get([_shingle_task.remote(block, wanted) for block in self._blocks])
         return {key: shingles for part in parts for key, shingles in part.items()}
 

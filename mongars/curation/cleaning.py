@@ -141,7 +141,7 @@ class Cleaner:
             shingles=fingerprint.shingles,
             pii=pii,
             turns_dropped=turns_dropped,
-            leaks=sorted(leaks(clean.values(), known)),
+            leaks=sorted({leak for text in clean.values() for leak in leaks(text, known)}),
         )
 
     def _refused(self, conversation: Conversation) -> DropReason | None:
@@ -174,10 +174,11 @@ def _known_of(conversation: Conversation) -> tuple[str, ...]:
 
 def as_table(rows: Sequence[Cleaned]) -> pa.Table:
     """Return cleaned rows as a table of CLEAN_SCHEMA."""
-    kept = (row.outcome == KEPT for row in rows)
-    bands = iter(band_hashes([row.shingles for row in rows if row.outcome == KEPT]).tolist())
+    kept = [row for row in rows if row.outcome == KEPT]
+    bands = band_hashes([row.shingles for row in kept]).tolist()
+    by_key = dict(zip((row.key for row in kept), bands, strict=True))
     columns: dict[str, list[Any]] = {
         name: [getattr(row, name) for row in rows] for name in CLEAN_SCHEMA.names if name != "bands"
     }
-    columns["bands"] = [next(bands) if is_kept else [] for is_kept in kept]
+    columns["bands"] = [by_key.get(row.key, []) for row in rows]
     return pa.table(columns, schema=CLEAN_SCHEMA)

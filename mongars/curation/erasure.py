@@ -170,8 +170,8 @@ def _fill(
     return dict(found), dict(pii)
 
 
-def _leaks(row: Mapping[str, Any]) -> list[str]:
-    return leaks(row_texts(row))
+def _leaks(row: Mapping[str, Any]) -> set[str]:
+    return {leak for text in row_texts(row) for leak in leaks(text)}
 
 
 def _recipe(recorded: Mapping[str, Any]) -> CurationRecipe:

@@ -5,10 +5,10 @@ The detector (lingua) is told the configured languages and a few large European 
 alone, it would call German text English, and no conversation would ever be in another language.
 """
 
-import itertools
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import islice
 
 from lingua import IsoCode639_1, LanguageDetector, LanguageDetectorBuilder
 
@@ -21,59 +21,29 @@ CONTRAST = ("de", "en", "es", "fr", "it", "nl", "pt")
 MIN_LETTERS = 20
 # Of Chinese, Japanese and Korean: a sign says as much as a syllable.
 LETTERS_OF_A_SIGN = 3
-# From 120 characters on lingua looks at trigrams alone: one piece of so many letters takes a third of the time of
-# the three turns in it. But to lingua two English sentences and a French one are French, so that pieces are asked
-# only whether all is in one language, which is wanted.
-PIECE_LETTERS = 120
 # A dozen turns decide; the rest of a long conversation would only cost time.
 MAX_VOTES = 12
 
 
 def detect_language(texts: Sequence[str], languages: Sequence[str]) -> str:
-    """Return the ISO 639-1 code of the language that most letters of the turns are in.
+    """Return the ISO 639-1 code that most letters of the turns voted for.
 
     `UNDETERMINED` when no turn is long enough to tell, `OTHER` when they are in none of the detector's languages.
-    A conversation that mixes two of `languages` may get either. Raises SettingsError for a configured code that
-    the detector does not know.
+    Raises SettingsError for a configured code that the detector does not know.
     """
     detector = _detector(tuple(sorted({*languages, *CONTRAST})))
-    able = ((text, letters) for text in texts if (letters := _letters(text)) >= MIN_LETTERS)
-    voters = list(itertools.islice(able, MAX_VOTES))
-    return _at_both_ends(detector, voters, languages) or _by_turns(detector, voters)
-
-
-def _at_both_ends(detector: LanguageDetector, voters: Sequence[tuple[str, int]], languages: Sequence[str]) -> str:
-    """Return the wanted language that both the first and the last piece are in, if there is one."""
-    first, last = _piece(voters), _piece(voters[::-1])
-    if len(first) + len(last) > len(voters):
-        return ""
-    found = {_language_of(detector, "\n".join(piece)) for piece in (first, last)}
-    return found.pop() if len(found) == 1 and found.issubset(languages) else ""
-
-
-def _piece(voters: Sequence[tuple[str, int]]) -> list[str]:
-    """Return the first texts that have PIECE_LETTERS letters together; all where they have fewer."""
-    letters = itertools.accumulate(count for _, count in voters)
-    enough = next((place for place, sum_ in enumerate(letters, start=1) if sum_ >= PIECE_LETTERS), len(voters))
-    return [text for text, _ in voters[:enough]]
-
-
-def _by_turns(detector: LanguageDetector, voters: Sequence[tuple[str, int]]) -> str:
-    """Return the language that most letters of the turns voted for."""
     votes: Counter[str] = Counter()
+    able = ((text, letters) for text in texts if (letters := _letters(text)) >= MIN_LETTERS)
+    voters = list(islice(able, MAX_VOTES))
     left = sum(letters for _, letters in voters)
     for text, letters in voters:
-        votes[_language_of(detector, text)] += letters
+        found = detector.detect_language_of(text)
+        votes[found.iso_code_639_1.name.lower() if found else OTHER] += letters
         left -= letters
         if _is_decided(votes, left):
             break
     # Equal votes: the first by name, so that the answer does not depend on the order.
     return min(votes, key=lambda code: (-votes[code], code)) if votes else UNDETERMINED
-
-
-def _language_of(detector: LanguageDetector, text: str) -> str:
-    found = detector.detect_language_of(text)
-    return found.iso_code_639_1.name.lower() if found else OTHER
 
 
 def _letters(text: str) -> int:

@@ -8,7 +8,7 @@ it, since one leak quarantines a whole version.
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 _TAG = re.compile(r"<[A-Z]{2,8}_[0-9a-f]{4}>")
 _CARD = re.compile(r"(?<![\d-])[3-6]\d{3}(?:([ -]?)\d{4}\1\d{4}\1\d{4}|([ -])\d{6}\2\d{5}|\d{11})(?![\d-])")
@@ -22,24 +22,21 @@ _KEY = re.compile(r"(?<![\w-])(?:ghp_[A-Za-z0-9]{36}|AKIA[0-9A-Z]{16}|sk-[A-Za-z
 _KEY_CUES = ("ghp_", "AKIA", "sk-")
 _IPV4 = re.compile(r"(?<![\w.-])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w-]|\.\d)")
 _MOD_97 = 97
-# So many digits, one after another: a known number has them, and every card, person and phone has more.
+# So many digits, one after another: a known number has them, and every card, person and phone has as many.
 _MIN_KNOWN_DIGITS = 7
 _SEPARATED = re.compile(r"\d(?:[ ().-]{0,2}\d){6,20}")
 KNOWN = "KNOWN"
 """A value that is known of the user, whatever its type."""
-# ASCII's record separator: it is in none of the shapes, so that none reaches from one text into the next.
-_END = "\x1e"
 
 
-def leaks(texts: Iterable[str], known: Sequence[str] = ()) -> list[str]:
-    """Return the types of what still looks like personal data in any of the texts; empty when they are clean.
+def leaks(text: str, known: Sequence[str] = ()) -> list[str]:
+    """Return the types of what still looks like personal data; empty when clean.
 
-    `known` are values known of the user: that one of them is still there is a leak of type KNOWN. One search of
-    all texts of a conversation takes a quarter of the time that one of each does.
+    `known` are values known of the user: that one of them is still there is a leak of type KNOWN.
     """
-    text = _TAG.sub(" ", _END.join(text.replace(_END, " ") for text in texts))
+    text = _TAG.sub(" ", text)
     found = ["EMAIL"] if _has_address(text) else []
-    if _SEPARATED.search(text):  # most conversations hold no number of so many digits
+    if _SEPARATED.search(text):  # most texts hold no number of so many digits
         found += _numbers(text)
     if any(_passes_mod_97(match.group()) for match in _IBAN.finditer(text)):
         found.append("IBAN")
@@ -65,7 +62,7 @@ def _numbers(text: str) -> Iterator[str]:
 
 def _holds_known(text: str, known: Sequence[str]) -> Iterator[bool]:
     """Yield, for each known value, whether it is there: as words without case and accents, or as digits."""
-    words = f" {' '.join(word for part in text.split(_END) for word in (*_words(part), _END))} "
+    words = f" {' '.join(_words(text))} "
     numbers = ["".join(filter(str.isdigit, match.group())) for match in _SEPARATED.finditer(text)]
     for value in known:
         number = "".join(filter(str.isdigit, value))

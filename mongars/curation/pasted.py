@@ -61,10 +61,7 @@ def is_links(text: str) -> bool:
 
 def is_filler(text: str) -> bool:
     """Say whether most words of a turn are printers' Latin."""
-    lower = text.lower()
-    if _FILLER.isdisjoint(lower.split()):  # of that many, some stand without a sign beside them
-        return False
-    words = _WORD.findall(lower)
+    words = _WORD.findall(text.lower())
     return len(words) >= MIN_FILLER and sum(word in _FILLER for word in words) > MIN_SHARE * len(words)
 
 

@@ -5,6 +5,7 @@ words that were.
 """
 
 from datetime import datetime, timedelta
+from itertools import groupby
 
 from mongars.curation.catalog import DatasetCatalog
 from mongars.errors import InputError
@@ -14,17 +15,21 @@ from mongars.records import DatasetRef
 def prunable(
     catalog: DatasetCatalog, *, keep: int, now: datetime, older_than_days: int = 0
 ) -> tuple[DatasetRef, ...]:
-    """Return the versions with rows that are older than the newest `keep` of their dataset, and than so many days.
+    """Return the versions with rows that are older than the newest `keep` of their dataset and than so many days.
 
-    Raises InputError for a number below zero.
+    By name and then from old to new; what a killed removal left is among them. Raises InputError for a number
+    below zero.
     """
     if keep < 0 or older_than_days < 0:
         raise InputError("A number of versions or days is below zero.", remedy="Give 0 or more.")
-    held = [ref for ref in catalog.list() if ref.state != "erased"]
-    names = dict.fromkeys(ref.name for ref in held)
-    old = (ref for name in names for ref in [each for each in held if each.name == name][::-1][keep:])
     latest = now - timedelta(days=older_than_days)
-    return tuple(ref for ref in old if catalog.manifest(ref).created_at <= latest)
+    chosen = list[DatasetRef]()
+    for _, versions in groupby(catalog.list(), key=lambda ref: ref.name):
+        held = [ref for ref in versions if catalog.has_rows(ref)]
+        whole = [ref for ref in held if ref.state != "erased"]
+        stay = whole[max(0, len(whole) - keep) :]
+        chosen += (ref for ref in held if ref not in stay and catalog.manifest(ref).created_at <= latest)
+    return tuple(chosen)
 
 
 def prune(

@@ -23,7 +23,7 @@ _COMPARED = ("key", "id", "subject", "turns", "digest", "content")
 COLUMNS = (*_COMPARED, "bands")
 # Conversations this much alike are not dropped, but never stand on both sides of a split.
 SPLIT_JACCARD = 0.6
-# Of which shingles are held at once: 4 KB a row in public dialogues, so that they are at most 130 MB.
+# Of which shingles are held at once: 4 KB a row in public dialogues, so that they are at most 140 MB.
 PAIRS_AT_ONCE = 16_384
 _STAYS, _SAME_CONTENT, _SAME_ID, _NEAR, _EARLIER = range(5)
 Shingles = Callable[[Sequence[int]], Mapping[int, Hashes]]
@@ -55,12 +55,13 @@ def select(
     `earlier` are rows of versions that stand already, with their `split`. They win over new rows, are never among
     those that stay, and new rows near them, or of their subjects, get their split. An id of theirs may come again:
     with another content it is a later state of the same conversation. `pins` are splits that rows keep, by key.
-    Of a million rows the columns take 0.3 GB and what is computed here 0.4 GB more: arrays, no Python objects.
+    Of a million rows the columns take 0.3 GB and what is computed here 0.5 GB more: arrays, no Python objects.
     """
     rows = cleaned.select(_COMPARED).filter(pc.equal(cleaned["outcome"], KEPT))
     held = earlier.select(_COMPARED) if earlier is not None else rows.slice(0, 0)
     # Rows that are not kept have no bands: nothing is to be taken out of this column, the largest, and copied.
     bands = [*(earlier["bands"].chunks if earlier is not None else ()), *cleaned["bands"].chunks]
+    assert sum(len(chunk.flatten()) for chunk in bands) == BANDS * (held.num_rows + rows.num_rows)
     old, order = held.num_rows, _preference(rows)
     rows = pa.concat_tables([held, rows])
     order = np.concatenate((np.arange(old), old + order))

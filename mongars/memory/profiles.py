@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from mongars.memory.database import Database
 from mongars.memory.rows import check_ids, check_text
 from mongars.memory.tables import profiles
-from mongars.profiles import checked
+from mongars.profiles import KINDS, checked
 from mongars.records import Profile
 
 
@@ -36,7 +36,7 @@ class ProfileRepository:
         Raises InputError for a value that could not be found in a text, or more of them than MAX_VALUES.
         """
         check_ids(user=user)
-        kept = checked(profile)
+        kept = _keepable(profile)
         with self._database.transaction(write=True) as connection:
             if kept == Profile():
                 forget_profile(connection, user)
@@ -55,7 +55,7 @@ class ProfileRepository:
         query = select(profiles).where(profiles.c.user_id == user).with_for_update()
         known = _profile(connection.execute(query).one())
         both = Profile(known.names + profile.names, known.emails + profile.emails, known.phones + profile.phones)
-        self._upsert(connection, user, checked(both))
+        self._upsert(connection, user, _keepable(both))
 
     def _upsert(self, connection: Connection, user: str, profile: Profile) -> None:
         values = _row(profile)
@@ -78,12 +78,18 @@ def forget_profile(connection: Connection, user: str) -> int:
     return connection.execute(delete(profiles).where(profiles.c.user_id == user)).rowcount
 
 
-def _row(profile: Profile) -> dict[str, str]:
-    for kind in ("names", "emails", "phones"):
-        for value in getattr(profile, kind):
+def _keepable(profile: Profile) -> Profile:
+    """Return the profile as it is kept. Raises InputError for what it may not hold, and what no database keeps."""
+    kept = checked(profile)
+    for kind in KINDS:
+        for value in getattr(kept, kind):
             check_text(kind, value)
-    return {kind: json.dumps(getattr(profile, kind), ensure_ascii=False) for kind in ("names", "emails", "phones")}
+    return kept
+
+
+def _row(profile: Profile) -> dict[str, str]:
+    return {kind: json.dumps(getattr(profile, kind), ensure_ascii=False) for kind in KINDS}
 
 
 def _profile(row: Row[Any]) -> Profile:
-    return Profile(tuple(json.loads(row.names)), tuple(json.loads(row.emails)), tuple(json.loads(row.phones)))
+    return Profile(*(tuple(json.loads(getattr(row, kind))) for kind in KINDS))

@@ -24,28 +24,28 @@ KNOWN_VALUES = ("Élodie Moreau", "+33 6 12 34 56 78", "elodie@home.example", "W
 
 @pytest.mark.parametrize(("kind", "value"), VALUES.items())
 def test_a_value_that_was_left_is_seen(kind, value):
-    assert leaks([f"so it is {value}."]) == [kind]
+    assert leaks(f"so it is {value}.") == [kind]
 
 
 @pytest.mark.parametrize("value", ["+33 6 12 34 56 78", "06 12 34 56 78", "0612345678", "+1 514-555-0123"])
 def test_a_phone_number_abroad_or_in_france_is_seen(value):
-    assert leaks([f"so it is {value}, thanks"]) == ["PHONE"]
+    assert leaks(f"so it is {value}, thanks") == ["PHONE"]
 
 
 @pytest.mark.parametrize("text", ["I am ELODIE  MOREAU", "it is will", "call 0033612345678", "33 6.12.34.56.78"])
 def test_a_known_value_that_was_left_is_seen(text):
-    assert "KNOWN" in leaks([text], KNOWN_VALUES)
-    assert "KNOWN" not in leaks([text])
+    assert "KNOWN" in leaks(text, KNOWN_VALUES)
+    assert "KNOWN" not in leaks(text)
 
 
 @pytest.mark.parametrize("text", ["goodwill", "Moreau, 612345678", "an elodie"])
 def test_a_part_of_a_known_value_is_no_leak(text):
-    assert "KNOWN" not in leaks([text], KNOWN_VALUES)
+    assert "KNOWN" not in leaks(text, KNOWN_VALUES)
 
 
 @pytest.mark.parametrize("text", ["", "at 7 @ noon", "4242 4242 4242 4241", "<CARD_4242> 2025-03-07", "SE45 000"])
 def test_ordinary_text_and_tags_are_no_leak(text):
-    assert leaks([text]) == []
+    assert leaks(text) == []
 
 
 @given(
@@ -56,20 +56,7 @@ def test_ordinary_text_and_tags_are_no_leak(text):
 def test_nothing_leaks_from_a_redacted_text(pieces):
     text = " ".join(pieces)
     clean = redact(text, find_pii(text, KNOWN_VALUES), Pseudonyms(b"s" * 32, "sub_1"))
-    assert leaks([clean], KNOWN_VALUES) == []
-
-
-@given(
-    st.lists(
-        st.sampled_from(
-            [*VALUES.values(), *KNOWN_VALUES, "Élodie", "Moreau", "4242 4242", "06 12", "@", "\x1e", ""]
-        )
-        | st.text(max_size=5),
-        max_size=6,
-    )
-)
-def test_in_many_texts_is_found_what_is_in_one_of_them_and_nothing_across_two(texts):
-    assert set(leaks(texts, KNOWN_VALUES)) == {leak for text in texts for leak in leaks([text], KNOWN_VALUES)}
+    assert leaks(clean, KNOWN_VALUES) == []
 
 
 @pytest.mark.parametrize("shape", ["_CARD", "_SSN", "_PHONE", "_ABROAD", "_FRENCH_PHONE", "_NIR"])

@@ -66,3 +66,7 @@ def test_each_looks_for_its_own():
         [place == own for place in range(5)] for own in range(5)
     ]
     assert not any(check("") for check in checks)
+
+
+def test_filler_with_a_sign_after_each_word_is_filler():
+    assert is_filler("Lorem, ipsum. Dolor; sit, amet!")

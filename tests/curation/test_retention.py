@@ -29,7 +29,7 @@ def named(refs):
 
 
 def test_the_newest_of_each_dataset_stay(versions):
-    assert named(prunable(versions, keep=1, now=NOW)) == ["chats@v2", "chats@v1", "mails@v1"]
+    assert named(prunable(versions, keep=1, now=NOW)) == ["chats@v1", "chats@v2", "mails@v1"]
     assert named(prunable(versions, keep=3, now=NOW)) == []
 
 
@@ -48,6 +48,20 @@ def test_rows_go_and_what_was_learned_from_whom_stays_told(versions):
     assert not list((versions.root / "chats" / "v1").glob("*.parquet"))
     assert all(ref.state == "ready" for ref in rest)
     assert prune(versions, keep=2, now=NOW) == ()
+
+
+def test_what_a_killed_removal_left_goes_with_the_next_one(versions, monkeypatch):
+    def kill(_path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killing:
+        killing.setattr("pathlib.Path.unlink", kill)
+        with pytest.raises(KeyboardInterrupt):
+            prune(versions, keep=2, now=NOW)
+    old = versions.list()[0]
+    assert (old.state, versions.has_rows(old)) == ("erased", True)
+    assert named(prune(versions, keep=2, now=NOW)) == ["chats@v1"]
+    assert not versions.has_rows(old)
 
 
 @pytest.mark.parametrize("wrong", [{"keep": -1}, {"keep": 1, "older_than_days": -1}])
