@@ -132,7 +132,7 @@ def _write(draft: Draft, cleaned: CleanedRows, selection: Selection, progress: O
 
 def _aside(index: pa.Table, selection: Selection) -> tuple[Indices, npt.NDArray[np.str_]]:
     """Return the duplicates to keep beside the dataset, and their split; none in which a leak was found."""
-    rows = only(index, np.union1d(selection.duplicates, selection.earlier))
+    rows = only(index.select(["key", "leaks"]), np.union1d(selection.duplicates, selection.earlier))
     keys = np.sort(rows.filter(pc.equal(pc.list_value_length(rows["leaks"]), 0))["key"].to_numpy())
     return keys, np.where(np.isin(keys, selection.earlier), EARLIER, DUPLICATE)
 
@@ -144,10 +144,10 @@ def _account(
     parents: list[str],
     against: Sequence[DatasetRef],
 ) -> Provenance:
-    outcomes = Counter(index["outcome"].to_pylist())
+    outcomes = _counts(index["outcome"])
     bad = outcomes.pop(BAD, 0)
     outcomes.pop(KEPT, None)
-    kept = only(index, selection.keys)
+    kept = only(index.select(["key", "pii", "leaks"]), selection.keys)
     return Provenance(
         recipe=recipe.as_json(),
         recipe_hash=recipe.digest(),
@@ -156,14 +156,15 @@ def _account(
         rows_read=index.num_rows,
         bad_lines=bad,
         dropped=_sorted(outcomes + Counter(selection.dropped)),
-        turns_dropped=_count(index, "turns_dropped"),
-        pii=_count(kept, "pii"),
-        leaks=_count(kept, "leaks"),
+        turns_dropped=_sorted(_counts(pc.list_flatten(index["turns_dropped"]))),
+        pii=_sorted(_counts(pc.list_flatten(kept["pii"]))),
+        leaks=_sorted(_counts(pc.list_flatten(kept["leaks"]))),
     )
 
 
-def _count(table: pa.Table, column: str) -> dict[str, int]:
-    return _sorted(Counter(value for values in table[column].to_pylist() for value in values))
+def _counts(values: pa.ChunkedArray) -> Counter[str]:
+    """Return how often each value is there, without a Python object for each: there may be millions."""
+    return Counter({each["values"]: each["counts"] for each in pc.value_counts(values).to_pylist()})
 
 
 def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
@@ -171,9 +172,8 @@ def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def _bad_lines(index: pa.Table, sources: Sequence[Path]) -> tuple[BadLine, ...]:
-    rows = zip(*(index[name].to_pylist() for name in ("key", "outcome", "detail")), strict=True)
-    found = sorted((key, detail) for key, outcome, detail in rows if outcome == BAD)
-    places = ((place_of(key), detail) for key, detail in found)
+    bad = index.select(["key", "detail"]).filter(pc.equal(index["outcome"], BAD)).sort_by("key")
+    places = ((place_of(row["key"]), row["detail"]) for row in bad.to_pylist())
     return tuple(BadLine(str(sources[file]), line, detail) for (file, line), detail in places)
 
 
