@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from mongars.cli.output import Stages, emit, stages, write
 from mongars.errors import MongarsError, UnavailableError
+from mongars.records import Dtype
 
 
 def run(measure: Callable[[Stages], dict[str, Any]], show: Callable[[dict[str, Any]], str] | None) -> int:
@@ -65,13 +66,31 @@ def on_own_thread(way: Callable[[], object]) -> None:
         thread.submit(way).result()
 
 
-def as_transformers_loads(base: Any) -> Any:
-    """Return a base with its model as transformers loads it: what a peer in this process runs."""
+def as_asked(flags: argparse.Namespace) -> Any:
+    """Return the base as ours runs it. Raises SettingsError for a `--dtype` that this processor has not."""
+    from mongars.neurons.base import asked_dtype, load_base
+
+    return load_base(flags.base, dtype=asked_dtype(flags.dtype, "cpu"))
+
+
+def as_transformers_loads(base: Any) -> dict[str, Any]:
+    """Return a base with its model as transformers loads it, by what to add to a peer's name.
+
+    That is what peers in this process run: in float32, and in the dtype of ours where that is another.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32, attn_implementation="sdpa")
-    return replace(base, model=model.eval())
+    loaded = {}
+    for dtype in dict.fromkeys([torch.float32, base.model.dtype]):
+        model = AutoModelForCausalLM.from_pretrained(base.path, dtype=dtype, attn_implementation="sdpa")
+        loaded["" if dtype == torch.float32 else f", {dtype_name(base)}"] = replace(base, model=model.eval())
+    return loaded
+
+
+def dtype_name(base: Any) -> str:
+    """Return what a base's weights are kept in, such as float32."""
+    return str(base.model.dtype).removeprefix("torch.")
 
 
 def peer_rates(python: str, script: Path, task: Mapping[str, Any], name: str) -> list[float]:
@@ -101,6 +120,11 @@ def rate_flags(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     return parser
+
+
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that `as_asked` reads."""
+    parser.add_argument("--dtype", choices=get_args(Dtype), default="auto", help="of our weights and states")
 
 
 def _cell(value: object) -> str:

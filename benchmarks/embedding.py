@@ -1,11 +1,12 @@
 """How fast texts become vectors: our scheduler against the usual ways, all of them in one run.
 
-    python benchmarks/embedding.py --base models/base/mongars-nano [--texts 1024] [--infinity PYTHON]
+    python benchmarks/embedding.py --base models/base/mongars-nano [--dtype bfloat16] [--infinity PYTHON]
 
 Texts are random tokens of mixed lengths, because only the lengths count. A way's figure is texts a second from the
 first text to the last vector. Ways take turns, `--repeats` times; the table gives the ratio of ours to each, with
-the least and the greatest of the repeats. infinity-emb runs in an environment of its own, whose Python is named by
-`--infinity` (benchmarks/README.md says how to make it).
+the least and the greatest of the repeats. With `--dtype bfloat16` ours runs in it, and each of the usual ways both
+in float32 and in it. infinity-emb runs in an environment of its own, whose Python is named by `--infinity`
+(benchmarks/README.md says how to make it).
 """
 
 import argparse
@@ -21,7 +22,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import (
+    add_dtype,
+    as_asked,
     as_transformers_loads,
+    dtype_name,
     markdown,
     on_own_thread,
     peer_rates,
@@ -31,6 +35,7 @@ from benchmarks.common import (
     take_turns,
 )
 from mongars.cli.output import Stages
+from mongars.neurons.plain_text import text_ids
 
 TOKENS = (5, 250)
 TEXTS_OF_A_REQUEST = 8
@@ -52,18 +57,12 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     progress.stage("load")
     import torch
 
-    from mongars.neurons.base import base_name, load_base
-    from mongars.neurons.bidirectional import bidirectional_encoder
-    from mongars.neurons.means import PaddedMeans
-    from mongars.neurons.neurons import Neurons
+    from mongars.neurons.base import base_name
 
     torch.set_num_threads(flags.threads)
-    base = load_base(flags.base)
-    neurons = Neurons(bidirectional_encoder(base), base.tokenizer)
-    as_usual = bidirectional_encoder(as_transformers_loads(base))
-    peer = Neurons(as_usual, base.tokenizer, passes=PaddedMeans)
+    base = as_asked(flags)
     texts = make_texts(base.tokenizer, flags.texts, seed=flags.seed)
-    ways = {name: partial(way, neurons if way is ours else peer, texts) for name, way in WAYS.items()}
+    ways = ways_of(base, texts)
     vectors = {name: way() for name, way in ways.items()}
     on_own = {name: partial(on_own_thread, way) for name, way in ways.items()}
     rates = take_turns(on_own, len(texts), flags.repeats, progress, "texts")
@@ -76,12 +75,26 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     return {
         "base": {"name": base_name(flags.base), "digest": base.digest},
         "texts": len(texts),
-        "tokens": neurons.read(texts).tokens,
+        "tokens": sum(map(len, text_ids(base.tokenizer, texts))),
         "threads": flags.threads,
+        "dtype": dtype_name(base),
         "seed": flags.seed,
         "rates": rates,
         "farthest": {name: float(np.abs(each - vectors["ours"]).max()) for name, each in vectors.items()},
     }
+
+
+def ways_of(base: Any, texts: list[str]) -> dict[str, Callable[[], np.ndarray]]:
+    """Return our way in the base's dtype, and the usual ones in float32 and, where that is another, in it."""
+    from mongars.neurons.bidirectional import bidirectional_encoder
+    from mongars.neurons.means import PaddedMeans
+    from mongars.neurons.neurons import Neurons
+
+    ways = {"ours": partial(ours, Neurons(bidirectional_encoder(base), base.tokenizer), texts)}
+    for kept, loaded in as_transformers_loads(base).items():
+        peer = Neurons(bidirectional_encoder(loaded), base.tokenizer, passes=PaddedMeans)
+        ways |= {f"{name}{kept}": partial(way, peer, texts) for name, way in WAYS.items()}
+    return ways
 
 
 def show(result: dict[str, Any]) -> str:
@@ -94,8 +107,9 @@ def show(result: dict[str, Any]) -> str:
     base = result["base"]
     return (
         markdown(["way", "texts/s", "ours is so many times that", "farthest from our vectors"], rows)
-        + f"\nBase {base['name']}, digest {base['digest'][:12]}; {result['threads']} threads; {result['texts']} "
-        f"texts of {TOKENS[0]} to {TOKENS[1]} tokens, {result['tokens']} in all.\n"
+        + f"\nBase {base['name']}, digest {base['digest'][:12]}; {result['threads']} threads; "
+        f"ours in {result['dtype']}; {result['texts']} texts of {TOKENS[0]} to {TOKENS[1]} tokens, "
+        f"{result['tokens']} in all.\n"
     )
 
 
@@ -155,7 +169,6 @@ def in_order(neurons: Any, texts: list[str]) -> np.ndarray:
 
 
 WAYS: dict[str, Way] = {
-    "ours": ours,
     "sorted, 32 a batch (sentence-transformers)": sentence_transformers_way,
     "in order, 32 a batch": in_order,
 }
@@ -169,6 +182,7 @@ def _add(neurons: Any, sums: Any, windows: list[tuple[int, list[int]]]) -> None:
 def _flags() -> argparse.ArgumentParser:
     parser = rate_flags("How fast texts become vectors, against the usual ways.")
     parser.add_argument("--texts", type=int, default=1024)
+    add_dtype(parser)
     parser.add_argument("--infinity", help="the Python of an environment with infinity-emb")
     return parser
 

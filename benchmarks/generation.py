@@ -1,12 +1,13 @@
 """How fast many answers come: our batching against transformers' ways and vLLM, all of them in one run.
 
-    python benchmarks/generation.py --base models/base/mongars-nano [--streams 16 --streams 32] [--vllm PYTHON]
+    python benchmarks/generation.py --base models/base/mongars-nano [--streams 16 --streams 32] [--dtype bfloat16]
 
 Prompts and answers are of mixed lengths, the same for every way: random tokens, because only the lengths count,
 and answers that do not end before their length. A way's figure is answer tokens a second over all streams, from
 the first prompt to the last token. Ways take turns, `--repeats` times; the table gives the ratio of ours to each,
-with the least and the greatest of the repeats. vLLM runs in an environment of its own, whose Python is named by
-`--vllm` (benchmarks/README.md says how to make it).
+with the least and the greatest of the repeats. With `--dtype bfloat16` ours runs in it, and the others both in
+float32 and in it. vLLM runs in an environment of its own, whose Python is named by `--vllm` (benchmarks/README.md
+says how to make it).
 """
 
 import argparse
@@ -19,7 +20,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import (
+    add_dtype,
+    as_asked,
     as_transformers_loads,
+    dtype_name,
     markdown,
     on_own_thread,
     peer_rates,
@@ -51,28 +55,36 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     progress.stage("load")
     import torch
 
-    from mongars.neurons.base import base_name, load_base
+    from mongars.neurons.base import base_name
 
     torch.set_num_threads(flags.threads)
-    base = load_base(flags.base)
-    peer = as_transformers_loads(base)
+    base = as_asked(flags)
+    peers = as_transformers_loads(base)
     results = []
     for streams in flags.streams or STREAMS:
         work = make_work(streams, len(base.tokenizer), seed=flags.seed)
         tokens = sum(length for _, length in work)
-        ways = {
-            name: partial(on_own_thread, partial(way, base if way is ours else peer, work))
-            for name, way in WAYS.items()
-        }
+        ways = {"ours": partial(on_own_thread, partial(ours, base, work))}
+        for kept, peer in peers.items():
+            ways |= {
+                f"{name}{kept}": partial(on_own_thread, partial(way, peer, work)) for name, way in WAYS.items()
+            }
         rates = take_turns(ways, tokens, flags.repeats, progress, f"{streams} streams")
         if flags.vllm:
-            progress.stage(f"{streams} streams, vLLM")
-            task = {"base": str(Path(flags.base).resolve()), "work": work, "repeats": flags.repeats}
-            rates["vLLM"] = peer_rates(flags.vllm, VLLM_SCRIPT, task, "vLLM")
+            for kept, peer in peers.items():
+                progress.stage(f"{streams} streams, vLLM{kept}")
+                task = {
+                    "base": str(Path(flags.base).resolve()),
+                    "dtype": dtype_name(peer),
+                    "work": work,
+                    "repeats": flags.repeats,
+                }
+                rates[f"vLLM{kept}"] = peer_rates(flags.vllm, VLLM_SCRIPT, task, "vLLM")
         results.append({"streams": streams, "tokens": tokens, "rates": rates})
     return {
         "base": {"name": base_name(flags.base), "digest": base.digest},
         "threads": flags.threads,
+        "dtype": dtype_name(base),
         "seed": flags.seed,
         "results": results,
     }
@@ -88,7 +100,8 @@ def show(result: dict[str, Any]) -> str:
     base = result["base"]
     return (
         markdown(["streams", "way", "tokens/s", "ours is so many times that"], rows)
-        + f"\nBase {base['name']}, digest {base['digest'][:12]}; {result['threads']} threads; prompts of "
+        + f"\nBase {base['name']}, digest {base['digest'][:12]}; {result['threads']} threads; "
+        f"ours in {result['dtype']}; prompts of "
         f"{PROMPT_TOKENS[0]} to {PROMPT_TOKENS[1]} tokens, answers of {ANSWER_TOKENS[0]} to {ANSWER_TOKENS[1]}.\n"
     )
 
@@ -164,7 +177,6 @@ def continuous(base: Any, work: Work) -> None:
 
 
 WAYS: dict[str, Way] = {
-    "ours": ours,
     "one by one": one_by_one,
     "static batch": static_batch,
     "transformers' continuous batching": continuous,
@@ -190,6 +202,7 @@ def _generate(base: Any, prompts: list[list[int]], length: int) -> None:
 def _flags() -> argparse.ArgumentParser:
     parser = rate_flags("How fast many answers come, against other ways in the same run.")
     parser.add_argument("--streams", type=int, action="append", help="answers at once; repeat it (16 and 32)")
+    add_dtype(parser)
     parser.add_argument("--vllm", help="the Python of an environment with vLLM")
     return parser
 

@@ -19,6 +19,7 @@ ADAPTER_KINDS: tuple[AdapterKind, ...] = ("encoder", "chat")
 Attention = Literal["bidirectional", "causal"]
 AdapterState = Literal["candidate", "canary", "active", "retired", "rejected", "revoked", "pruned"]
 FeedbackName = Literal["thumbs", "rating", "comment", "correction", "retrieval"]
+Dtype = Literal["auto", "float32", "bfloat16"]
 DatasetState = Literal["draft", "ready", "quarantined", "erased"]
 
 

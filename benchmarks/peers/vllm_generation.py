@@ -1,6 +1,6 @@
 """vLLM's side of benchmarks/generation.py; runs in an environment of its own and imports nothing of ours.
 
-Reads {"base", "work", "repeats"} as JSON from stdin; the last line of stdout is the list of rates.
+Reads {"base", "dtype", "work", "repeats"} as JSON from stdin; the last line of stdout is the list of rates.
 """
 
 import json
@@ -16,7 +16,7 @@ def main() -> None:
     answer = os.dup(1)
     os.dup2(2, 1)  # vLLM and its processes write their log to stdout, also after the end
     task = json.load(sys.stdin)
-    engine = LLM(model=task["base"], dtype="float32", max_model_len=512, enable_prefix_caching=False)
+    engine = LLM(model=task["base"], dtype=task["dtype"], max_model_len=512, enable_prefix_caching=False)
     prompts = [{"prompt_token_ids": prompt} for prompt, _ in task["work"]]
     settings = [
         SamplingParams(temperature=0.0, max_tokens=length, min_tokens=length, ignore_eos=True, detokenize=True)

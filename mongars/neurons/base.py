@@ -14,10 +14,11 @@ import torch
 from torch import nn
 
 from mongars.digests import folder_digest
-from mongars.errors import InputError, ModelNotFoundError, MongarsError
+from mongars.errors import InputError, ModelNotFoundError, MongarsError, SettingsError
 from mongars.neurons.heap import keep_freed_memory
 from mongars.neurons.linear import onednn_is_faster, use_onednn
 from mongars.neurons.llama import is_like_llama, lay_products_together
+from mongars.records import Dtype
 
 WEIGHTS = "*.safetensors"
 # What changes the model's output; the model card, say, does not.
@@ -115,9 +116,29 @@ def machine_dtype(checkpoint: torch.dtype) -> torch.dtype:
 
     In bf16 a vector depends on the texts that share its batch: by 3e-3, in float32 by 4e-7 (measured on a CPU that
     has bf16). So every CPU gives the same answers, alone or in a batch. Without the instructions bf16 is also 6
-    times slower, and float16 likewise.
+    times slower, and float16 likewise. Who wants bf16 all the same asks for it (`asked_dtype`).
     """
     return checkpoint if torch.cuda.is_available() else torch.float32
+
+
+def asked_dtype(name: Dtype, device: str) -> torch.dtype | None:
+    """Return the dtype to load a base with; None, which is `machine_dtype`, for auto.
+
+    Raises SettingsError for bfloat16 on a processor without instructions for it.
+    """
+    if name == "auto":
+        return None
+    if name == "bfloat16" and device == "cpu" and not _multiplies_bf16():
+        raise SettingsError(
+            "dtype is bfloat16, but this processor has no instructions for it and would be many times slower.",
+            remedy="Leave dtype at auto, or use a processor with avx512_bf16, amx_bf16 or ARM's bf16.",
+        )
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+def _multiplies_bf16() -> bool:
+    """Return whether the processor has bf16 products: `avx512_bf16`, `amx_bf16`, `bf16` and the like."""
+    return any("bf16" in name and has for name, has in torch.cpu.get_capabilities().items())
 
 
 @contextmanager

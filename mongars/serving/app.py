@@ -38,7 +38,7 @@ CONSTRUCTOR_TRIES = 3
 # replica 600 MB; Cortex 625, ingress 230, proxy 215, controller 215 and registry 140 MB, together 1.4 GB.
 REPLICA_BYTES = 600 * 10**6
 OTHER_BYTES = 1425 * 10**6
-FLOAT32_BYTES = 4
+FLOAT32_BYTES, BFLOAT16_BYTES = 4, 2
 
 
 def build_app(args: AppArgs) -> Application:
@@ -129,8 +129,8 @@ def require_free_port(host: str, port: int) -> None:
 def require_memory(args: AppArgs) -> None:
     """Raise ResourceError when the replicas would not fit into the memory that is free."""
     values = sum(math.prod(shape) for shape in read_shapes(base_folder(args.settings.base_model)).values())
-    # On a CPU float32 whatever the file holds, and no less than what a GPU is loaded through.
-    base = values * FLOAT32_BYTES
+    # On a CPU float32 whatever the file holds, unless bf16 is asked for; and what a GPU is loaded through.
+    base = values * (BFLOAT16_BYTES if args.dtype == "bfloat16" else FLOAT32_BYTES)
     needed = args.llm_replicas * (REPLICA_BYTES + base) + OTHER_BYTES
     free = psutil.virtual_memory().available
     if free < needed:

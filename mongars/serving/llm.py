@@ -15,7 +15,7 @@ from ray import serve
 
 from mongars import telemetry
 from mongars.errors import SettingsError, UnavailableError
-from mongars.neurons.base import load_base
+from mongars.neurons.base import asked_dtype, load_base
 from mongars.records import AdapterKind, AdapterStamp, Embeddings, GenerationPiece, GenerationRequest
 from mongars.registry.actor import RegistryClient
 from mongars.registry.registry import open_store
@@ -40,7 +40,8 @@ class LLMServeDeployment:
                 "device is cuda, but this replica sees no GPU.",
                 remedy="Set num_gpus for LLMServeDeployment, or device: cpu.",
             )
-        base = await asyncio.to_thread(load_base, settings.base_model)
+        dtype = asked_dtype(args.dtype, args.device)
+        base = await asyncio.to_thread(load_base, settings.base_model, dtype=dtype)
         base.model.to(args.device)
         limits = EngineLimits(
             slots=args.slots,

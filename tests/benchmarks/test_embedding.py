@@ -17,9 +17,19 @@ def test_every_way_has_rates_and_the_vectors_agree(measured, base_folder, monkey
     texts = ["hello there " * (1 + place % 7) for place in range(20)]
     monkeypatch.setattr(embedding, "make_texts", lambda _tokenizer, count, seed: texts[:count])
     result = measured(main, "--base", base_folder, "--texts", 20, "--repeats", 2, "--threads", 1)
-    assert set(result["rates"]) == set(WAYS)
+    assert set(result["rates"]) == {"ours", *WAYS}
     assert all(len(rates) == 2 and min(rates) > 0 for rates in result["rates"].values())
     assert max(result["farthest"].values()) < 1e-5
+
+
+def test_in_bfloat16_the_usual_ways_run_in_both_types(measured, base_folder, monkeypatch):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": True})
+    flags = ("--texts", 4, "--repeats", 1, "--threads", 1, "--dtype", "bfloat16")
+    result = measured(main, "--base", base_folder, *flags)
+    assert result["dtype"] == "bfloat16"
+    assert set(result["rates"]) == {"ours", *WAYS, *(f"{name}, bfloat16" for name in WAYS)}
+    assert result["farthest"]["ours"] == 0
+    assert all(1e-5 < far < 0.05 for name, far in result["farthest"].items() if name in WAYS)
 
 
 def test_texts_repeat_with_their_seed_and_change_with_it(base):

@@ -22,8 +22,17 @@ def test_the_work_is_the_same_for_the_same_seed_and_within_its_bounds():
 def test_every_way_has_a_rate_for_each_repeat(measured, base_folder):
     result = measured(main, "--base", base_folder, "--streams", 3, "--repeats", 2, "--threads", 1)
     (each,) = result["results"]
-    assert set(each["rates"]) == set(WAYS)
+    assert set(each["rates"]) == {"ours", *WAYS}
     assert all(len(rates) == 2 and min(rates) > 0 for rates in each["rates"].values())
+
+
+def test_in_bfloat16_the_other_ways_run_in_both_types(measured, base_folder, monkeypatch):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": True})
+    flags = ("--streams", 2, "--repeats", 1, "--threads", 1, "--dtype", "bfloat16")
+    result = measured(main, "--base", base_folder, *flags)
+    assert result["dtype"] == "bfloat16"
+    (each,) = result["results"]
+    assert set(each["rates"]) == {"ours", *WAYS, *(f"{name}, bfloat16" for name in WAYS)}
 
 
 def test_a_vllm_that_is_not_there_is_told(failed, base_folder):

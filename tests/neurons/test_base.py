@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mongars.errors import InputError, ModelNotFoundError
-from mongars.neurons.base import Base, base_folder, base_model_digest, load_base, machine_dtype
+from mongars.errors import InputError, ModelNotFoundError, SettingsError
+from mongars.neurons.base import Base, asked_dtype, base_folder, base_model_digest, load_base, machine_dtype
 
 
 def test_a_missing_folder_is_an_error_that_names_the_remedy(tmp_path: Path):
@@ -43,6 +43,20 @@ def test_a_cpu_computes_in_float32_and_a_gpu_in_what_the_checkpoint_has(
     assert machine_dtype(checkpoint) is torch.float32
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert machine_dtype(checkpoint) is checkpoint
+
+
+@pytest.mark.parametrize("instructions", [{"amx_bf16": True}, {"avx512_bf16": True, "amx_bf16": False}])
+def test_bfloat16_on_a_cpu_is_for_those_that_have_it(
+    monkeypatch: pytest.MonkeyPatch, instructions: dict[str, bool]
+):
+    assert asked_dtype("auto", "cpu") is None
+    assert asked_dtype("float32", "cpu") is torch.float32
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, **instructions})
+    assert asked_dtype("bfloat16", "cpu") is torch.bfloat16
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "amx_bf16": False})
+    assert asked_dtype("bfloat16", "cuda") is torch.bfloat16
+    with pytest.raises(SettingsError, match=r"no instructions for it.*Leave dtype at auto"):
+        asked_dtype("bfloat16", "cpu")
 
 
 def test_a_base_without_a_tokenizer_is_refused_before_it_is_loaded(base_path: Path, tmp_path: Path):

@@ -37,7 +37,9 @@ def test_too_little_memory_is_refused_with_both_figures(args, monkeypatch):
         require_memory(args)
 
 
-def test_a_base_counts_in_float32_however_its_file_is_kept(args, monkeypatch, tmp_path):
+def test_a_base_counts_in_float32_however_its_file_is_kept_unless_bfloat16_is_asked_for(
+    args, monkeypatch, tmp_path
+):
     import torch
     from safetensors.torch import save_file
 
@@ -53,8 +55,16 @@ def test_a_base_counts_in_float32_however_its_file_is_kept(args, monkeypatch, tm
         settings = args.settings.model_copy(update={"base_model": base})
         with pytest.raises(ResourceError) as refused:
             require_memory(args.model_copy(update={"settings": settings}))
-        needed.append(float(re.search(r"about (\d+\.\d) GiB", str(refused.value)).group(1)))
+        needed.append(_gib(refused))
     assert needed[1] - needed[0] == pytest.approx(2 * 0.5, abs=0.11)  # two replicas, and the message rounds
+    settings = args.settings.model_copy(update={"base_model": str(large)})
+    with pytest.raises(ResourceError) as refused:
+        require_memory(args.model_copy(update={"settings": settings, "dtype": "bfloat16"}))
+    assert needed[1] - _gib(refused) == pytest.approx(2 * 0.25, abs=0.11)
+
+
+def _gib(refused):
+    return float(re.search(r"about (\d+\.\d) GiB", str(refused.value)).group(1))
 
 
 def test_without_keys_or_a_base_nothing_is_started(args, free_port):

@@ -5,8 +5,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 
 from mongars.errors import AdapterRefusedError, InputError, ModelNotFoundError, OverloadedError, SettingsError
+from mongars.neurons.base import load_base
 from mongars.records import AdapterStamp, GenerationRequest, Sampling, Turn
 from mongars.serving.engine import Engine, EngineLimits
 
@@ -72,6 +74,24 @@ async def test_every_slot_shares_the_tensors_of_the_one_base(engine, base, first
         slot = engine.pin(kind).slot
         assert slot.digest is not None
         assert parameters(slot) <= held
+
+
+async def test_in_bfloat16_vectors_are_nearly_those_of_float32_and_float32_to_the_client(base, first, poet):
+    engine = Engine(load_base(base.path, dtype=torch.bfloat16))
+    whole = Engine(base)
+    try:
+        for each in (engine, whole):
+            each.adopt(1, {"encoder": target(first), "chat": target(poet)})
+        found, expected = [matrix(await each.embed(TEXTS)) for each in (engine, whole)]
+        assert not np.array_equal(found, expected)
+        assert np.abs(found - expected).max() < 0.02
+        assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-6)
+        text, last = await reply(engine, ask())
+        assert (text, last.finish_reason) != ("", None)
+        assert {tensor.dtype for tensor in engine.base.model.parameters()} == {torch.bfloat16}
+    finally:
+        engine.close()
+        whole.close()
 
 
 async def test_an_embedding_is_the_offline_result_of_the_adapter_that_it_claims(
