@@ -86,8 +86,8 @@ async def test_in_bfloat16_vectors_are_nearly_those_of_float32_and_float32_to_th
         assert not np.array_equal(found, expected)
         assert np.abs(found - expected).max() < 0.02
         assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-6)
-        text, last = await reply(engine, ask())
-        assert (text, last.finish_reason) != ("", None)
+        _, last = await reply(engine, ask())
+        assert 0 < last.usage.completion_tokens <= 12
         assert {tensor.dtype for tensor in engine.base.model.parameters()} == {torch.bfloat16}
     finally:
         engine.close()
