@@ -23,7 +23,8 @@ class AppArgs(BaseModel):
     dtype: Dtype = Field(
         "auto",
         description="Of weights and states; auto: the checkpoint's on a GPU, float32 on a CPU. bfloat16 embeds "
-        "about twice as fast on a CPU with amx_bf16; a vector then depends on the texts beside it by 0.001.",
+        "about twice as fast on a CPU with amx_bf16, where a vector depends by 0.001 on the texts beside it; a "
+        "CPU without instructions for it refuses it.",
     )
     torch_threads: int = Field(1, ge=1, description="Threads of one replica; replicas x threads = cores is best.")
     slots: int = Field(SLOTS, ge=2, description="Adapter versions in one replica's memory at a time.")

@@ -15,7 +15,7 @@ from ray import serve
 
 from mongars import telemetry
 from mongars.errors import SettingsError, UnavailableError
-from mongars.neurons.base import asked_dtype, load_base
+from mongars.neurons.base import Base, asked_dtype, load_base
 from mongars.records import AdapterKind, AdapterStamp, Embeddings, GenerationPiece, GenerationRequest
 from mongars.registry.actor import RegistryClient
 from mongars.registry.registry import open_store
@@ -35,14 +35,7 @@ class LLMServeDeployment:
         settings = args.settings
         telemetry.configure("mongars-llm", otlp_endpoint=settings.otlp_endpoint)
         torch.set_num_threads(args.torch_threads)
-        if args.device == "cuda" and not torch.cuda.is_available():
-            raise SettingsError(
-                "device is cuda, but this replica sees no GPU.",
-                remedy="Set num_gpus for LLMServeDeployment, or device: cpu.",
-            )
-        dtype = asked_dtype(args.dtype, args.device)
-        base = await asyncio.to_thread(load_base, settings.base_model, dtype=dtype)
-        base.model.to(args.device)
+        base = await asyncio.to_thread(served_base, args)
         limits = EngineLimits(
             slots=args.slots,
             chats=args.chats,
@@ -98,3 +91,18 @@ class LLMServeDeployment:
 
     async def _pin(self, kind: AdapterKind, digest: str | None) -> Pin:
         return self._engine.pin(kind) if digest is None else await self._reconciler.pin(kind, digest)
+
+
+def served_base(args: AppArgs) -> Base:
+    """Load the base as a replica serves it: on its device, in its dtype.
+
+    Raises SettingsError for a device or dtype that this machine has not, and what `load_base` raises.
+    """
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError(
+            "device is cuda, but this replica sees no GPU.",
+            remedy="Set num_gpus for LLMServeDeployment, or device: cpu.",
+        )
+    base = load_base(args.settings.base_model, dtype=asked_dtype(args.dtype, args.device))
+    base.model.to(args.device)
+    return base

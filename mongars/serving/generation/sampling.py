@@ -35,10 +35,8 @@ class TokenSampler:
 def choose(logits: Tensor, samplers: Sequence[TokenSampler]) -> list[int]:
     """Return a token for each row of logits [rows, vocabulary]: the greedy one at temperature 0, else a sample."""
     logits = logits.float()  # argmax of bf16 takes a CPU twice as long
-    rows = [row for row, sampler in enumerate(samplers) if sampler.temperature > 0]
-    if len(rows) == len(samplers):
-        return _sample(logits.cpu(), samplers)
     chosen: list[int] = logits.argmax(dim=-1).tolist()
+    rows = [row for row, sampler in enumerate(samplers) if sampler.temperature > 0]
     if rows:
         drawn = _sample(logits[rows].cpu(), [samplers[row] for row in rows])
         for row, token in zip(rows, drawn, strict=True):
