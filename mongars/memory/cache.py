@@ -19,8 +19,10 @@ from opentelemetry.metrics import Meter
 from mongars import telemetry
 from mongars.errors import UnavailableError
 from mongars.files import private_folder
+from mongars.memory.sqlite_waits import use_write_ahead_log
 
 DAY_S = 86_400.0
+BUSY_TIMEOUT_S = 10.0
 MEMORY_BYTES = 64 * 2**20  # about 60,000 vectors of 256 float32
 FILE_BYTES = 512 * 2**20
 EVICTED_AT_ONCE = 0.1  # share of a full file that is dropped, so that not every later put has to drop something
@@ -158,10 +160,10 @@ class FileTier:
         self._lock = threading.Lock()
         private_folder(path.parent)
         with self._translated():
-            self._db = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+            use_write_ahead_log(self._db, BUSY_TIMEOUT_S)
             self._db.executescript(
                 """
-                PRAGMA journal_mode=WAL;
                 PRAGMA synchronous=OFF;  -- a cache may lose its last entries in a power cut
                 PRAGMA secure_delete=ON;
                 CREATE TABLE IF NOT EXISTS entries (

@@ -6,7 +6,6 @@ Must not know the tables' meaning: queries are in persistence.py.
 
 import importlib.util
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +16,10 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from mongars.errors import SettingsError, UnavailableError
 from mongars.files import private_folder
+from mongars.memory.sqlite_waits import in_time, use_write_ahead_log
 from mongars.memory.tables import metadata
 
 BUSY_TIMEOUT_S = 30.0  # a writer waits this long for another process; one transaction takes milliseconds
-SCRUB_PAUSE_S = 0.02
 _SCHEMA_LOCK = 0x6D6F6E67  # "mong": the PostgreSQL advisory lock under which tables are created
 # What the database's state causes: not reachable, locked, full; SQLite's "not a database" has the bare class.
 _FROM_OUTSIDE = (OperationalError, DatabaseError)
@@ -78,15 +77,12 @@ class Database:
         """
         if not self.is_sqlite:
             return
-        deadline = time.monotonic() + BUSY_TIMEOUT_S
         # SQLite waits for readers and writers by itself, but not for another one that empties the log.
-        while not self._truncate_log():
-            if time.monotonic() > deadline:
-                raise UnavailableError(
-                    "The rows are deleted, but a long read keeps the database's log in use.",
-                    remedy="End the program that reads it; the next deletion or checkpoint empties the log.",
-                )
-            time.sleep(SCRUB_PAUSE_S)
+        if not in_time(self._truncate_log, BUSY_TIMEOUT_S):
+            raise UnavailableError(
+                "The rows are deleted, but a long read keeps the database's log in use.",
+                remedy="End the program that reads it; the next deletion or checkpoint empties the log.",
+            )
 
     def _truncate_log(self) -> bool:
         raw = self._engine.raw_connection()
@@ -139,8 +135,8 @@ def _sqlite_engine(url: URL) -> Engine:
     def prepare(connection: sqlite3.Connection, _record: Any) -> None:
         # The driver would begin transactions at moments of its own choice; begin() below does it instead.
         connection.isolation_level = None
+        use_write_ahead_log(connection, BUSY_TIMEOUT_S)
         for pragma in (
-            "journal_mode=WAL",  # readers do not wait for the writer
             "synchronous=FULL",  # a commit survives a power cut: this is where truth lives
             "foreign_keys=ON",
             "secure_delete=ON",  # deleted text is overwritten with zeros

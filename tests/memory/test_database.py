@@ -6,9 +6,10 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, inspect
 
 from mongars.errors import SettingsError, UnavailableError
+from mongars.memory.cache import FileTier
 from mongars.memory.database import Database
 from mongars.memory.pages import PageQuery
 from mongars.memory.persistence import PersistenceRepository
@@ -35,6 +36,14 @@ def save_same(url: str, start: Event, answers: "multiprocessing.Queue[bool]") ->
     repository.create_schema()
     start.wait(PATIENCE_S)
     answers.put(repository.save_conversation(Conversation("same", "anna", (Turn("user", "x"),), consent=True)))
+
+
+def in_a_transaction(path: Path) -> sqlite3.Connection:
+    """Return a connection that is about to write to a new file."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("CREATE TABLE theirs (x)")
+    return connection
 
 
 def hang_in_a_transaction(url: str, inside: Event) -> None:
@@ -74,6 +83,41 @@ def test_of_two_processes_that_save_the_same_conversation_one_adds_it(database_u
         writer.join(PATIENCE_S)
     (kept,) = PersistenceRepository(database_url).export_user("anna")
     assert len(kept.turns) == 1
+
+
+@pytest.mark.parametrize(
+    "open_file",
+    [lambda path: PersistenceRepository(f"sqlite:///{path}").create_schema(), lambda path: FileTier(path).close()],
+    ids=["conversations", "cache"],
+)
+def test_a_new_sqlite_file_that_another_one_writes_to_is_waited_for(
+    tmp_path: Path, monkeypatch, open_file
+) -> None:
+    path, pauses = tmp_path / "new.db", []
+    other = in_a_transaction(path)
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        other.execute("COMMIT")
+
+    monkeypatch.setattr("mongars.memory.sqlite_waits.time.sleep", pause)
+    open_file(path)
+    other.close()
+    assert len(pauses) == 1
+    with Database(f"sqlite:///{path}").transaction(write=False) as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert {"theirs"} < set(inspect(connection).get_table_names())
+
+
+def test_a_new_sqlite_file_that_stays_in_use_is_told(tmp_path: Path, monkeypatch) -> None:
+    other = in_a_transaction(tmp_path / "new.db")
+    monkeypatch.setattr("mongars.memory.database.BUSY_TIMEOUT_S", 0.0)
+    monkeypatch.setattr("mongars.memory.cache.BUSY_TIMEOUT_S", 0.0)
+    with pytest.raises(UnavailableError, match=r"The database of the conversations failed \(OperationalError\)"):
+        PersistenceRepository(f"sqlite:///{tmp_path}/new.db").create_schema()
+    with pytest.raises(UnavailableError, match="The cache file failed: database is locked"):
+        FileTier(tmp_path / "new.db")
+    other.close()
 
 
 def test_a_writer_killed_in_its_transaction_leaves_the_conversation_absent(database_url: str) -> None:
