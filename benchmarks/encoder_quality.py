@@ -24,7 +24,8 @@ import numpy as np
 from benchmarks.common import markdown, run
 from mongars.cli.output import Stages
 from mongars.errors import InputError, UnavailableError
-from mongars.neurons.base import Base, base_name, load_base
+from mongars.neurons.base import Base, load_base
+from mongars.neurons.base_files import base_name
 from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder, causal_encoder
 from mongars.neurons.neurons import Neurons
 from mongars.records import AdapterRef, Conversation, as_json

@@ -24,7 +24,8 @@ from benchmarks.common import markdown, run
 from benchmarks.kneser_ney import KneserNey, Unigram
 from mongars.cli.output import Stages
 from mongars.errors import InputError
-from mongars.neurons.base import base_name, load_base
+from mongars.neurons.base import load_base
+from mongars.neurons.base_files import base_name
 from mongars.records import as_json
 from mongars.sources import BadLine, check_readable, numbered_lines
 from mongars.training.bootstrap import Estimate, ratio_estimate

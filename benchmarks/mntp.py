@@ -32,7 +32,7 @@ from benchmarks.common import markdown, rate_and_ratio, rate_flags, run
 from benchmarks.embedding import older_copy
 from mongars.cli.output import Stages
 from mongars.errors import InputError, UnavailableError
-from mongars.neurons.base import base_model_digest, base_name
+from mongars.neurons.base_files import base_model_digest, base_name
 from mongars.records import DatasetRef
 from mongars.sources import BadLine, read_conversations
 from mongars.training.config import MNTPConfig

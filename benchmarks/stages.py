@@ -20,7 +20,8 @@ from benchmarks.common import markdown, run
 from benchmarks.encoder_quality import METRICS, Measure
 from mongars.cli.output import Stages
 from mongars.curation.catalog import DatasetCatalog
-from mongars.neurons.base import Base, base_name, load_base
+from mongars.neurons.base import Base, load_base
+from mongars.neurons.base_files import base_name
 from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder, causal_encoder
 from mongars.neurons.neurons import Neurons
 from mongars.serving.cluster import ray_session

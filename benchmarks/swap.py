@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     """Return the seconds of each publication and of each request."""
-    from mongars.neurons.base import base_model_digest, base_name
+    from mongars.neurons.base_files import base_model_digest, base_name
     from mongars.registry import read_shapes
     from mongars.registry.actor import BlockingRegistryClient
     from mongars.serving.app import AppArgs, deploy_ray_service
@@ -171,7 +171,8 @@ def make_adapters(base: Path, place: Path, count: int) -> list[Path]:
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from mongars.neurons.base import base_name, load_base
+    from mongars.neurons.base import load_base
+    from mongars.neurons.base_files import base_name
     from mongars.neurons.bidirectional import bidirectional_encoder
     from mongars.records import DatasetRef
     from mongars.training.adapter import adapter_card, write_adapter

@@ -48,7 +48,8 @@ def embed(
 ) -> None:
     """Embed every text of a file, in the order of its lines; with the served adapter, as the server does."""
     _check(source, output, adapter, attention, force=force)
-    from mongars.neurons.base import base_name, load_base
+    from mongars.neurons.base import load_base
+    from mongars.neurons.base_files import base_name
     from mongars.neurons.vector_file import Origin, write_vectors
 
     wanted = base or load_settings().base_model

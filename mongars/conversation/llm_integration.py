@@ -5,11 +5,11 @@ or ray: a handle is anything with the calls used here. Backends of other servers
 """
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Any, Protocol
 
-from mongars.errors import ModelNotFoundError, MongarsError, UnavailableError
+from mongars.errors import ModelNotFoundError, UnavailableError
 from mongars.records import GenerationPiece, GenerationRequest
 
 logger = logging.getLogger(__name__)
@@ -67,26 +67,20 @@ class ServeBackend:
 
     name = "serve"
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: Any, translated: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+        """`translated` raises our own errors in place of the handle's."""
         self._handle = handle.options(stream=True)
+        self._translated = translated
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationPiece, None]:
         """Yield the deployment's pieces; leaving early cancels the call, which frees its replica."""
         response: StreamingResponse = self._handle.generate.remote(request)
         try:
-            async for piece in response:
-                yield piece
-        except MongarsError as error:
-            raise original(error) from None
+            with self._translated():
+                async for piece in response:
+                    yield piece
         finally:
             response.cancel()  # the response has no aclose; cancelling a finished one does nothing
-
-
-def original(error: MongarsError) -> MongarsError:
-    """Return our own error out of the wrapper that a remote call puts around it (it has a `cause`)."""
-    while isinstance(cause := error.__dict__.get("cause"), MongarsError):
-        error = cause
-    return error
 
 
 def refuse_named_adapter(request: GenerationRequest, backend: str) -> None:

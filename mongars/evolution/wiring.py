@@ -20,6 +20,7 @@ from mongars.evolution.harvest import harvest
 from mongars.evolution.rollout import Rollout
 from mongars.evolution.self_training import SelfTrainingEngine
 from mongars.memory.persistence import PersistenceRepository
+from mongars.neurons.base_files import base_folder, base_model_digest
 from mongars.records import DatasetRef
 from mongars.registry import AdapterRegistry, find_adapter, open_store, read_shapes
 from mongars.settings import Settings
@@ -65,7 +66,6 @@ def build_engine(
     Raises ModelNotFoundError when the base model is not there, InputError for scored pairs that cannot be
     read.
     """
-    from mongars.neurons.base import base_folder, base_model_digest
     from mongars.training.outcome import Outcomes
     from mongars.training.scored_pairs import read_scored_pairs
 
@@ -187,8 +187,6 @@ def adapter_folder(settings: Settings, named: str) -> Path:
     One that the gate refused is found, too: stage 1 need not be better to be a start. Raises
     ModelNotFoundError for what is neither, AdapterRefusedError for an adapter of another kind or base.
     """
-    from mongars.neurons.base import base_folder, base_model_digest
-
     if Path(named).is_dir():
         return Path(named)
     registry = AdapterRegistry(settings.encoders_dir, settings.encoders_url)

@@ -1,4 +1,4 @@
-"""The base language model: found, loaded and named by its digest.
+"""The base language model in memory.
 
 Owns the loading of causal models and the choice of dtype. Must not know adapters or attention masks.
 Only safetensors are read, and no code of a model's author is run.
@@ -13,35 +13,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from mongars.digests import folder_digest
-from mongars.errors import InputError, ModelNotFoundError, MongarsError, SettingsError
+from mongars.errors import InputError, MongarsError, SettingsError
+from mongars.neurons.base_files import base_folder, base_model_digest
 from mongars.neurons.heap import keep_freed_memory
 from mongars.neurons.linear import onednn_is_faster, use_onednn
 from mongars.neurons.llama import is_like_llama, lay_products_together
 from mongars.records import Dtype
 
-WEIGHTS = "*.safetensors"
-# What changes the model's output; the model card, say, does not.
-DIGESTED = (
-    "config.json",
-    WEIGHTS,
-    "model.safetensors.index.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "chat_template.jinja",
-)
 OTHER_BASE = "Use a base of another architecture, such as Llama, Qwen3 or Mistral."
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 SHAPE = ("hidden_size", "vocab_size", "max_position_embeddings")  # what an encoder must know of its model
-REMEDY = (
-    "Set MONGARS_BASE_MODEL to a folder or a hub id; mongars-nano lies in models/base of a checkout, its default."
-)
 
 
 @dataclass(frozen=True)
@@ -82,33 +62,6 @@ def load_base(path_or_id: str | Path, *, dtype: torch.dtype | None = None) -> Ba
         lay_products_together(model)
     keep_freed_memory()
     return Base(model.eval(), tokenizer, path, base_model_digest(path))
-
-
-def base_folder(path_or_id: str | Path) -> Path:
-    """Return the folder of a base model, fetched from the hub when it is an id. Raises ModelNotFoundError."""
-    path = Path(path_or_id)
-    if not path.is_dir() and _is_hub_id(str(path_or_id)):
-        path = _fetch(str(path_or_id))
-    if not (path / "config.json").is_file() or not any(path.glob(WEIGHTS)):
-        raise ModelNotFoundError(f"No base model with safetensors at {path_or_id}.", remedy=REMEDY)
-    if not any((path / name).is_file() for name in TOKENIZERS):
-        raise ModelNotFoundError(
-            f"The base model at {path_or_id} has no tokenizer.",
-            remedy=f"Put its files there: one of {', '.join(TOKENIZERS)}.",
-        )
-    return path
-
-
-def base_name(path_or_id: str | Path) -> str:
-    """Return what to call a base model in a card: its hub id, or its folder's name without the way to it."""
-    path = Path(path_or_id)
-    return path.resolve().name if path.is_dir() else str(path_or_id)
-
-
-def base_model_digest(path: Path) -> str:
-    """Return the digest of a base model's folder: configuration, weights and tokenizer. Raises OSError."""
-    names = {found.name for pattern in DIGESTED for found in path.glob(pattern)}
-    return folder_digest(path, names)
 
 
 def machine_dtype(checkpoint: torch.dtype) -> torch.dtype:
@@ -164,19 +117,3 @@ def _check_architecture(config: Any) -> None:
             f"{config.model_type} has no {', '.join(missing)}: it does not attend to a window of tokens.",
             remedy=OTHER_BASE,
         )
-
-
-def _is_hub_id(text: str) -> bool:
-    parts = text.split("/")
-    return len(parts) == 2 and all(parts) and not text.startswith(".")  # noqa: PLR2004 (owner and name)
-
-
-def _fetch(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=[*DIGESTED, "generation_config.json"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        found = f"No folder {hub_id}, and the hub did not give it ({type(error).__name__})."
-        raise ModelNotFoundError(found, remedy=REMEDY) from error

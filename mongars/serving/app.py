@@ -16,13 +16,13 @@ from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 
 from mongars.errors import PortInUseError, ResourceError, UnavailableError
-from mongars.neurons.base import base_folder
+from mongars.neurons.base_files import base_folder
 from mongars.registry import read_shapes
 from mongars.serving.args import AppArgs
 from mongars.serving.auth import KeyRing
-from mongars.serving.cortex import CortexDeployment
 from mongars.serving.ingress import Ingress
 from mongars.serving.llm import LLMServeDeployment
+from mongars.serving.memory import MemoryDeployment
 from mongars.serving.router import STATS_PERIOD_S, NewestReplicasFirst
 
 __all__ = ["APP_NAME", "AppArgs", "build_app", "deploy_ray_service", "require_free_port", "require_memory"]
@@ -31,18 +31,18 @@ APP_NAME = "mongars"
 READY_TIMEOUT_S = 120.0
 READY_PAUSE_S = 0.1
 OPEN_REQUESTS = 1000
-"""Requests that one ingress or Cortex has open; the engines behind them refuse with 429 long before."""
+"""Requests that one ingress or memory has open; the engines behind them refuse with 429 long before."""
 CONSTRUCTOR_TRIES = 3
 """Serve's default of 20 would take minutes to tell that a base model is missing."""
 # Resident memory, seen once with a base of 2 M parameters on two busy cores, shared pages counted in each: a model
-# replica 600 MB; Cortex 625, ingress 230, proxy 215, controller 215 and registry 140 MB, together 1.4 GB.
+# replica 600 MB; memory 625, ingress 230, proxy 215, controller 215 and registry 140 MB, together 1.4 GB.
 REPLICA_BYTES = 600 * 10**6
 OTHER_BYTES = 1425 * 10**6
 FLOAT32_BYTES, BFLOAT16_BYTES = 4, 2
 
 
 def build_app(args: AppArgs) -> Application:
-    """Bind Ingress -> CortexDeployment -> LLMServeDeployment.
+    """Bind Ingress, with Cortex in it, over MemoryDeployment and LLMServeDeployment.
 
     No deployment asks for CPUs, so that the whole application fits beside a training run on the same small
     machine; `serve_configs/production.yaml` reserves them.
@@ -58,8 +58,8 @@ def build_app(args: AppArgs) -> Application:
         max_constructor_retry_count=CONSTRUCTOR_TRIES,
         ray_actor_options={"num_cpus": 0},
     ).bind(args)
-    cortex = serve.deployment(
-        CortexDeployment,
+    memory = serve.deployment(
+        MemoryDeployment,
         max_ongoing_requests=OPEN_REQUESTS,
         max_constructor_retry_count=CONSTRUCTOR_TRIES,
         ray_actor_options={"num_cpus": 0},
@@ -70,7 +70,7 @@ def build_app(args: AppArgs) -> Application:
         max_ongoing_requests=OPEN_REQUESTS,
         max_constructor_retry_count=CONSTRUCTOR_TRIES,
         ray_actor_options={"num_cpus": 0},
-    ).bind(args, cortex, llm)
+    ).bind(args, memory, llm)
 
 
 def deploy_ray_service(args: AppArgs, *, host: str = "127.0.0.1", port: int = 8000) -> None:

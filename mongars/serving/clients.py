@@ -11,8 +11,8 @@ from typing import Any, cast
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 
-from mongars.conversation.llm_integration import original
 from mongars.errors import MongarsError, OverloadedError, UnavailableError
+from mongars.memory.hippocampus import Recall
 from mongars.memory.pages import ConversationRow, Page, PageQuery
 from mongars.records import (
     AdapterStamp,
@@ -21,8 +21,6 @@ from mongars.records import (
     Feedback,
     Memory,
     Profile,
-    ReplyPiece,
-    Sampling,
     Turn,
 )
 
@@ -42,10 +40,17 @@ def our_errors() -> Iterator[None]:
         raise UnavailableError("A replica died or is starting.", remedy="Try again in some seconds.") from None
 
 
+def original(error: MongarsError) -> MongarsError:
+    """Return our own error out of the wrapper that a remote call puts around it (it has a `cause`)."""
+    while isinstance(cause := error.__dict__.get("cause"), MongarsError):
+        error = cause
+    return error
+
+
 def direct(handle: Any) -> Any:
     """Return a handle whose messages go straight to the replica by gRPC, not as objects of Ray.
 
-    Pieces of answers cost Cortex, ingress and proxy about half as much so (docs/results/2026-11-25-serving.md).
+    Pieces of answers cost replica, ingress and proxy about half as much so (docs/results/2026-11-25-serving.md).
     Ray guards this gRPC with its token, as it guards actors, and pickles what goes over it, as there.
     """
     return handle.options(_by_reference=False, request_serialization="pickle", response_serialization="pickle")
@@ -81,38 +86,28 @@ class LLMClient:
             return list(await asyncio.to_thread(response.results, timeout_s=STATUS_TIMEOUT_S))
 
 
-class CortexClient:
-    """CortexDeployment from afar."""
+class MemoryClient:
+    """MemoryDeployment from afar; also the memory of a Cortex."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = direct(handle)
         self._streams = self._handle.options(stream=True)
 
-    async def answer(
-        self,
-        user: str,
-        turns: Sequence[Turn],
-        *,
-        conversation_id: str | None = None,
-        sampling: Sampling | None = None,
-        consent: bool = False,
-        adapter: str | None = None,
-    ) -> AsyncGenerator[ReplyPiece, None]:
-        """As Cortex.answer."""
-        response = self._streams.answer.remote(
-            user,
-            tuple(turns),
-            conversation_id=conversation_id,
-            sampling=sampling,
-            consent=consent,
-            adapter=adapter,
-        )
-        try:
-            with our_errors():
-                async for piece in response:
-                    yield piece
-        finally:
-            response.cancel()
+    async def recall(
+        self, user: str, query: str, k: int = 4, *, exclude_conversation: str | None = None
+    ) -> Recall:
+        """As Hippocampus.recall."""
+        with our_errors():
+            found = self._handle.recall.remote(user, query, k, exclude_conversation=exclude_conversation)
+            return cast(Recall, await found)
+
+    async def remember(
+        self, conversation_id: str, user: str, turns: Sequence[Turn], *, consent: bool
+    ) -> tuple[Memory, ...]:
+        """As Hippocampus.remember."""
+        with our_errors():
+            kept = self._handle.remember.remote(conversation_id, user, tuple(turns), consent=consent)
+            return cast(tuple[Memory, ...], await kept)
 
     async def give_feedback(self, user: str, **given: Any) -> Feedback:
         """As FeedbackRepository.give."""
@@ -140,7 +135,7 @@ class CortexClient:
             return cast(Profile, await self._handle.put_profile.remote(user, profile))
 
     async def export(self, user: str) -> AsyncGenerator[tuple[Conversation, tuple[Feedback, ...]], None]:
-        """As CortexDeployment.export."""
+        """As MemoryDeployment.export."""
         response = self._streams.export.remote(user)
         try:
             with our_errors():
@@ -163,11 +158,6 @@ class CortexClient:
         """As Hippocampus.forget_conversation."""
         with our_errors():
             await self._handle.delete_conversation.remote(user, conversation_id)
-
-    async def search(self, user: str, query: str, k: int) -> tuple[tuple[Memory, ...], AdapterStamp]:
-        """As Hippocampus.recall."""
-        with our_errors():
-            return cast(tuple[tuple[Memory, ...], AdapterStamp], await self._handle.search.remote(user, query, k))
 
     async def erase(self, user: str) -> dict[str, int]:
         """As Hippocampus.forget_user."""

@@ -17,7 +17,8 @@ from mongars.registry.actor import RegistryClient
 from mongars.serving import routes_feedback, routes_memory, routes_openai, routes_operations, routes_profile
 from mongars.serving.args import AppArgs
 from mongars.serving.auth import KeyRing
-from mongars.serving.clients import CortexClient, LLMClient
+from mongars.serving.clients import LLMClient, MemoryClient
+from mongars.serving.cortex import connected_cortex
 from mongars.serving.envelope import Envelope, handle_errors
 from mongars.serving.services import Services
 
@@ -41,16 +42,19 @@ def create_api(services: Services, *, max_body_bytes: int) -> FastAPI:
 class Ingress:
     """The replica behind Serve's proxy."""
 
-    async def __init__(self, args: AppArgs, cortex: Any, llm: Any) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(self, args: AppArgs, memory: Any, llm: Any) -> None:  # type: ignore[misc]  # Serve awaits it
         """Read the keys and connect. Raises SettingsError without a keys file."""
         settings = args.settings
         telemetry.configure(
             "mongars-ingress", otlp_endpoint=settings.otlp_endpoint, readers=(PrometheusMetricReader(),)
         )
+        keys = await asyncio.to_thread(KeyRing, settings.keys_file)
+        memory_client, llm_client = MemoryClient(memory), LLMClient(llm)
         services = Services(
-            keys=await asyncio.to_thread(KeyRing, settings.keys_file),
-            cortex=CortexClient(cortex),
-            llm=LLMClient(llm),
+            keys=keys,
+            cortex=await connected_cortex(args, memory_client, llm_client),
+            memory=memory_client,
+            llm=llm_client,
             registry=await RegistryClient.connect_or_create(
                 settings.ray_namespace, settings.encoders_dir, settings.encoders_url
             ),

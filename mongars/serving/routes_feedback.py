@@ -17,18 +17,18 @@ router = APIRouter(prefix="/v1/feedback")
 @router.post("")
 async def give(request: FeedbackRequest, services: ServicesDep, user: UserDep) -> dict[str, Any]:
     """Keep what the user says, in place of what was said of the same before."""
-    return feedback_json(await services.cortex.give_feedback(user.user, **request.model_dump()))
+    return feedback_json(await services.memory.give_feedback(user.user, **request.model_dump()))
 
 
 @router.get("")
 async def list_feedback(services: ServicesDep, user: UserDep, query: PageDep) -> dict[str, Any]:
     """List the user's feedback."""
-    page = await services.cortex.feedback(user.user, query)
+    page = await services.memory.feedback(user.user, query)
     return list_json([feedback_json(each) for each in page.data], has_more=page.has_more)
 
 
 @router.delete("/{feedback_id}")
 async def withdraw(feedback_id: str, services: ServicesDep, user: UserDep) -> dict[str, Any]:
     """Delete feedback for good."""
-    await services.cortex.withdraw_feedback(user.user, feedback_id)
+    await services.memory.withdraw_feedback(user.user, feedback_id)
     return {"id": feedback_id, "object": "feedback.deleted", "deleted": True}

@@ -34,31 +34,31 @@ PageDep = Annotated[PageQuery, Depends(get_page)]
 @router.get("/conversations")
 async def conversations(services: ServicesDep, user: UserDep, query: PageDep) -> dict[str, Any]:
     """List the user's conversations."""
-    page = await services.cortex.conversations(user.user, query)
+    page = await services.memory.conversations(user.user, query)
     return list_json([_conversation(row) for row in page.data], has_more=page.has_more)
 
 
 @router.get("/conversations/{conversation_id}/messages")
 async def messages(conversation_id: str, services: ServicesDep, user: UserDep, query: PageDep) -> dict[str, Any]:
     """List the messages of a conversation."""
-    page = await services.cortex.messages(user.user, conversation_id, query)
+    page = await services.memory.messages(user.user, conversation_id, query)
     return list_json([_message(memory) for memory in page.data], has_more=page.has_more)
 
 
 @router.delete("/conversations/{conversation_id}")
 async def delete_conversation(conversation_id: str, services: ServicesDep, user: UserDep) -> dict[str, Any]:
     """Delete a conversation with all its messages and their traces in the index."""
-    await services.cortex.delete_conversation(user.user, conversation_id)
+    await services.memory.delete_conversation(user.user, conversation_id)
     return {"id": conversation_id, "object": "conversation.deleted", "deleted": True}
 
 
 @router.post("/memory/search")
 async def search(request: SearchRequest, services: ServicesDep, user: UserDep) -> dict[str, Any]:
     """Find what was said earlier, best first, with the parts of each score."""
-    memories, stamp = await services.cortex.search(user.user, request.query, request.k)
-    data = [_message(memory) | {"object": "memory", "text": memory.text} for memory in memories]
-    found = [one | memory_score_json(memory) for one, memory in zip(data, memories, strict=True)]
-    return list_json(found) | {"mongars": stamp_json(stamp)}
+    recall = await services.memory.recall(user.user, request.query, request.k)
+    data = [_message(memory) | {"object": "memory", "text": memory.text} for memory in recall.memories]
+    found = [one | memory_score_json(memory) for one, memory in zip(data, recall.memories, strict=True)]
+    return list_json(found) | {"mongars": stamp_json(recall.stamp)}
 
 
 @router.get("/users/me/export")
@@ -70,7 +70,7 @@ async def export(services: ServicesDep, user: UserDep) -> StreamingResponse:
 @router.delete("/users/me/data", status_code=ACCEPTED)
 async def erase(services: ServicesDep, user: UserDep) -> JSONResponse:
     """Erase everything of the user and answer with a receipt that counts what went, by place."""
-    removed = await services.cortex.erase(user.user)
+    removed = await services.memory.erase(user.user)
     receipt = {
         "id": new_id("era"),
         "object": "erasure",
@@ -83,7 +83,7 @@ async def erase(services: ServicesDep, user: UserDep) -> JSONResponse:
 
 
 async def _lines(services: Services, user: str) -> AsyncGenerator[str, None]:
-    async for conversation, feedback in services.cortex.export(user):
+    async for conversation, feedback in services.memory.export(user):
         yield json.dumps(_exported(conversation, feedback), ensure_ascii=False) + "\n"
 
 

@@ -61,7 +61,7 @@ async def healthz() -> dict[str, str]:
 async def readyz(services: ServicesDep) -> JSONResponse:
     """Say whether a model and the memory answer."""
     try:
-        stamp, _ = await asyncio.gather(services.llm.stamp(), services.cortex.ready())
+        stamp, _ = await asyncio.gather(services.llm.stamp(), services.memory.ready())
     except MongarsError as error:
         return error_response(error)
     return JSONResponse({"status": "ready", "generation": stamp.generation})

@@ -32,13 +32,13 @@ class ProfileRequest(BaseModel):
 @router.get("")
 async def profile(services: ServicesDep, user: UserDep) -> dict[str, Any]:
     """Return what is known of the user."""
-    return _json(await services.cortex.profile(user.user))
+    return _json(await services.memory.profile(user.user))
 
 
 @router.put("")
 async def put(request: ProfileRequest, services: ServicesDep, user: UserDep) -> dict[str, Any]:
     """Keep what is known of the user, in place of what was known before; nothing at all deletes it."""
-    return _json(await services.cortex.put_profile(user.user, request.profile()))
+    return _json(await services.memory.put_profile(user.user, request.profile()))
 
 
 def _json(profile: Profile) -> dict[str, Any]:

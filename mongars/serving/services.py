@@ -8,9 +8,10 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from mongars.conversation.cortex import Cortex
 from mongars.registry.actor import RegistryClient
 from mongars.serving.auth import KeyRing, Principal
-from mongars.serving.clients import CortexClient, LLMClient
+from mongars.serving.clients import LLMClient, MemoryClient
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Services:
     """The collaborators of the routes."""
 
     keys: KeyRing
-    cortex: CortexClient
+    cortex: Cortex
+    memory: MemoryClient
     llm: LLMClient
     registry: RegistryClient
 

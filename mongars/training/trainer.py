@@ -27,7 +27,7 @@ from mongars.errors import (
     UnavailableError,
 )
 from mongars.files import naming_full_disk, writable_folder
-from mongars.neurons.base import base_folder, base_model_digest, base_name
+from mongars.neurons.base_files import base_folder, base_model_digest, base_name
 from mongars.records import DatasetRef
 from mongars.settings import refuse_unsafe_ray_data
 from mongars.training.checkpoint import check_checkpoint

@@ -1,9 +1,10 @@
 import logging
+from contextlib import contextmanager
 
 import pytest
 
 from mongars.conversation.llm_integration import LLMIntegration, ServeBackend
-from mongars.errors import BackendError, InputError, ModelNotFoundError, OverloadedError
+from mongars.errors import BackendError, InputError, OverloadedError, UnavailableError
 from mongars.records import AdapterStamp, GenerationPiece, GenerationRequest, Turn
 
 REQUEST = GenerationRequest(id="req_1", turns=(Turn("user", "Hello there"),))
@@ -87,9 +88,15 @@ async def test_the_serve_backend_streams_and_cancels_when_left_early():
     assert response.cancelled
 
 
-async def test_the_serve_backend_raises_our_own_error_without_its_remote_wrapper():
-    wrapped = ModelNotFoundError("remote traceback ...")
-    wrapped.cause = ModelNotFoundError("No adapter abc.")
-    with pytest.raises(ModelNotFoundError) as caught:
-        await collect(ServeBackend(Handle(Response([], wrapped))).stream(REQUEST))
-    assert caught.value is wrapped.cause
+async def test_an_error_of_the_handle_is_translated_and_a_dead_replica_hands_over_to_the_next_backend():
+    @contextmanager
+    def translated():
+        try:
+            yield
+        except ConnectionError:
+            raise UnavailableError("A replica died.") from None
+
+    dead = ServeBackend(Handle(Response([], ConnectionError("reset"))), translated)
+    with pytest.raises(UnavailableError):
+        await collect(dead.stream(REQUEST))
+    assert await collect(LLMIntegration([dead, Backend("up", LAST)]).stream(REQUEST)) == [LAST]

@@ -12,7 +12,7 @@ from mongars.curation.rows import ROW_SCHEMA
 from mongars.digests import folder_digest
 from mongars.errors import InputError, ModelNotFoundError
 from mongars.evolution import wiring
-from mongars.neurons.base import base_model_digest
+from mongars.neurons.base_files import base_model_digest
 from mongars.records import DatasetRef
 from mongars.registry import AdapterRegistry
 from mongars.settings import Settings

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mongars.neurons.base import base_model_digest, load_base
+from mongars.neurons.base import load_base
+from mongars.neurons.base_files import base_model_digest
 from mongars.records import GenerationRequest, Sampling, Turn
 
 NANO = Path(__file__).parents[2] / "models" / "base" / "mongars-nano"

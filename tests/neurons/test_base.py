@@ -4,35 +4,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from mongars.errors import InputError, ModelNotFoundError, SettingsError
-from mongars.neurons.base import Base, asked_dtype, base_folder, base_model_digest, load_base, machine_dtype
-
-
-def test_a_missing_folder_is_an_error_that_names_the_remedy(tmp_path: Path):
-    with pytest.raises(ModelNotFoundError, match="MONGARS_BASE_MODEL"):
-        load_base(tmp_path / "absent" / "model" / "here")
-
-
-def test_a_folder_with_pickled_weights_alone_is_refused(base_path: Path, tmp_path: Path):
-    folder = tmp_path / "pickled"
-    shutil.copytree(base_path, folder)
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(ModelNotFoundError, match="safetensors"):
-        base_folder(folder)
+from mongars.errors import InputError, SettingsError
+from mongars.neurons.base import Base, asked_dtype, load_base, machine_dtype
+from mongars.neurons.base_files import base_model_digest
 
 
 def test_a_base_is_loaded_for_inference_with_its_digest(base: Base, base_path: Path):
     assert not base.model.training
     assert base.digest == base_model_digest(base_path)
-
-
-def test_the_digest_covers_the_tokenizer_but_not_the_model_card(base_path: Path, tmp_path: Path):
-    folder = tmp_path / "copy"
-    shutil.copytree(base_path, folder)
-    (folder / "README.md").write_text("a card")
-    assert base_model_digest(folder) == base_model_digest(base_path)
-    (folder / "tokenizer_config.json").write_text("{}")
-    assert base_model_digest(folder) != base_model_digest(base_path)
 
 
 @pytest.mark.parametrize("checkpoint", [torch.float16, torch.bfloat16, torch.float32])
@@ -57,13 +36,6 @@ def test_bfloat16_on_a_cpu_is_for_those_that_have_it(
     assert asked_dtype("bfloat16", "cuda") is torch.bfloat16
     with pytest.raises(SettingsError, match=r"no instructions for it.*Leave dtype at auto"):
         asked_dtype("bfloat16", "cpu")
-
-
-def test_a_base_without_a_tokenizer_is_refused_before_it_is_loaded(base_path: Path, tmp_path: Path):
-    folder = shutil.copytree(base_path, tmp_path / "base")
-    (folder / "tokenizer.json").unlink()
-    with pytest.raises(ModelNotFoundError, match=r"has no tokenizer\. Put its files there"):
-        base_folder(folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])

@@ -9,6 +9,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 
 from mongars.errors import BackendError, ConversationNotFoundError, FeedbackNotFoundError, OverloadedError
+from mongars.memory.hippocampus import Recall
 from mongars.memory.pages import ConversationRow, Page
 from mongars.records import (
     AdapterRef,
@@ -41,7 +42,6 @@ MEMORY = Memory("msg_1", "ada", "conv_1", "user", "My cat is Tom.", now(), 0.9, 
 class FakeCortex:
     def __init__(self):
         self.texts, self.fails_at, self.calls, self.closed = ["It is ", "Tom."], None, [], False
-        self.known = Profile()
 
     async def answer(self, user, turns, **options):
         self.calls.append((user, turns, options))
@@ -57,6 +57,11 @@ class FakeCortex:
     def fail(self, number, error):
         self.fails_at, self.error = number, error
 
+
+class FakeMemory:
+    def __init__(self):
+        self.calls, self.known = [], Profile()
+
     async def conversations(self, user, page):
         self.calls.append((user, page))
         return Page((ConversationRow("conv_1", user, "mongars", False, now(), 2),), True)
@@ -69,8 +74,8 @@ class FakeCortex:
     async def delete_conversation(self, user, conversation_id):
         self.calls.append((user, conversation_id))
 
-    async def search(self, user, query, k):
-        return (MEMORY,), ENCODER
+    async def recall(self, user, query, k):
+        return Recall((MEMORY,), ENCODER)
 
     async def export(self, user):
         told = {"opinions": (Opinion("a", "b", True),), "profile": Profile(names=("Ada",))}
@@ -134,18 +139,23 @@ def cortex():
 
 
 @pytest.fixture
+def memory():
+    return FakeMemory()
+
+
+@pytest.fixture
 def llm():
     return FakeLLM()
 
 
 @pytest.fixture
-def http(tmp_path, cortex, llm):
+def http(tmp_path, cortex, memory, llm):
     file = tmp_path / "keys.json"
     keys = {
         scope: create_key(file, "ada", scopes, True)
         for scope, scopes in {"user": ("chat",), "admin": ("chat", "admin")}.items()
     }
-    api = create_api(Services(KeyRing(file), cortex, llm, FakeRegistry()), max_body_bytes=5000)
+    api = create_api(Services(KeyRing(file), cortex, memory, llm, FakeRegistry()), max_body_bytes=5000)
 
     def client(scope="user"):
         headers = {"authorization": f"Bearer {keys[scope]}"} if scope else {}
@@ -426,7 +436,7 @@ async def test_the_clients_own_request_id_comes_back_unless_it_is_harmful(http):
     assert fresh.headers["x-request-id"].startswith("req_")
 
 
-async def test_conversations_are_listed_page_by_page_and_deleted(http, cortex):
+async def test_conversations_are_listed_page_by_page_and_deleted(http, memory):
     async with http() as client:
         listed = (
             await client.get("/v1/conversations", params={"limit": 1, "order": "asc", "after": "conv_0"})
@@ -435,7 +445,7 @@ async def test_conversations_are_listed_page_by_page_and_deleted(http, cortex):
         check_error(await client.get("/v1/conversations/conv_9/messages"), 404, "conversation_not_found")
         gone = (await client.delete("/v1/conversations/conv_1")).json()
     assert (listed["first_id"], listed["last_id"], listed["has_more"]) == ("conv_1", "conv_1", True)
-    assert cortex.calls[0][1].after == "conv_0"
+    assert memory.calls[0][1].after == "conv_0"
     assert gone == {"id": "conv_1", "object": "conversation.deleted", "deleted": True}
 
 
@@ -465,7 +475,7 @@ async def test_a_profile_is_put_and_read(http):
     assert put.json() == read == empty | {"names": ["Ada Byron"], "phones": ["514-555-0123"]}
 
 
-async def test_feedback_is_given_listed_and_withdrawn(http, cortex):
+async def test_feedback_is_given_listed_and_withdrawn(http, memory):
     async with http() as client:
         request = {"name": "rating", "value": 4, "message_id": "msg_2"}
         given = (await client.post("/v1/feedback", json=request)).json()
@@ -473,7 +483,7 @@ async def test_feedback_is_given_listed_and_withdrawn(http, cortex):
         gone = (await client.delete("/v1/feedback/fb_1")).json()
         check_error(await client.delete("/v1/feedback/fb_2"), 404, "feedback_not_found")
     assert (given["object"], given["id"], given["value"]) == ("feedback", "fb_1", True)
-    user, asked = cortex.calls[0]
+    user, asked = memory.calls[0]
     assert (user, asked["name"], asked["value"], asked["message_id"]) == ("ada", "rating", 4, "msg_2")
     assert listed["data"] == [given]
     assert gone == {"id": "fb_1", "object": "feedback.deleted", "deleted": True}
@@ -488,10 +498,10 @@ async def test_feedback_of_another_form_is_refused(http, wrong):
 
 
 @pytest.mark.parametrize("value", [True, 1, 1.5, "1"])
-async def test_the_type_of_a_value_is_kept(http, cortex, value):
+async def test_the_type_of_a_value_is_kept(http, memory, value):
     async with http() as client:
         await client.post("/v1/feedback", json={"name": "comment", "value": value, "message_id": "m"})
-    (_, asked) = cortex.calls[0]
+    (_, asked) = memory.calls[0]
     assert (asked["value"], type(asked["value"]) is bool) == (value, type(value) is bool)
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from mongars.digests import folder_digest
-from mongars.neurons.base import base_model_digest
+from mongars.neurons.base_files import base_model_digest
 from mongars.neurons.bidirectional import prove_bidirectional
 from mongars.records import DatasetRef
 from mongars.registry.card import read_card

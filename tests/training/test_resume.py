@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mongars.digests import file_digest, folder_digest
-from mongars.neurons.base import base_model_digest
+from mongars.neurons.base_files import base_model_digest
 from mongars.records import DatasetRef
 from mongars.registry.card import read_card
 from mongars.training.checkpoint import check_checkpoint

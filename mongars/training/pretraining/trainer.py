@@ -15,7 +15,7 @@ import ray.train
 from mongars.digests import canonical_json_digest, file_digest
 from mongars.errors import InputError, TrainingError, TrainingStoppedError, UnavailableError
 from mongars.files import writable_folder
-from mongars.neurons.base import base_model_digest
+from mongars.neurons.base_files import base_model_digest
 from mongars.settings import refuse_unsafe_ray_data
 from mongars.sources import BadLine, check_readable
 from mongars.training.pretraining.config import PretrainConfig

@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from mongars.neurons.base import base_model_digest, load_base
+from mongars.neurons.base import load_base
+from mongars.neurons.base_files import base_model_digest
 from mongars.training.pretraining.run import PretrainJob
 from mongars.training.pretraining.worker import run_pretraining
 
