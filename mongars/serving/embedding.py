@@ -1,8 +1,8 @@
 """The thread that embeds: texts of all requests that wait share batches of like length.
 
 Owns the thread and the choice of a batch. Must not know adapters, asyncio or HTTP. A batch is of one version,
-because each version is a module tree of its own. The oldest text that waits is always in the next batch, so nobody
-starves for being of a rare length.
+because each version is a module tree of its own. Batches are led in turns by the oldest text that waits, so that
+nobody starves, and by the smallest request: what a user asks does not wait for a thousand texts to be indexed.
 """
 
 import threading
@@ -16,16 +16,19 @@ from torch import Tensor
 from mongars.neurons.neurons import Neurons, Reading
 from mongars.serving.bound import closing_error
 
+LONGER = 2
+"""How many times as long as the first of a small request a window may be to share its batch."""
+
 
 @dataclass(eq=False, slots=True)
 class _Job:
     """A request under way: what its texts' tokens sum to so far."""
 
     neurons: Neurons
-    reading: Reading
     sums: Tensor
     left: int  # windows that are not read yet
     dimensions: int | None
+    tokens: int
     result: "Future[tuple[np.ndarray, int]]" = field(default_factory=Future)
 
 
@@ -45,6 +48,7 @@ class EmbeddingScheduler:
         self._waiting: list[_Window] = []  # in order of arrival
         self._changed = threading.Condition()
         self._closed = False
+        self._smallest_leads = False
         self._thread = threading.Thread(target=self._run, name="mongars-embedding", daemon=True)
         self._thread.start()
 
@@ -55,7 +59,7 @@ class EmbeddingScheduler:
 
         A request whose future is cancelled is dropped with the next batch.
         """
-        job = _Job(neurons, reading, neurons.zeros(reading.texts), len(reading.windows), dimensions)
+        job = _Job(neurons, neurons.zeros(reading.texts), len(reading.windows), dimensions, reading.tokens)
         with self._changed:
             if self._closed:
                 job.result.set_exception(closing_error())
@@ -89,7 +93,9 @@ class EmbeddingScheduler:
             while not self._closed:
                 self._waiting = [window for window in self._waiting if not window.job.result.done()]
                 if self._waiting:
-                    batch = choose_batch(self._waiting)
+                    choose = batch_of_smallest if self._smallest_leads else batch_of_oldest
+                    self._smallest_leads = not self._smallest_leads
+                    batch = choose(self._waiting)
                     taken = set(map(id, batch))
                     self._waiting = [window for window in self._waiting if id(window) not in taken]
                     return batch
@@ -104,17 +110,29 @@ class EmbeddingScheduler:
             job.sums[window.text] += mean * len(window.ids)
             job.left -= 1
             if not job.left and _begin_result(job):
-                job.result.set_result((neurons.vectors(job.sums, job.dimensions), job.reading.tokens))
+                job.result.set_result((neurons.vectors(job.sums, job.dimensions), job.tokens))
 
 
-def choose_batch(waiting: Sequence[_Window]) -> list[_Window]:
+def batch_of_oldest(waiting: Sequence[_Window]) -> list[_Window]:
     """Return the oldest window and those of its version nearest to it in length, within the token budget."""
-    oldest = waiting[0]
-    neurons, length = oldest.job.neurons, len(oldest.ids)
+    return _nearest(waiting[0], waiting)
+
+
+def batch_of_smallest(waiting: Sequence[_Window]) -> list[_Window]:
+    """Return a batch of the request with the fewest tokens, with nothing much longer that it would wait for."""
+    lead = min(waiting, key=lambda window: window.job.tokens)
+    if lead.job is waiting[0].job:
+        return batch_of_oldest(waiting)
+    longest = len(lead.ids) * LONGER
+    return _nearest(lead, [window for window in waiting if len(window.ids) <= longest])
+
+
+def _nearest(lead: _Window, waiting: Sequence[_Window]) -> list[_Window]:
+    neurons, length = lead.job.neurons, len(lead.ids)
     same = [window for window in waiting if window.job.neurons is neurons]
     batch: list[_Window] = []
     longest = 0
-    for window in sorted(same, key=lambda window: (window is not oldest, abs(len(window.ids) - length))):
+    for window in sorted(same, key=lambda window: (window is not lead, abs(len(window.ids) - length))):
         longest = max(longest, len(window.ids))
         if batch and longest * (len(batch) + 1) > neurons.token_budget:
             break

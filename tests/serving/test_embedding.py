@@ -84,6 +84,23 @@ def test_a_batch_keeps_to_the_token_budget_and_begins_with_the_oldest(scheduler,
     np.testing.assert_allclose(vectors, neurons.encode(texts)[0], atol=1e-5)
 
 
+def test_a_small_request_does_not_wait_for_all_of_a_large_one_nor_the_large_one_for_ever(
+    scheduler, base, monkeypatch
+):
+    neurons = Neurons(bidirectional_encoder(base), base.tokenizer, token_budget=16)
+    gate = Gate(neurons, monkeypatch)
+    blocker = scheduler.submit(neurons, neurons.read(["x"]), None)
+    assert gate.reached.wait(60)
+    texts = ["how are you? " * 8, "hello", "hallo " * 3]
+    large = scheduler.submit(neurons, neurons.read(texts[:1] * 4), None)
+    small = [scheduler.submit(neurons, neurons.read([text]), None) for text in texts[1:]]
+    gate.opened.set()
+    for future in (blocker, large, *small):
+        future.result(timeout=60)
+    long, short, middle = (len(ids) for _, ids in neurons.read(texts).windows)
+    assert gate.batches[1:] == [[short], [long], [middle], [long], [long], [long]]
+
+
 def test_a_request_that_nobody_waits_for_is_dropped(scheduler, neurons, monkeypatch):
     gate = Gate(neurons, monkeypatch)
     first = scheduler.submit(neurons, neurons.read(["x"]), None)
