@@ -5,37 +5,52 @@ Owns the joining. Must not know what the work is.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
+_Group = list[tuple[Sequence[Item], "asyncio.Future[None]"]]
 
 
 class Grouped(Generic[Item]):
-    """Calls `work` with the items of one caller, or of all who came while it was at work.
+    """Calls `work` with the items of all who came within `patience_s`, or while it was at work.
 
-    Nobody waits for company: the first caller's items go at once. A call has at most `limit` items, unless one
-    caller brings more. Belongs to one event loop.
+    Nobody waits for company once there are `limit` items, or somebody says `hurry`. A call has at most `limit`
+    items, unless one caller brings more. Belongs to one event loop.
     """
 
-    def __init__(self, work: Callable[[Sequence[Item]], Awaitable[None]], *, limit: int) -> None:
+    def __init__(
+        self, work: Callable[[Sequence[Item]], Awaitable[None]], *, limit: int, patience_s: float = 0.0
+    ) -> None:
         self._work = work
         self._limit = limit
-        self._waiting: list[tuple[Sequence[Item], asyncio.Future[None]]] = []
+        self._patience_s = patience_s
+        self._hurried = asyncio.Event()
+        self._waiting: _Group[Item] = []
         self._running: asyncio.Task[None] | None = None
 
-    async def add(self, items: Sequence[Item]) -> None:
-        """Return when the work is done for these items. Raises what the work raises; all of a group get it."""
+    def add(self, items: Sequence[Item]) -> "asyncio.Future[None]":
+        """Return what is done when the work is, for these items. It raises what the work raised for its group."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((items, done))
+        if sum(len(waiting) for waiting, _ in self._waiting) >= self._limit:
+            self.hurry()
         if self._running is None:
             self._running = asyncio.create_task(self._run())
-        await done
+        return done
+
+    def hurry(self) -> None:
+        """Begin with what waits as soon as the work under way is done."""
+        if self._waiting:
+            self._hurried.set()
 
     async def _run(self) -> None:
         try:
             while self._waiting:
-                group = self._next_group()
+                group: _Group[Item] = []
                 try:
+                    await self._company()
+                    group = self._next_group()
                     await self._work([item for items, _ in group for item in items])
                 except Exception as error:  # noqa: BLE001 (raised again in each caller)
                     _tell(group, error)
@@ -48,7 +63,12 @@ class Grouped(Generic[Item]):
         finally:
             self._running = None
 
-    def _next_group(self) -> list[tuple[Sequence[Item], asyncio.Future[None]]]:
+    async def _company(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._hurried.wait(), self._patience_s)
+        self._hurried.clear()
+
+    def _next_group(self) -> "_Group[Item]":
         count, size = 0, 0
         for items, _ in self._waiting:
             size += len(items)
@@ -59,7 +79,7 @@ class Grouped(Generic[Item]):
         return group
 
 
-def _tell(group: Sequence[tuple[object, asyncio.Future[None]]], error: BaseException | None) -> None:
+def _tell(group: "_Group[Item]", error: BaseException | None) -> None:
     for _, done in group:
         if done.done():
             continue  # its caller was cancelled

@@ -30,6 +30,8 @@ MAX_RECALL = 100
 # So that what is on its way into the index is there to be erased. Where the encoder hangs for longer, it is taken
 # out again when it arrives (`_drop_forgotten`).
 FORGET_WAIT_S = 5.0
+# How long turns wait for those of others, to be indexed with them; a recall of theirs ends the wait.
+INDEX_WITHIN_S = 1.0
 MAX_PENDING = 256  # calls whose turns wait for the index; a caller beyond that waits as well
 _DONE = object()
 
@@ -67,8 +69,8 @@ class Hippocampus:
         self._embedder = embedder
         self._cache = cache
         # A write to the index takes 5 to 20 ms for one memory: 16 chats took 260 ms one by one, and 100 joined.
-        self._indexing = Grouped(self._add_to_index, limit=EMBED_BATCH)
-        self._pending: dict[str, set[asyncio.Task[None]]] = {}
+        self._indexing = Grouped(self._add_to_index, limit=EMBED_BATCH, patience_s=INDEX_WITHIN_S)
+        self._pending: dict[str, set[asyncio.Future[None]]] = {}
         self.behind = False
         self._duration = telemetry.meter.create_histogram(telemetry.RECALL_DURATION, unit="s")
 
@@ -95,9 +97,10 @@ class Hippocampus:
         At the latest after `timeout_s`.
         """
         pending = self._pending.values() if user is None else [self._pending.get(user, set())]
-        tasks = [task for own in pending for task in own]
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout_s)
+        waited_for = [indexed for own in pending for indexed in own]
+        if waited_for:
+            self._indexing.hurry()
+            await asyncio.wait(waited_for, timeout=timeout_s)
 
     async def recall(
         self, user: str, query: str, k: int = 4, *, exclude_conversation: str | None = None
@@ -111,8 +114,8 @@ class Hippocampus:
         check_ids(user=user, query=query, exclude_conversation=exclude_conversation)
         started = time.perf_counter()
         await self.settled(user)
-        vector, stamp = await self._embed_query(user, query)
-        hits = await asyncio.to_thread(
+        vector, stamp, fresh = await self._embed_query(user, query)
+        search = asyncio.to_thread(
             self._index.search,
             user,
             query,
@@ -121,6 +124,13 @@ class Hippocampus:
             vector=vector,
             exclude_conversation=exclude_conversation,
         )
+        if (
+            fresh
+        ):  # kept for the indexing of the same text and the next question; nobody has to wait for that first
+            key = _cache_key(stamp, query)
+            hits, _ = await asyncio.gather(search, asyncio.to_thread(self._cache.put, user, key, vector.tobytes()))
+        else:
+            hits = await search
         memories = await asyncio.to_thread(self._kept, user, hits)
         self._duration.record(time.perf_counter() - started)
         return Recall(memories, stamp)
@@ -187,19 +197,18 @@ class Hippocampus:
 
     async def _index_soon(self, user: str, memories: Sequence[Memory]) -> None:
         """Begin to index, and wait for it only where too much is under way."""
-        task = asyncio.create_task(self._indexing.add(memories))
-        own = self._pending.setdefault(user, set())
-        own.add(task)
-        task.add_done_callback(lambda _: self._indexed(user, task))
+        indexed = self._indexing.add(memories)
+        self._pending.setdefault(user, set()).add(indexed)
+        indexed.add_done_callback(lambda _: self._indexed(user, indexed))
         if sum(map(len, self._pending.values())) > MAX_PENDING:
-            await asyncio.wait([task])
+            await asyncio.wait([indexed])
 
-    def _indexed(self, user: str, task: asyncio.Task[None]) -> None:
+    def _indexed(self, user: str, indexed: "asyncio.Future[None]") -> None:
         own = self._pending[user]
-        own.discard(task)
+        own.discard(indexed)
         if not own:
             del self._pending[user]
-        if task.cancelled() or (error := task.exception()) is None:
+        if indexed.cancelled() or (error := indexed.exception()) is None:
             return
         self.behind = True
         logger.warning("Turns are kept, but not indexed yet (%s).", type(error).__name__)
@@ -250,16 +259,14 @@ class Hippocampus:
         if gone:
             await asyncio.to_thread(self._index.remove_messages, gone)
 
-    async def _embed_query(self, user: str, query: str) -> tuple[npt.NDArray[np.float32], AdapterStamp]:
-        """Return the query's vector, [d], and the encoder that made it, by way of the user's cache."""
+    async def _embed_query(self, user: str, query: str) -> tuple[npt.NDArray[np.float32], AdapterStamp, bool]:
+        """Return the query's vector, [d], the encoder that made it, and whether the user's cache had it not."""
         stamp = await self._embedder.stamp()
         cached = await asyncio.to_thread(self._cache.get, user, _cache_key(stamp, query))
         if cached is not None:
-            return np.frombuffer(cached, dtype="<f4"), stamp
+            return np.frombuffer(cached, dtype="<f4"), stamp, False
         answer = await self._embedder.embed([query])
-        vector = _vectors(answer)[0]
-        await asyncio.to_thread(self._cache.put, user, _cache_key(answer.stamp, query), vector.tobytes())
-        return vector, answer.stamp
+        return _vectors(answer)[0], answer.stamp, True
 
     def _kept(self, user: str, hits: Sequence[Hit]) -> tuple[Memory, ...]:
         """Return the memories of the hits that SQL still holds: what was erased there is never recalled."""

@@ -24,11 +24,11 @@ class Work:
             raise self.fails
 
 
-async def begun(grouped: Grouped, work: Work, *others: str) -> list[asyncio.Task]:
+async def begun(grouped: Grouped, work: Work, *others: str) -> list[asyncio.Future]:
     """Start one caller, and when it is at work the others."""
-    tasks = [asyncio.create_task(grouped.add(["first"]))]
+    tasks = [grouped.add(["first"])]
     await work.begun.wait()
-    tasks += [asyncio.create_task(grouped.add([other])) for other in others]
+    tasks += [grouped.add([other]) for other in others]
     await asyncio.sleep(0)
     return tasks
 
@@ -53,7 +53,7 @@ async def test_nobody_is_done_before_the_work_is():
 async def test_a_group_is_bounded_and_one_caller_is_never_split():
     work = Work()
     grouped = Grouped(work, limit=LIMIT)
-    tasks = [asyncio.create_task(grouped.add(["x"] * size)) for size in (1, LIMIT - 1, 1, 3 * LIMIT, 1)]
+    tasks = [grouped.add(["x"] * size) for size in (1, LIMIT - 1, 1, 3 * LIMIT, 1)]
     work.go.set()
     await asyncio.gather(*tasks)
     assert [len(group) for group in work.groups] == [LIMIT, 1, 3 * LIMIT, 1]
@@ -90,3 +90,40 @@ async def test_when_the_work_is_cancelled_nobody_waits_for_ever():
     grouped._running.cancel()
     await asyncio.wait(tasks)
     assert all(task.cancelled() for task in tasks)
+
+
+async def test_those_who_came_wait_for_company_until_somebody_hurries():
+    work = Work()
+    work.go.set()
+    grouped = Grouped(work, limit=LIMIT, patience_s=600)
+    grouped.hurry()  # nothing waits: it is not kept for who comes next
+    tasks = [grouped.add([item]) for item in ("a", "b")]
+    await asyncio.sleep(0.05)
+    assert work.groups == []
+    grouped.hurry()
+    await asyncio.gather(*tasks)
+    assert work.groups == [["a", "b"]]
+
+
+async def test_a_full_group_waits_for_nobody():
+    work = Work()
+    work.go.set()
+    grouped = Grouped(work, limit=LIMIT, patience_s=600)
+    await asyncio.gather(*(grouped.add([item]) for item in range(LIMIT)))
+    assert [len(group) for group in work.groups] == [LIMIT]
+
+
+async def test_patience_ends_by_itself():
+    work = Work()
+    work.go.set()
+    await Grouped(work, limit=LIMIT, patience_s=0.01).add(["a"])
+    assert work.groups == [["a"]]
+
+
+async def test_who_waits_for_company_is_let_go_when_the_work_is_cancelled():
+    grouped = Grouped(Work(), limit=LIMIT, patience_s=600)
+    waiting = grouped.add(["a"])
+    await asyncio.sleep(0)
+    grouped._running.cancel()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()

@@ -35,6 +35,19 @@ async def test_what_was_said_is_recalled_with_its_score_and_lanes(hippocampus: H
     assert recall.stamp.digest is None
 
 
+async def test_turns_wait_to_be_indexed_together_until_their_user_asks_or_is_forgotten(
+    hippocampus, embedder, monkeypatch
+) -> None:
+    monkeypatch.setattr(hippocampus._indexing, "_patience_s", 600)
+    await hippocampus.remember("c1", "anna", said("my cat is called Mina"), consent=True)
+    await hippocampus.remember("c2", "bob", said("my dog is called Rex"), consent=True)
+    assert embedder.calls == []
+    assert texts_of(await hippocampus.recall("bob", "dog")) == ["my dog is called Rex"]
+    assert embedder.calls[0] == ["my cat is called Mina", "my dog is called Rex"]
+    await hippocampus.remember("c3", "anna", said("my cat is old"), consent=True)
+    assert (await hippocampus.forget_user("anna"))["index"] == 2
+
+
 async def test_another_user_recalls_nothing_of_it(hippocampus: Hippocampus) -> None:
     await hippocampus.remember("c1", "anna", said("my cat is called Mina"), consent=True)
     assert (await hippocampus.recall("bob", "cat Mina")).memories == ()
