@@ -12,6 +12,7 @@ without memories, whose turns are then remembered and indexed; that is part of w
 import argparse
 import asyncio
 import json
+import random
 import shutil
 import sys
 import tempfile
@@ -28,7 +29,8 @@ from mongars.cli.output import Stages
 from mongars.errors import UnavailableError
 
 HOST = "127.0.0.1"
-ANSWER_TOKENS = 96
+ANSWER_TOKENS = (32, 160)
+"""Least and most tokens of an answer. Of one length, all streams would begin and end their chats together."""
 TEMPERATURE = 1.0
 QUESTION = "I would like to go out tonight with friends. What can you tell me about places number {number}?"
 
@@ -43,7 +45,8 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     """Return the rates of both ways, in answer tokens a second."""
     import torch
 
-    from mongars.neurons.base import base_folder, base_model_digest, base_name, load_base
+    from mongars.neurons.base import load_base
+    from mongars.neurons.base_files import base_folder, base_model_digest, base_name
     from mongars.serving.app import AppArgs, deploy_ray_service
     from mongars.serving.auth import create_key
     from mongars.serving.cluster import ray_session
@@ -99,6 +102,11 @@ def show(result: dict[str, Any]) -> str:
     )
 
 
+def answer_tokens(number: int) -> int:
+    """Return how long the answer to a question is: of mixed lengths, the same in every round."""
+    return random.Random(number).randint(*ANSWER_TOKENS)
+
+
 def endless_copy(base: Path, target: Path) -> Path:
     """Copy a base; in the copy only the padding token, which is never generated, would end an answer."""
     shutil.copytree(base, target)
@@ -115,7 +123,7 @@ async def bare(engine: Any, streams: int, asked: int) -> list[int]:
 
     async def answer(number: int) -> int:
         turns = (Turn("system", SYSTEM_PROMPT), Turn("user", QUESTION.format(number=number)))
-        sampling = Sampling(max_tokens=ANSWER_TOKENS, temperature=TEMPERATURE, seed=number)
+        sampling = Sampling(max_tokens=answer_tokens(number), temperature=TEMPERATURE, seed=number)
         async with aclosing(engine.generate(GenerationRequest(str(number), turns, sampling))) as pieces:
             last = [piece async for piece in pieces][-1]
         return int(last.usage.completion_tokens)
@@ -152,7 +160,7 @@ async def _chat(http: httpx.AsyncClient, key: str, number: int) -> int:
     body = {
         "model": "mongars",
         "messages": [{"role": "user", "content": QUESTION.format(number=number)}],
-        "max_tokens": ANSWER_TOKENS,
+        "max_tokens": answer_tokens(number),
         "temperature": TEMPERATURE,
         "seed": number,
         "stream": True,
