@@ -40,7 +40,7 @@ class Grouped(Generic[Item]):
         return done
 
     def hurry(self) -> None:
-        """Begin with what waits as soon as the work under way is done."""
+        """Begin with all that waits as soon as the work under way is done."""
         if self._waiting:
             self._hurried.set()
 
@@ -66,7 +66,6 @@ class Grouped(Generic[Item]):
     async def _company(self) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._hurried.wait(), self._patience_s)
-        self._hurried.clear()
 
     def _next_group(self) -> "_Group[Item]":
         count, size = 0, 0
@@ -76,6 +75,8 @@ class Grouped(Generic[Item]):
                 break
             count += 1
         group, self._waiting = self._waiting[:count], self._waiting[count:]
+        if not self._waiting:
+            self._hurried.clear()
         return group
 
 

@@ -124,11 +124,9 @@ class Hippocampus:
             vector=vector,
             exclude_conversation=exclude_conversation,
         )
-        if (
-            fresh
-        ):  # kept for the indexing of the same text and the next question; nobody has to wait for that first
-            key = _cache_key(stamp, query)
-            hits, _ = await asyncio.gather(search, asyncio.to_thread(self._cache.put, user, key, vector.tobytes()))
+        if fresh:
+            put = asyncio.to_thread(self._cache.put, user, _cache_key(stamp, query), vector.tobytes())
+            hits, _ = await asyncio.gather(search, put)
         else:
             hits = await search
         memories = await asyncio.to_thread(self._kept, user, hits)

@@ -35,7 +35,7 @@ OPEN_REQUESTS = 1000
 CONSTRUCTOR_TRIES = 3
 """Serve's default of 20 would take minutes to tell that a base model is missing."""
 # Resident memory, seen once with a base of 2 M parameters on two busy cores, shared pages counted in each: a model
-# replica 600 MB. With mongars-nano: memory 370, ingress 270, proxy 220, controller 215, registry 145; together 1.2 GB.
+# replica 600 MB. With mongars-nano: memory 370, ingress 270, proxy 220, controller 215, registry 145; 1220 in all.
 REPLICA_BYTES = 600 * 10**6
 OTHER_BYTES = 1220 * 10**6
 FLOAT32_BYTES, BFLOAT16_BYTES = 4, 2

@@ -113,6 +113,15 @@ async def test_a_full_group_waits_for_nobody():
     assert [len(group) for group in work.groups] == [LIMIT]
 
 
+async def test_who_hurries_does_not_wait_for_the_group_before_him_to_find_company():
+    work = Work()
+    work.go.set()
+    grouped = Grouped(work, limit=LIMIT, patience_s=600)
+    tasks = [grouped.add(["x"] * (LIMIT - 1)), grouped.add(["y"] * 2)]
+    await asyncio.wait_for(asyncio.gather(*tasks), timeout=60)
+    assert [len(group) for group in work.groups] == [LIMIT - 1, 2]
+
+
 async def test_patience_ends_by_itself():
     work = Work()
     work.go.set()
