@@ -5,7 +5,6 @@ follows another: peft builds a tree of a small model in 75 ms of processor time,
 (docs/results/2026-11-26-serving.md). Must not know slots or which adapter is served.
 """
 
-import copy
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +13,7 @@ from torch import nn
 
 from mongars.errors import AdapterRefusedError
 from mongars.neurons.bidirectional import ADAPTER_WEIGHTS, check_adapter_files
+from mongars.neurons.tree_copy import copy_tree
 
 # Where an adapter was made and how it was trained; what is left says what a forward pass does.
 _ELSEWHERE = {
@@ -42,7 +42,7 @@ class AdapterTemplate:
             for name, tensor in _tensors(adapted)
         }
         config: Any = adapted.peft_config
-        return cls(copy.deepcopy(adapted, without), _form(config["default"]))
+        return cls(copy_tree(adapted, without), _form(config["default"]))
 
     def fits(self, folder: Path) -> bool:
         """Return whether the adapter in a folder is configured as this one.
@@ -68,13 +68,13 @@ class AdapterTemplate:
         same = set(stored.values()) == set(weights)
         if not same or any(weights[key].shape != tensors[name].shape for name, key in stored.items()):
             raise AdapterRefusedError(f"The weights of adapter {folder.name} are not those of its configuration.")
-        memo: dict[int, Any] = {id(tensor): tensor for tensor in tensors.values()}
+        memo: dict[int, torch.Tensor] = {id(tensor): tensor for tensor in tensors.values()}
         device = next(tensor.device for tensor in tensors.values() if not tensor.is_meta)
         for name, key in stored.items():
             empty = tensors[name]
             own = weights[key].to(device, empty.dtype)
             memo[id(empty)] = nn.Parameter(own, requires_grad=empty.requires_grad)
-        return copy.deepcopy(self._tree, memo)
+        return copy_tree(self._tree, memo)
 
 
 def _tensors(tree: nn.Module) -> list[tuple[str, torch.Tensor]]:

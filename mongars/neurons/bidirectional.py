@@ -7,7 +7,6 @@ The forward pass of transformers changes `config` while it runs, so causality is
 config of its own: the base beside it stays causal, and each tree has one caller at a time.
 """
 
-import copy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +15,7 @@ from torch import nn
 
 from mongars.errors import AdapterRefusedError, TrainingError
 from mongars.neurons.base import Base
+from mongars.neurons.tree_copy import copy_tree
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -26,7 +26,7 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 def share_tensors_copy(module: Module) -> Module:
     """Return a module tree of its own (modules, config, hooks) over the same parameters and buffers."""
     tensors = [*module.parameters(), *module.buffers()]
-    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
+    return copy_tree(module, {id(tensor): tensor for tensor in tensors})
 
 
 def causal_encoder(base: Base) -> nn.Module:
