@@ -1,8 +1,8 @@
 """A module tree with an adapter whose weights are left out, from which trees with other weights are made.
 
 Owns the quick way to attach an adapter that is configured as one before it was, which is how a trained adapter
-follows another: peft builds a tree of a small model in 75 ms of processor time, a copy of one takes 39
-(docs/results/2026-11-26-serving.md). Must not know slots or which adapter is served.
+follows another: peft builds a tree of a small model in 75 ms of processor time, a copy of one takes 20
+(docs/results/2026-11-26-serving.md and 2026-11-27). Must not know slots or which adapter is served.
 """
 
 from pathlib import Path

@@ -70,6 +70,8 @@ class Engine:
     """
 
     def __init__(self, base: Base, limits: EngineLimits | None = None, *, turn: LoadingTurn = nullcontext) -> None:
+        import peft  # noqa: F401 (what loads adapters: seconds of work that the first one would bring among answers)
+
         self.base = base
         self.limits = limits or EngineLimits()
         if not base.tokenizer.chat_template:
