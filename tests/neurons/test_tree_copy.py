@@ -4,9 +4,10 @@ import copy
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder
+from mongars.neurons.bidirectional import bidirectional_encoder
 from mongars.neurons.tree_copy import copy_tree
 
 
@@ -120,8 +121,10 @@ def test_a_module_with_its_own_way_of_being_copied_is_copied_so():
     assert quick[1].weight is tree[1].weight
 
 
-def test_an_adapted_encoder_is_copied_whole(base, make_adapter):
-    tree = attach_adapter(bidirectional_encoder(base), make_adapter(1, "encoder").folder)
+def test_an_adapted_encoder_is_copied_whole(base):
+    torch.manual_seed(1)
+    lora = LoraConfig(r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    tree = get_peft_model(bidirectional_encoder(base), lora).eval()
     quick, slow = copy_tree(tree, same(tree)), copy.deepcopy(tree, same(tree))
     assert [name for name, _ in quick.named_modules()] == [name for name, _ in slow.named_modules()]
     assert {id(tensor) for tensor in quick.parameters()} == {id(tensor) for tensor in tree.parameters()}
