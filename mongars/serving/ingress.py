@@ -43,7 +43,7 @@ class Ingress:
     """The replica behind Serve's proxy."""
 
     async def __init__(self, args: AppArgs, memory: Any, llm: Any) -> None:  # type: ignore[misc]  # Serve awaits it
-        """Read the keys and connect. Raises SettingsError without a keys file."""
+        """Read the keys and connect. Raises SettingsError without a keys file or what a backend needs."""
         settings = args.settings
         telemetry.configure(
             "mongars-ingress", otlp_endpoint=settings.otlp_endpoint, readers=(PrometheusMetricReader(),)
