@@ -194,7 +194,7 @@ class Hippocampus:
         return await self.reembed()
 
     async def _index_soon(self, user: str, memories: Sequence[Memory]) -> None:
-        """Begin to index, and wait for it only where too much is under way."""
+        """Have memories indexed, and wait for it only where too much is under way."""
         indexed = self._indexing.add(memories)
         self._pending.setdefault(user, set()).add(indexed)
         indexed.add_done_callback(lambda _: self._indexed(user, indexed))

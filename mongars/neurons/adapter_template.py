@@ -1,7 +1,7 @@
 """A module tree with an adapter whose weights are left out, from which trees with other weights are made.
 
 Owns the quick way to attach an adapter that is configured as one before it was, which is how a trained adapter
-follows another: peft builds a tree of a small model in 75 ms of processor time, a copy of one takes 20
+follows another: peft builds a tree of a small model in 75 ms of processor time, loading by a copy of one 18
 (docs/results/2026-11-26-serving.md and 2026-11-27). Must not know slots or which adapter is served.
 """
 

@@ -11,6 +11,9 @@ from mongars.records import Dtype
 from mongars.serving.slots import SLOTS
 from mongars.settings import Settings, load_settings
 
+DEPLOYMENTS = ("Ingress", "MemoryDeployment", "LLMServeDeployment")
+"""What a serve config may name under `deployments`."""
+
 
 class AppArgs(BaseModel):
     """The `args` of the application in a serve YAML. `settings` that it leaves out come from the environment."""

@@ -12,6 +12,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,7 @@ class Engine:
     """
 
     def __init__(self, base: Base, limits: EngineLimits | None = None, *, turn: LoadingTurn = nullcontext) -> None:
-        import peft  # noqa: F401 (what loads adapters: seconds of work that the first one would bring among answers)
-
+        import_module("peft")  # it loads adapters: seconds of work that the first one would bring among answers
         self.base = base
         self.limits = limits or EngineLimits()
         if not base.tokenizer.chat_template:

@@ -1,10 +1,11 @@
-"""Checks a serve YAML strictly, because Ray Serve ignores a misspelt key.
+"""Checks a serve YAML strictly: Ray Serve ignores a misspelt key, and finds a deployment's name when it deploys.
 
-Owns the comparison of keys with Ray's own schema and with AppArgs. Must not start anything.
+Owns the comparison of keys with Ray's own schema, and of our part with AppArgs and DEPLOYMENTS. Must not start
+anything.
 """
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,7 +15,7 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import DeploymentSchema, ServeDeploySchema
 
 from mongars.errors import SettingsError
-from mongars.serving.args import AppArgs
+from mongars.serving.args import DEPLOYMENTS, AppArgs
 
 IMPORT_PATH = "mongars.serving.app:build_app"
 # Fields that Ray declares as plain dicts although their keys are fixed.
@@ -25,7 +26,7 @@ def strict_config(path: Path) -> ServeDeploySchema:
     """Return the config in `path`.
 
     Raises SettingsError for a file that is no YAML mapping, an unknown key anywhere (by its place, with the
-    nearest known name), or a value that does not fit, in Ray's part as in our `args`.
+    nearest known name), a value that does not fit, in Ray's part as in our `args`, or an unknown deployment.
     """
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -37,13 +38,16 @@ def strict_config(path: Path) -> ServeDeploySchema:
         raise SettingsError(f"{path}: {problem}")
     try:
         schema = ServeDeploySchema.model_validate(config)
-        for application in schema.applications:
-            if application.import_path == IMPORT_PATH:
-                AppArgs.model_validate(application.args)
+        ours = [application for application in schema.applications if application.import_path == IMPORT_PATH]
+        for application in ours:
+            AppArgs.model_validate(application.args)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise SettingsError(f"{path}: {place}: {first['msg']}.") from None
+    for name in (deployment.name for application in ours for deployment in application.deployments):
+        if name not in DEPLOYMENTS:
+            raise SettingsError(f"{path}: unknown deployment {name}. {_hint(name, DEPLOYMENTS)}")
     return schema
 
 
@@ -52,9 +56,7 @@ def _unknown(model: type[BaseModel], given: Mapping[str, Any], place: str) -> It
     for key, value in given.items():
         here = f"{place}{key}"
         if key not in model.model_fields:
-            near = difflib.get_close_matches(str(key), model.model_fields, n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(sorted(model.model_fields))}."
-            yield f"unknown key {here}. {hint}"
+            yield f"unknown key {here}. {_hint(str(key), model.model_fields)}"
             continue
         inner = HIDDEN.get((model, key)) or _model_in(model.model_fields[key].annotation)
         if inner is None:
@@ -62,6 +64,11 @@ def _unknown(model: type[BaseModel], given: Mapping[str, Any], place: str) -> It
         for index, element in enumerate(value if isinstance(value, list) else [value]):
             if isinstance(element, dict):
                 yield from _unknown(inner, element, f"{here}[{index}]." if isinstance(value, list) else f"{here}.")
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(sorted(known))}."
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -98,7 +98,8 @@ async def test_those_who_came_wait_for_company_until_somebody_hurries():
     grouped = Grouped(work, limit=LIMIT, patience_s=600)
     grouped.hurry()  # nothing waits: it is not kept for who comes next
     tasks = [grouped.add([item]) for item in ("a", "b")]
-    await asyncio.sleep(0.05)
+    for _ in range(10):  # turns of the loop in which the work would begin
+        await asyncio.sleep(0)
     assert work.groups == []
     grouped.hurry()
     await asyncio.gather(*tasks)

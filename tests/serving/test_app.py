@@ -2,10 +2,12 @@ import re
 import socket
 
 import pytest
+from ray.serve import Application
 
 from mongars.errors import ModelNotFoundError, PortInUseError, ResourceError, SettingsError
 from mongars.serving import app as application
 from mongars.serving.app import AppArgs, build_app, deploy_ray_service, require_free_port, require_memory
+from mongars.serving.args import DEPLOYMENTS
 from mongars.serving.auth import create_key
 from mongars.settings import Settings
 
@@ -77,7 +79,9 @@ def test_without_keys_or_a_base_nothing_is_started(args, free_port):
 
 
 def test_the_builder_binds_the_three_deployments(args):
-    assert build_app(args)._bound_deployment.name == "Ingress"
+    ingress = build_app(args)._bound_deployment
+    behind = [each._bound_deployment.name for each in ingress.init_args if isinstance(each, Application)]
+    assert sorted((ingress.name, *behind)) == sorted(DEPLOYMENTS)
 
 
 def test_serve_makes_the_typed_arguments_out_of_a_yaml_mapping():

@@ -54,6 +54,11 @@ def test_every_config_of_the_project_is_accepted(path):
         ({"args": {"settings": {"hom": "x"}}}, r"hom"),
         ({"args": {"llm_replicas": 0}}, r"llm_replicas.*greater"),
         ({"args": {"dtype": "bf16"}}, r"dtype.*'bfloat16'"),
+        ({"deployment": {"name": "CortexDeployment"}}, r"unknown deployment CortexDeployment.*MemoryDeployment\?"),
+        (
+            {"deployment": {"name": "x"}},
+            r"unknown deployment x\. Known: Ingress, LLMServe.*, Memory",
+        ),
     ],
 )
 def test_a_misspelt_key_or_impossible_value_is_refused_by_its_place(check, changes, message):
