@@ -68,7 +68,11 @@ class Clients:
         while not self._over.is_set():
             stretch, started = self.stretch, time.perf_counter()
             try:
-                (await (_embed(http) if kind == "embed" else _chat(http))).raise_for_status()
+                answer = await (_embed(http) if kind == "embed" else _chat(http))
+                answer.raise_for_status()
+            except httpx.HTTPStatusError as error:
+                self.failures.append(f"{error}: {error.response.text}")
+                continue
             except httpx.HTTPError as error:
                 self.failures.append(f"{type(error).__name__}: {error}")
                 continue
@@ -163,6 +167,7 @@ def show(result: dict[str, Any]) -> str:
         f"{max(times):.2f} s, of {len(times)}. Failed requests: {len(result['failures'])}.\n\n"
         + markdown(columns, rows)
         + f"\nBase {result['base']['name']}, {result['base']['digest'][:12]}; {result['clients']} clients.\n"
+        + "".join(f"Failed: {failure}\n" for failure in sorted(set(result["failures"])))
     )
 
 

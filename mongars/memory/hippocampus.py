@@ -5,12 +5,10 @@ embeds is handed in as an Embedder, and its encoder may change between any two c
 """
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,30 +18,19 @@ from mongars.errors import InputError
 from mongars.memory.cache import TieredCache
 from mongars.memory.grouped import Grouped
 from mongars.memory.index import Hit, MemoryIndex
+from mongars.memory.indexing import EMBED_BATCH, Embedder, Indexing, cache_key, recallable, vectors_of
 from mongars.memory.persistence import PersistenceRepository
 from mongars.memory.rows import check_ids
-from mongars.records import AdapterStamp, Embeddings, Memory, Turn
+from mongars.records import AdapterStamp, Memory, Turn
 
 logger = logging.getLogger(__name__)
-EMBED_BATCH = 64  # texts of one call to the encoder, which sorts and batches within
 MAX_RECALL = 100
 # So that what is on its way into the index is there to be erased. Where the encoder hangs for longer, it is taken
-# out again when it arrives (`_drop_forgotten`).
+# out again when it arrives (see Indexing).
 FORGET_WAIT_S = 5.0
 # How long turns wait for those of others, to be indexed with them; a recall of theirs ends the wait.
 INDEX_WITHIN_S = 1.0
 MAX_PENDING = 256  # calls whose turns wait for the index; a caller beyond that waits as well
-_DONE = object()
-
-
-class Embedder(Protocol):
-    """Whoever makes vectors: the deployment's handle, or a fake in a test."""
-
-    async def stamp(self) -> AdapterStamp:
-        """Return the encoder that would answer now; the cache is asked under it before anything is embedded."""
-
-    async def embed(self, texts: Sequence[str]) -> Embeddings:
-        """Return one vector a text. The answer's own stamp says which encoder made them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +55,13 @@ class Hippocampus:
         self._index = index
         self._embedder = embedder
         self._cache = cache
+        self._indexing = Indexing(repository, index, embedder, cache)
         # A write to the index takes 5 to 20 ms for one memory: 16 chats took 260 ms one by one, and 100 joined.
-        self._indexing = Grouped(self._add_to_index, limit=EMBED_BATCH, patience_s=INDEX_WITHIN_S)
+        self._joined = Grouped(self._indexing.add, limit=EMBED_BATCH, patience_s=INDEX_WITHIN_S)
         self._pending: dict[str, set[asyncio.Future[None]]] = {}
         self.behind = False
+        self._seen: AdapterStamp | None = None
+        self._filled: AdapterStamp | None = None
         self._duration = telemetry.meter.create_histogram(telemetry.RECALL_DURATION, unit="s")
 
     async def remember(
@@ -86,9 +76,9 @@ class Hippocampus:
         memories = await asyncio.to_thread(
             self._repository.append_turns, conversation_id, user, turns, consent=consent
         )
-        recallable = [memory for memory in memories if _recallable(memory)]
-        if recallable:
-            await self._index_soon(user, recallable)
+        indexed = [memory for memory in memories if recallable(memory)]
+        if indexed:
+            await self._index_soon(user, indexed)
         return memories
 
     async def settled(self, user: str | None = None, *, timeout_s: float | None = None) -> None:
@@ -99,7 +89,7 @@ class Hippocampus:
         pending = self._pending.values() if user is None else [self._pending.get(user, set())]
         waited_for = [indexed for own in pending for indexed in own]
         if waited_for:
-            self._indexing.hurry()
+            self._joined.hurry()
             await asyncio.wait(waited_for, timeout=timeout_s)
 
     async def recall(
@@ -125,7 +115,7 @@ class Hippocampus:
             exclude_conversation=exclude_conversation,
         )
         if fresh:
-            put = asyncio.to_thread(self._cache.put, user, _cache_key(stamp, query), vector.tobytes())
+            put = asyncio.to_thread(self._cache.put, user, cache_key(stamp, query), vector.tobytes())
             hits, _ = await asyncio.gather(search, put)
         else:
             hits = await search
@@ -156,33 +146,32 @@ class Hippocampus:
         removed["cache"] = await asyncio.to_thread(self._cache.drop_namespace, user)
         return removed
 
+    async def follow_encoder(self) -> int:
+        """Embed anew when the encoder is another and was so at the last call, too; returns how many rows.
+
+        To be called every few seconds. Of encoders that are published one after the other only the last is worth
+        it, and requests have enough to bear from the others; meanwhile recall has the lexical lane, and vectors of
+        what is said from then on. The first call, and what the index misses, wait for nothing.
+        """
+        stamp = await self._embedder.stamp()
+        stays, self._seen = self._seen is not None and stamp.digest == self._seen.digest, stamp
+        is_new = self._filled is None or (stays and stamp.digest != self._filled.digest)
+        if not is_new and not self.behind:
+            return 0
+        added = await self.reembed()
+        self._filled = stamp
+        return added
+
     async def reembed(self, limit: int | None = None) -> int:
         """Fill the current encoder's space for rows that lack a vector there; returns how many it added.
 
-        At most `limit` rows. Also puts into the lexical lane what a crash kept out of it. When the encoder
-        changes meanwhile, each batch is filed under the encoder that made it; a later call finishes the new one.
+        At most `limit` rows. Also puts into the lexical lane what a crash kept out of it. When the encoder changes
+        meanwhile, each batch is filed under the encoder that made it; a later call finishes the new one. After all
+        rows, the spaces of encoders long past are dropped. It leaves the encoder to others for half of the time.
         """
         await self.settled()
         self.behind = False
-        added = 0
-        chunks = self._repository.memory_chunks(EMBED_BATCH)
-        while limit is None or added < limit:
-            chunk = await asyncio.to_thread(next, chunks, _DONE)
-            if not isinstance(chunk, list):
-                break
-            rows = [memory for memory in chunk if _recallable(memory)]
-            ids = [memory.id for memory in rows]
-            unread = await asyncio.to_thread(self._index.missing_texts, ids)
-            await asyncio.to_thread(self._index.add_texts, [row for row in rows if row.id in unread])
-            digest = (await self._embedder.stamp()).digest
-            absent = await asyncio.to_thread(self._index.missing_vectors, digest, ids)
-            batch = [row for row in rows if row.id in absent]
-            batch = batch if limit is None else batch[: limit - added]
-            if batch:
-                await self._embed_into_space(batch)
-            await self._drop_forgotten(rows)
-            added += len(batch)
-        return added
+        return await self._indexing.fill(limit)
 
     async def rebuild_index(self) -> int:
         """Drop the index and fill it again from SQL, with the current encoder; returns how many vectors it made.
@@ -195,7 +184,7 @@ class Hippocampus:
 
     async def _index_soon(self, user: str, memories: Sequence[Memory]) -> None:
         """Have memories indexed, and wait for it only where too much is under way."""
-        indexed = self._indexing.add(memories)
+        indexed = self._joined.add(memories)
         self._pending.setdefault(user, set()).add(indexed)
         indexed.add_done_callback(lambda _: self._indexed(user, indexed))
         if sum(map(len, self._pending.values())) > MAX_PENDING:
@@ -211,60 +200,14 @@ class Hippocampus:
         self.behind = True
         logger.warning("Turns are kept, but not indexed yet (%s).", type(error).__name__)
 
-    async def _add_to_index(self, memories: Sequence[Memory]) -> None:
-        await asyncio.to_thread(self._index.add_texts, memories)
-        await self._embed_into_space(memories)
-        await self._drop_forgotten(memories)
-
-    async def _embed_into_space(self, memories: Sequence[Memory]) -> None:
-        """Put memories into the space of the encoder that read them.
-
-        What a user said was read when his memory was asked about it, so that its vector is mostly in his cache.
-        """
-        stamp = await self._embedder.stamp()
-        read = await asyncio.to_thread(self._read_before, stamp, memories)
-        unread = [memory for memory in memories if memory.id not in read]
-        if unread:
-            answer = await self._embedder.embed([memory.text for memory in unread])
-            if answer.stamp.digest == stamp.digest:  # one write of all takes no longer than one of some
-                ids = [memory.id for memory in unread]
-                read |= dict(zip(ids, _vectors(answer), strict=True))
-            else:
-                await asyncio.to_thread(self._index.add_vectors, answer.stamp.digest, unread, _vectors(answer))
-        done = [memory for memory in memories if memory.id in read]
-        if done:
-            vectors = np.stack([read[memory.id] for memory in done])
-            await asyncio.to_thread(self._index.add_vectors, stamp.digest, done, vectors)
-
-    def _read_before(self, stamp: AdapterStamp, memories: Sequence[Memory]) -> dict[str, npt.NDArray[np.float32]]:
-        """Return the vectors of questions that are in their users' caches, by the memories' ids."""
-        found = {
-            memory.id: self._cache.get(memory.user, _cache_key(stamp, memory.text))
-            for memory in memories
-            if memory.role == "user"
-        }
-        return {name: np.frombuffer(vector, dtype="<f4") for name, vector in found.items() if vector}
-
-    async def _drop_forgotten(self, memories: Sequence[Memory]) -> None:
-        """Take out again what was forgotten while it was being indexed.
-
-        Forgetting deletes from SQL and then from the index. A row that is still in SQL after it was indexed is
-        therefore seen by any deletion from the index that follows; one that is not may have come too late.
-        """
-        ids = [memory.id for memory in memories]
-        kept = await asyncio.to_thread(self._repository.existing, ids)
-        gone = [identity for identity in ids if identity not in kept]
-        if gone:
-            await asyncio.to_thread(self._index.remove_messages, gone)
-
     async def _embed_query(self, user: str, query: str) -> tuple[npt.NDArray[np.float32], AdapterStamp, bool]:
         """Return the query's vector, [d], the encoder that made it, and whether the user's cache had it not."""
         stamp = await self._embedder.stamp()
-        cached = await asyncio.to_thread(self._cache.get, user, _cache_key(stamp, query))
+        cached = await asyncio.to_thread(self._cache.get, user, cache_key(stamp, query))
         if cached is not None:
             return np.frombuffer(cached, dtype="<f4"), stamp, False
         answer = await self._embedder.embed([query])
-        return _vectors(answer)[0], answer.stamp, True
+        return vectors_of(answer)[0], answer.stamp, True
 
     def _kept(self, user: str, hits: Sequence[Hit]) -> tuple[Memory, ...]:
         """Return the memories of the hits that SQL still holds: what was erased there is never recalled."""
@@ -272,17 +215,3 @@ class Hippocampus:
         return tuple(
             replace(kept[hit.message], score=hit.score, lanes=hit.lanes) for hit in hits if hit.message in kept
         )
-
-
-def _recallable(memory: Memory) -> bool:
-    """Whether a turn is worth recalling: instructions to the assistant and blank turns are kept in SQL only."""
-    return memory.role != "system" and bool(memory.text.strip())
-
-
-def _cache_key(stamp: AdapterStamp, text: str) -> str:
-    return f"{stamp.digest or 'base'}:{hashlib.sha256(text.encode()).hexdigest()}"
-
-
-def _vectors(answer: Embeddings) -> npt.NDArray[np.float32]:
-    """Return the answer's vectors, [count, dimensions], float32."""
-    return np.frombuffer(answer.vectors, dtype="<f4").reshape(answer.count, answer.dimensions)

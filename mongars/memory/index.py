@@ -1,8 +1,7 @@
 """Finds a user's memories by words and by vectors: a LanceDB index that can always be rebuilt from SQL.
 
 Owns the lexical lane (one table of texts), the dense lane (one table of vectors, a "space", per encoder digest:
-vectors of two encoders do not compare), their fusion, and the removal of erased rows from the disk. Must not
-know models or SQL.
+vectors of two encoders do not compare), their fusion, and which spaces are kept. Must not know models or SQL.
 
 Keys of users, conversations and messages are kept as SHA-256 hex. So a filter is made of hex digits only and
 nothing in a name can escape it (LanceDB reads a backslash in a literal as an escape, which quoting misses),
@@ -10,27 +9,21 @@ and the index holds no names.
 """
 
 import hashlib
-import threading
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from filelock import FileLock
 
-from mongars.errors import RefusedError, UnavailableError
-from mongars.files import private_folder
+from mongars.errors import RefusedError
 from mongars.memory.fusion import fuse
+from mongars.memory.index_tables import IndexTables
 from mongars.records import Memory
 
 CANDIDATES = 100  # rows that each lane hands to the fusion; 10 times the usual k of 4 to 10
-COMPACT_EVERY = 50  # writes by this process between compactions, which take 0.2 to 0.5 s at 20,000 messages
-_TEXTS = "texts"
+_TEXTS, _SPACE = "texts", "space_"
 _KEYS = [pa.field(name, pa.string(), nullable=False) for name in ("id", "user", "conversation")]
 _TEXT_SCHEMA = pa.schema([*_KEYS, pa.field("message", pa.string()), pa.field("text", pa.string())])
 
@@ -53,27 +46,16 @@ class MemoryIndex:
 
     def __init__(self, uri: str, *, language: str = "English") -> None:
         """Open or make the index. `language` chooses the stemmer and the stop words of the lexical lane."""
-        self._writing: AbstractContextManager[Any] = threading.RLock()
-        if "://" not in uri:
-            private_folder(Path(uri))
-            self._writing = FileLock(Path(uri) / "writing.lock", poll_interval=0.005)
-        # Loaded here: a process that only imports this module may fork, which LanceDB's threads do not survive.
-        import lancedb
-        from lancedb.index import FTS
-
-        # Stemming and stop words lift turn recall@10 by .07 on long conversations, measured with LanceDB.
-        self._full_text = FTS(language=language, stem=True, remove_stop_words=True, ascii_folding=True)
-        # Tables are opened for each call: they are then the newest version, and stay at it during the call.
-        self._db = lancedb.connect(uri)
-        self._writes = 0
-        self._ensure(_TEXTS, _TEXT_SCHEMA)
+        # Each call opens the tables it needs: they are then the newest version, and stay at it during the call.
+        self._tables = IndexTables(uri, language=language)
+        self._tables.ensured(_TEXTS, _TEXT_SCHEMA)
 
     # Writing
 
     def add_texts(self, memories: Sequence[Memory]) -> None:
         """Put messages into the lexical lane; those that are there already stay as they are."""
         rows = [_keys_of(memory) | {"message": memory.id, "text": memory.text} for memory in memories]
-        self._insert(_TEXTS, pa.Table.from_pylist(rows, schema=_TEXT_SCHEMA))
+        self._tables.insert(_TEXTS, pa.Table.from_pylist(rows, schema=_TEXT_SCHEMA))
 
     def add_vectors(
         self, digest: str | None, memories: Sequence[Memory], vectors: npt.NDArray[np.float32]
@@ -86,11 +68,12 @@ class MemoryIndex:
             raise RefusedError(f"{vectors.shape[0]} vectors came for {len(memories)} texts, or not finite ones.")
         schema = _vector_schema(vectors.shape[1])
         name = _space(digest)
-        _check_dimensions(self._ensure(name, schema), vectors.shape[1])
+        if (space := self._tables.opened(name)) is not None:
+            _check_dimensions(space, vectors.shape[1])
         columns = {key: [_keys_of(memory)[key] for memory in memories] for key in ("id", "user", "conversation")}
         flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).ravel())
         columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-        self._insert(name, pa.table(columns, schema=schema))
+        self._tables.insert(name, pa.table(columns, schema=schema))
 
     def missing_texts(self, ids: Sequence[str]) -> set[str]:
         """Return those of the message ids that the lexical lane lacks."""
@@ -99,6 +82,17 @@ class MemoryIndex:
     def missing_vectors(self, digest: str | None, ids: Sequence[str]) -> set[str]:
         """Return those of the message ids that the encoder's space lacks."""
         return self._missing(_space(digest), ids)
+
+    def keep_spaces(self, digest: str | None, earlier: int) -> None:
+        """Drop the spaces of all encoders but `digest` and the `earlier` ones that were written last.
+
+        Spaces of encoders that answer no more take disk, and time from each erasure. One that is asked for again
+        is filled again.
+        """
+        with self._tables.writing:
+            spaces = [name for name in self._tables.names() if name.startswith(_SPACE) and name != _space(digest)]
+            newest_first = sorted(spaces, key=self._tables.written_at, reverse=True)
+            self._tables.drop(newest_first[earlier:])
 
     # Searching
 
@@ -123,8 +117,8 @@ class MemoryIndex:
         try:
             return self._search(mine, text, k, _space(digest), vector)
         except (RuntimeError, OSError):
-            # An erasure removed the version that was being read. None can while the lock is held.
-            with self._writing:
+            # A version or a space that was being read was removed. None can be while the lock is held.
+            with self._tables.writing:
                 return self._search(mine, text, k, _space(digest), vector)
 
     def _search(
@@ -132,11 +126,11 @@ class MemoryIndex:
     ) -> list[Hit]:
         from lancedb.query import MatchQuery
 
-        texts = self._db.open_table(_TEXTS)
+        texts = self._tables.ensured(_TEXTS, _TEXT_SCHEMA)
         if not any(each.columns == ["text"] for each in texts.list_indices()):
             # It was just written again and its indices are being built: without them words are not stemmed.
-            with self._writing:
-                texts = self._db.open_table(_TEXTS)
+            with self._tables.writing:
+                texts = self._tables.ensured(_TEXTS, _TEXT_SCHEMA)
         found = (
             texts.search(MatchQuery(text, "text"), query_type="fts")
             .where(mine)
@@ -156,9 +150,8 @@ class MemoryIndex:
         self, space: str, vector: npt.NDArray[np.float32], mine: str, lexical: Mapping[str, float]
     ) -> dict[str, float]:
         """Return the cosine of the nearest rows and of every lexical candidate that has a vector, by key."""
-        if space not in self._tables():
+        if (table := self._tables.opened(space)) is None:
             return {}
-        table = self._db.open_table(space)
         _check_dimensions(table, vector.shape[0])
         filters = [mine] + ([f"{mine} AND {_among(lexical)}"] if lexical else [])
         cosines: dict[str, float] = {}
@@ -185,76 +178,19 @@ class MemoryIndex:
 
     def clear(self) -> None:
         """Drop every row, every space and what interrupted writes left behind."""
-        with self._writing:
-            for name in self._tables():
-                self._db.drop_table(name)
-            self._ensure(_TEXTS, _TEXT_SCHEMA)
+        with self._tables.writing:
+            self._tables.drop(self._tables.names())
+            self._tables.ensured(_TEXTS, _TEXT_SCHEMA)
 
     def _remove(self, condition: str) -> int:
-        with self._writing:
-            counts = {name: self._db.open_table(name).count_rows(condition) for name in self._tables()}
-            for name, count in counts.items():
-                if count:
-                    self._rewrite_without(name, condition)
-        return int(counts[_TEXTS])
-
-    def _rewrite_without(self, name: str, condition: str) -> None:
-        """Write the table again without some rows, then remove every older version of it.
-
-        `delete` alone marks rows, and `optimize` rewrites a file only when a tenth of it is marked (Lance's
-        materialize_deletions_threshold) or a neighbour is to be merged: the bytes of a single erased message
-        stayed in the data file. The full-text index is built anew for the same reason: it holds the words.
-        """
-        table = self._db.open_table(name)
-        schema = table.schema
-        survivors = table.search().where(f"NOT ({condition})").to_batches()
-        table = self._db.create_table(name, data=survivors, schema=schema, mode="overwrite")
-        self._build_indices(name, table)
-        # Not 0, which warns: the replaced version is older than a millisecond, because it was just rewritten.
-        table.optimize(cleanup_older_than=timedelta(milliseconds=1))
-        if len(table.list_versions()) != 1:
-            raise UnavailableError(
-                f"An older version of {name} is still on the disk.",
-                remedy="Repeat the erasure, or rebuild the index.",
-            )
-
-    # Tables
-
-    def _tables(self) -> list[str]:
-        return list(self._db.list_tables().tables)
-
-    def _ensure(self, name: str, schema: pa.Schema) -> Any:
-        if name not in self._tables():
-            with self._writing:
-                if name not in self._tables():
-                    self._build_indices(name, self._db.create_table(name, schema=schema))
-        return self._db.open_table(name)
-
-    def _build_indices(self, name: str, table: Any) -> None:
-        from lancedb.index import BTree
-
-        # With both B-trees a filtered vector search over 50,000 rows took 20 ms in place of 100.
-        for column in ("id", "user"):
-            table.create_index(column, config=BTree())
-        if name == _TEXTS:
-            table.create_index("text", config=self._full_text)
-
-    def _insert(self, name: str, rows: pa.Table) -> None:
-        if not rows.num_rows:
-            return
-        with self._writing:
-            table = self._db.open_table(name)
-            table.merge_insert("id").when_not_matched_insert_all().execute(rows)
-            self._writes += 1
-            if self._writes % COMPACT_EVERY == 0:
-                for each in self._tables():
-                    self._db.open_table(each).optimize()
+        return self._tables.remove(condition).get(_TEXTS, 0)
 
     def _missing(self, name: str, ids: Sequence[str]) -> set[str]:
-        if not ids or name not in self._tables():
+        table = self._tables.opened(name) if ids else None
+        if table is None:
             return set(ids)
         keys = {_key(identity): identity for identity in ids}
-        query = self._db.open_table(name).search().where(_among(keys)).select(["id"]).limit(len(keys))
+        query = table.search().where(_among(keys)).select(["id"]).limit(len(keys))
         present = {row["id"] for row in query.to_list()}
         return {identity for key, identity in keys.items() if key not in present}
 
@@ -277,7 +213,7 @@ def _among(keys: Mapping[str, Any] | Sequence[str]) -> str:
 
 def _space(digest: str | None) -> str:
     """Return the table of an encoder's vectors; without an adapter, the base's."""
-    return f"space_{digest or 'base'}"
+    return f"{_SPACE}{digest or 'base'}"
 
 
 def _check_dimensions(table: Any, given: int) -> None:

@@ -16,13 +16,13 @@ from mongars.memory.hippocampus import Hippocampus, Recall
 from mongars.memory.index import MemoryIndex
 from mongars.memory.pages import ConversationRow, Page, PageQuery
 from mongars.memory.persistence import PersistenceRepository
-from mongars.records import AdapterStamp, Conversation, Feedback, Memory, Profile, Turn
+from mongars.records import Conversation, Feedback, Memory, Profile, Turn
 from mongars.serving.args import AppArgs
 from mongars.serving.clients import LLMClient
 
 logger = logging.getLogger(__name__)
 REEMBED_CHECK_S = 5.0
-"""How often the memory looks whether the encoder changed; meanwhile recall has the lexical lane."""
+"""How often the memory looks for a new encoder: one that stayed for so long is worth embedding anew for."""
 
 
 class MemoryDeployment:
@@ -105,14 +105,9 @@ class MemoryDeployment:
             self._filling.result()
 
     async def _follow_encoder(self) -> None:
-        """Fill the space of each new encoder for what was remembered before it, and what the index had missed."""
-        filled: AdapterStamp | None = None
         while True:
             try:
-                stamp = await self._llm.stamp()
-                if filled is None or stamp.digest != filled.digest or self._hippocampus.behind:
-                    await self._hippocampus.reembed()
-                    filled = stamp
+                await self._hippocampus.follow_encoder()
             except MongarsError as error:
                 logger.warning("The memory could not be embedded anew (%s); trying again.", error.code)
             await asyncio.sleep(REEMBED_CHECK_S)

@@ -9,6 +9,7 @@ import pytest
 from mongars.errors import BackendError, ConversationNotFoundError, InputError
 from mongars.memory.hippocampus import Hippocampus, Recall
 from mongars.memory.index import MemoryIndex
+from mongars.memory.indexing import FILL_BATCH
 from mongars.memory.pages import PageQuery
 from mongars.memory.persistence import PersistenceRepository
 from mongars.records import Memory, Turn
@@ -38,7 +39,7 @@ async def test_what_was_said_is_recalled_with_its_score_and_lanes(hippocampus: H
 async def test_turns_wait_to_be_indexed_together_until_their_user_asks_or_is_forgotten(
     hippocampus, embedder, monkeypatch
 ) -> None:
-    monkeypatch.setattr(hippocampus._indexing, "_patience_s", 600)
+    monkeypatch.setattr(hippocampus._joined, "_patience_s", 600)
     await hippocampus.remember("c1", "anna", said("my cat is called Mina"), consent=True)
     await hippocampus.remember("c2", "bob", said("my dog is called Rex"), consent=True)
     assert embedder.calls == []
@@ -91,6 +92,62 @@ async def test_reembed_fills_the_space_of_the_current_encoder_and_then_has_nothi
     assert await hippocampus.reembed() == 1
     assert await hippocampus.reembed() == 0
     assert texts_of(await hippocampus.recall("anna", "hound", k=1)) == ["a puppy"]
+
+
+async def test_all_is_embedded_anew_in_small_calls_that_leave_the_encoder_to_others(
+    hippocampus, embedder, monkeypatch
+) -> None:
+    honest, rests = asyncio.sleep, list[float]()
+
+    async def sleep(seconds: float) -> None:
+        rests.append(seconds)
+        await honest(seconds)
+
+    await hippocampus.remember("c", "anna", said(*(f"line {n}" for n in range(FILL_BATCH + 1))), consent=False)
+    await hippocampus.settled()
+    embedder.switch("b" * 64)
+    embedder.calls.clear()
+    monkeypatch.setattr("mongars.memory.indexing.asyncio.sleep", sleep)
+    assert await hippocampus.reembed() == FILL_BATCH + 1
+    assert [len(call) for call in embedder.calls] == [FILL_BATCH, 1]
+    assert len(rests) == 2
+    assert all(rest > 0 for rest in rests)
+
+
+async def test_spaces_of_encoders_long_past_are_dropped_when_all_is_embedded_anew(
+    hippocampus, embedder, index
+) -> None:
+    (kept,) = await hippocampus.remember("c", "anna", said("a puppy"), consent=False)
+    digests = [None, *(letter * 64 for letter in "abcd")]
+    for digest in digests:
+        embedder.switch(digest)
+        await hippocampus.reembed()
+    assert [digest for digest in digests if not index.missing_vectors(digest, [kept.id])] == digests[-3:]
+
+
+async def test_an_encoder_is_followed_at_once_at_the_start_and_then_when_it_stays(hippocampus, embedder) -> None:
+    await hippocampus.remember("c", "anna", said("a puppy"), consent=False)
+    await hippocampus.settled()
+    embedder.switch("a" * 64)
+    assert await hippocampus.follow_encoder() == 1
+    embedder.switch("b" * 64)
+    assert await hippocampus.follow_encoder() == 0
+    embedder.switch("c" * 64)
+    assert await hippocampus.follow_encoder() == 0
+    assert await hippocampus.follow_encoder() == 1
+    assert await hippocampus.follow_encoder() == 0
+
+
+async def test_what_the_index_misses_does_not_wait_for_an_encoder_to_stay(hippocampus, embedder) -> None:
+    await hippocampus.follow_encoder()
+    embedder.error = BackendError("no answer")
+    await hippocampus.remember("c", "anna", said("a puppy"), consent=False)
+    await hippocampus.settled()
+    embedder.error = None
+    embedder.switch("a" * 64)
+    assert hippocampus.behind
+    assert await hippocampus.follow_encoder() == 1
+    assert not hippocampus.behind
 
 
 async def test_an_encoder_that_changes_during_the_call_files_vectors_under_its_own_digest(

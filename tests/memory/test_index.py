@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mongars.errors import RefusedError
-from mongars.memory.index import COMPACT_EVERY, MemoryIndex
+from mongars.memory.index import MemoryIndex
+from mongars.memory.index_tables import COMPACT_EVERY
 from mongars.records import Memory, new_id, now
 
 ENCODER = "e" * 64
@@ -95,6 +96,19 @@ def test_each_encoder_has_a_space_of_its_own(index: MemoryIndex) -> None:
     assert found(index, "anna", "?", 1, vector=np.array([1, 0], np.float32)) == [north.id]
     assert found(index, "anna", "?", 1, digest=ENCODER, vector=np.array([1, 0, 0], np.float32)) == [east.id]
     assert found(index, "anna", "?", digest="f" * 64, vector=np.array([1, 0], np.float32)) == []
+
+
+def test_spaces_of_encoders_long_past_are_dropped_and_may_come_again(index: MemoryIndex) -> None:
+    row, digests = memory("aaa"), ["a" * 64, "b" * 64, "c" * 64, "d" * 64]
+    index.add_texts([row])
+    for digest in (None, *digests):
+        index.add_vectors(digest, [row], unit([1, 0]))
+    index.keep_spaces("a" * 64, earlier=2)
+    missing = {digest for digest in (None, *digests) if index.missing_vectors(digest, [row.id])}
+    assert missing == {None, "b" * 64}
+    index.add_vectors(None, [row], unit([1, 0]))
+    assert index.missing_vectors(None, [row.id]) == set()
+    assert found(index, "anna", "aaa") == [row.id]
 
 
 def test_hybrid_finds_what_either_lane_finds_and_prefers_what_both_do(index: MemoryIndex) -> None:
