@@ -1,10 +1,12 @@
-"""A module tree with an adapter whose weights are left out, from which trees with other weights are made.
+"""The form of an adapter that peft has attached, from which trees with other weights are made.
 
 Owns the quick way to attach an adapter that is configured as one before it was, which is how a trained adapter
-follows another: peft builds a tree of a small model in 75 ms of processor time, loading by a copy of one 18
-(docs/results/2026-11-26-serving.md and 2026-11-27). Must not know slots or which adapter is served.
+follows another. Must not know slots or which adapter is served. What a configuration means is left to peft: it
+attaches the first adapter of a form, and its layers are read.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,8 +14,8 @@ import torch
 from torch import nn
 
 from mongars.errors import AdapterRefusedError
-from mongars.neurons.bidirectional import ADAPTER_WEIGHTS, check_adapter_files
-from mongars.neurons.tree_copy import copy_tree
+from mongars.neurons.bidirectional import ADAPTER_WEIGHTS, check_adapter_files, share_tensors_copy
+from mongars.neurons.lora import LoraLinear
 
 # Where an adapter was made and how it was trained; what is left says what a forward pass does.
 _ELSEWHERE = {
@@ -24,25 +26,45 @@ _ELSEWHERE = {
     "peft_version",
     "auto_mapping",
 }
+_PEFT_PREFIX = "base_model.model."
+"""What peft puts before the name of a module, in a tree and in a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """How one linear layer is adapted. Shapes are [r, in] and [out, r]."""
+
+    a_shape: torch.Size
+    b_shape: torch.Size
+    dtype: torch.dtype
+    scaling: float
 
 
 class AdapterTemplate:
-    """A tree of its own over the base's tensors. `filled` may be called while other trees are at work."""
+    """The form of an adapter over a tree without one. `filled` may be called while other trees are at work."""
 
-    def __init__(self, tree: nn.Module, config: dict[str, Any]) -> None:
-        self._tree, self._config = tree, config
+    def __init__(self, bare: nn.Module, config: dict[str, Any], layers: Mapping[str, _Layer]) -> None:
+        self._bare, self._config, self._layers = bare, config, layers
 
     @classmethod
-    def of(cls, adapted: nn.Module) -> Self:
-        """Take the form of a tree as `attach_adapter` returns it, and none of its adapter's memory."""
-        without = {
-            id(tensor): nn.Parameter(torch.empty_like(tensor, device="meta"), requires_grad=tensor.requires_grad)
-            if "lora_" in name
-            else tensor
-            for name, tensor in _tensors(adapted)
-        }
+    def of(cls, bare: nn.Module, adapted: nn.Module) -> Self | None:
+        """Take the form of a tree as `attach_adapter` made it of a copy of `bare`; no tensor of it is kept.
+
+        None where the adapter is more than LoRA in linear layers.
+        """
+        layers, known = dict[str, _Layer](), set(map(id, _tensors(bare)))
+        plain = dict(bare.named_modules())
+        for name, module in adapted.named_modules():
+            layer = LoraLinear.of_peft(module)
+            path = name.removeprefix(_PEFT_PREFIX)
+            if layer is None or getattr(plain.get(path), "weight", None) is not layer.base_layer.weight:
+                continue
+            known |= {id(module.lora_A["default"].weight), id(module.lora_B["default"].weight)}
+            layers[path] = _Layer(layer.lora_a.shape, layer.lora_b.shape, layer.lora_a.dtype, layer.scaling)
         config: Any = adapted.peft_config
-        return cls(copy_tree(adapted, without), _form(config["default"]))
+        if not all(id(tensor) in known for tensor in _tensors(adapted)):
+            return None
+        return cls(bare, _form(config["default"]), layers)
 
     def fits(self, folder: Path) -> bool:
         """Return whether the adapter in a folder is configured as this one.
@@ -55,7 +77,10 @@ class AdapterTemplate:
         return _form(PeftConfig.from_pretrained(str(folder))) == self._config
 
     def filled(self, folder: Path) -> nn.Module:
-        """Return a tree with the adapter of a folder that `fits`, as `attach_adapter` would. Raises as it does."""
+        """Return a tree with the adapter of a folder that `fits`, whose states are those of `attach_adapter`.
+
+        Raises as that does.
+        """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -63,22 +88,26 @@ class AdapterTemplate:
             weights = load_file(folder / ADAPTER_WEIGHTS)
         except (OSError, SafetensorError) as error:
             raise AdapterRefusedError(f"The weights of adapter {folder.name} cannot be read: {error}") from error
-        tensors = dict(_tensors(self._tree))
-        stored = {name: name.replace(".default", "") for name, tensor in tensors.items() if tensor.is_meta}
-        same = set(stored.values()) == set(weights)
-        if not same or any(weights[key].shape != tensors[name].shape for name, key in stored.items()):
+        names = {path: tuple(f"{_PEFT_PREFIX}{path}.lora_{half}.weight" for half in "AB") for path in self._layers}
+        shapes = {
+            name: shape
+            for path, layer in self._layers.items()
+            for name, shape in zip(names[path], (layer.a_shape, layer.b_shape), strict=True)
+        }
+        if shapes != {name: tensor.shape for name, tensor in weights.items()}:
             raise AdapterRefusedError(f"The weights of adapter {folder.name} are not those of its configuration.")
-        memo: dict[int, torch.Tensor] = {id(tensor): tensor for tensor in tensors.values()}
-        device = next(tensor.device for tensor in tensors.values() if not tensor.is_meta)
-        for name, key in stored.items():
-            empty = tensors[name]
-            own = weights[key].to(device, empty.dtype)
-            memo[id(empty)] = nn.Parameter(own, requires_grad=empty.requires_grad)
-        return copy_tree(self._tree, memo)
+        tree = share_tensors_copy(self._bare)
+        for path, layer in self._layers.items():
+            parent, _, name = path.rpartition(".")
+            owner = tree.get_submodule(parent)
+            own: nn.Linear = getattr(owner, name)
+            a, b = (weights[each].to(own.weight.device, layer.dtype) for each in names[path])
+            setattr(owner, name, LoraLinear(own, a, b, layer.scaling).eval())
+        return tree
 
 
-def _tensors(tree: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    return [*tree.named_parameters(), *tree.named_buffers()]
+def _tensors(tree: nn.Module) -> list[torch.Tensor]:
+    return [*tree.parameters(), *tree.buffers()]
 
 
 def _form(config: Any) -> dict[str, Any]:

@@ -1,13 +1,12 @@
 """Linear layers by oneDNN: torch's other library of matrix products on a CPU.
 
-Owns which products of a model go there, and which are made as one. Must not know models or tokens. For float32,
-torch itself always takes MKL, which is slow on processors that are not Intel's: on an AMD one oneDNN is 1.4 to
-2.4 times as fast from 16 rows on (docs/results/2026-11-25-serving.md), on an Intel one MKL is up to 2.9 times as
-fast as oneDNN below 64 rows (2026-11-26-serving.md). The vendor decides, and no measurement at the start: the
-libraries differ in last bits, and the same training must give the same adapter.
+Owns which products of a model go there. Must not know models or tokens. For float32, torch itself always takes
+MKL, which is slow on processors that are not Intel's: on an AMD one oneDNN is 1.4 to 2.4 times as fast from 16
+rows on (docs/results/2026-11-25-serving.md), on an Intel one MKL is up to 2.9 times as fast as oneDNN below 64
+rows (2026-11-26-serving.md). The vendor decides, and no measurement at the start: the libraries differ in last
+bits, and the same training must give the same adapter.
 """
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,54 +59,6 @@ class OneDnnLinear(nn.Linear):
             product: Tensor = _Product.apply(states, self.weight, self.bias)  # type: ignore[no-untyped-call]
             return product
         return _multiplied(states, self.weight, self.bias)
-
-
-Products = Callable[[Tensor], Sequence[Tensor]]
-"""From states [tokens, in] to what each of some linear layers makes of them, [tokens, out] each."""
-
-
-def lay_together(layers: Sequence[nn.Linear]) -> None:
-    """Put the weights of layers that read the same states into one tensor, one after the other.
-
-    Each stays a parameter of its own layer, and is saved, copied and adapted as before; `products_of` then finds
-    that one product makes all of them. The caller sees to it that nothing has put a weight elsewhere before.
-    """
-    joint = torch.cat([layer.weight.data for layer in layers])
-    for layer, part in zip(layers, joint.split_with_sizes([layer.out_features for layer in layers]), strict=True):
-        layer.weight.data = part
-
-
-def products_of(layers: Sequence[nn.Module]) -> Products:
-    """Return the products of layers that read the same states: one where their weights lie together, else each.
-
-    A layer with a bias, or with an adapter in it, is called by itself, and so are those beside it.
-    """
-    kind = type(layers[0])
-    plain = kind in (nn.Linear, OneDnnLinear) and all(
-        type(layer) is kind and layer.bias is None for layer in layers
-    )
-    weights: list[Any] = [layer.weight for layer in layers] if plain else []
-    joint = _joint([weight.data for weight in weights])
-    if joint is None:
-        return lambda states: [layer(states) for layer in layers]
-    whole = kind(joint.shape[1], joint.shape[0], bias=False, device="meta")
-    whole.weight = nn.Parameter(joint, requires_grad=False)
-    sizes = [len(weight) for weight in weights]
-    return lambda states: tuple(whole(states).split_with_sizes(sizes, dim=-1))
-
-
-def _joint(weights: Sequence[Tensor]) -> Tensor | None:
-    """Return weights that lie one after the other as one tensor, without a copy; None where they do not."""
-    if not weights or not all(weight.is_contiguous() for weight in weights):
-        return None
-    first, columns = weights[0], weights[0].shape[1]
-    place = first.storage_offset()
-    for weight in weights:
-        same = weight.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
-        if not same or weight.storage_offset() != place or weight.shape[1] != columns:
-            return None
-        place += weight.numel()
-    return first.as_strided((sum(map(len, weights)), columns), first.stride())
 
 
 class _Product(torch.autograd.Function):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm, silu
 
-from mongars.neurons.linear import lay_together, products_of
+from mongars.neurons.products import lay_together, products_of
 
 Attention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """From a layer's index, queries, keys and values [tokens, heads, size] to what is read [tokens, heads x size]."""
@@ -52,7 +52,7 @@ def without_adapter(model: nn.Module) -> nn.Module:
 
 
 def lay_products_together(model: nn.Module) -> None:
-    """Have a model that `is_like_llama`, freshly loaded, make products of the same states as one (`linear.py`).
+    """Have a model that `is_like_llama`, freshly loaded, make products of the same states as one (`products.py`).
 
     A pass of 16 tokens took 0.9 of its time so, on a processor where MKL also took oneDNN's place
     (docs/results/2026-11-26-serving.md). Layers with a bias stay as they are.

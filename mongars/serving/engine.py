@@ -268,14 +268,17 @@ class Engine:
         return slot
 
     def _adapted(self, kind: AdapterKind, folder: Path) -> nn.Module:
-        """Return a tree with the adapter in it, by a copy of the one before it where both have the same form."""
+        """Return a tree with the adapter in it, without peft where one before it had the same form."""
         template = self._templates.get(kind)
         if template and template.fits(folder):
             return template.filled(folder)
         bare = share_tensors_copy(self.base.model) if kind == "chat" else bidirectional_encoder(self.base)
-        adapted = attach_adapter(bare, folder)
-        self._templates[kind] = AdapterTemplate.of(adapted)
-        return adapted
+        adapted = attach_adapter(share_tensors_copy(bare), folder)
+        template = AdapterTemplate.of(bare, adapted)
+        if template is None:
+            return adapted
+        self._templates[kind] = template
+        return template.filled(folder)  # so that all versions of a form compute alike
 
 
 def _canary(slot: Slot, tokenizer: Any) -> bool:

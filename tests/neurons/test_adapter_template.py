@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from mongars.errors import AdapterRefusedError
 from mongars.neurons.adapter_template import AdapterTemplate
-from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder
+from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder, share_tensors_copy
+from mongars.neurons.means import FlatMeans, means_of
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 
@@ -34,7 +35,12 @@ def write(base, tmp_path):
 
 @pytest.fixture
 def template(base, write):
-    return AdapterTemplate.of(attach_adapter(bidirectional_encoder(base), write(1)))
+    return template_of(base, write(1))
+
+
+def template_of(base, folder: Path) -> AdapterTemplate | None:
+    bare = bidirectional_encoder(base)
+    return AdapterTemplate.of(bare, attach_adapter(share_tensors_copy(bare), folder))
 
 
 def states(encoder: torch.nn.Module) -> torch.Tensor:
@@ -47,17 +53,48 @@ def test_a_filled_template_gives_the_states_of_the_adapter_that_peft_loads(base,
     for folder, filled in made.values():
         assert template.fits(folder)
         assert not filled.training
-        assert torch.equal(states(filled), states(attach_adapter(bidirectional_encoder(base), folder)))
+        expected = states(attach_adapter(bidirectional_encoder(base), folder))
+        torch.testing.assert_close(states(filled), expected, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(states(made[2][1]), states(made[3][1]), atol=1e-3)
+
+
+def test_without_padding_a_filled_template_gives_the_means_of_the_adapter_that_peft_loads(base, template, write):
+    folder, windows = write(2), [[5, 6, 7, 8], [9], [10, 11]]
+    filled, theirs = template.filled(folder), attach_adapter(bidirectional_encoder(base), folder)
+    assert isinstance(means_of(filled), FlatMeans)
+    with torch.no_grad():
+        torch.testing.assert_close(means_of(filled)(windows), means_of(theirs)(windows), rtol=1e-5, atol=1e-5)
 
 
 def test_it_shares_the_tensors_of_the_base_and_holds_no_adapter(base, template, write):
     ours = {tensor.data_ptr() for tensor in base.model.parameters()}
     filled = template.filled(write(2))
     assert all(tensor.data_ptr() in ours for name, tensor in filled.named_parameters() if "lora_" not in name)
-    kept = [tensor for name, tensor in template._tree.named_parameters() if "lora_" in name]
-    assert kept
-    assert all(tensor.is_meta for tensor in kept)
+    assert all(tensor.data_ptr() in ours for tensor in template._bare.parameters())
+
+
+def test_every_module_of_a_tree_is_its_own_and_none_is_pefts(template, write):
+    one, other = template.filled(write(2)), template.filled(write(2))
+    assert not set(map(id, one.modules())) & set(map(id, other.modules()))
+    assert not any("peft" in type(module).__module__ for module in one.modules())
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"use_dora": True},
+        {"lora_bias": True},
+        {"modules_to_save": ["norm"]},
+        {"layer_replication": [[0, 1], [0, 2]]},
+    ],
+)
+def test_an_adapter_that_is_more_than_lora_in_linear_layers_has_no_template(base, write, more):
+    assert template_of(base, write(8, **more)) is None
+
+
+@pytest.mark.parametrize("more", [{}, {"rank_pattern": {"down_proj": 2}}, {"target_modules": "all-linear"}])
+def test_one_that_is_no_more_has_one(base, write, more):
+    assert template_of(base, write(9, **more)) is not None
 
 
 @pytest.mark.parametrize(

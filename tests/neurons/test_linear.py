@@ -2,12 +2,11 @@ import copy
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mongars.neurons import linear
 from mongars.neurons.base import load_base
-from mongars.neurons.linear import MIN_ROWS, OneDnnLinear, lay_together, products_of, use_onednn
+from mongars.neurons.linear import MIN_ROWS, OneDnnLinear, use_onednn
 
 WIDTH = 48
 
@@ -108,69 +107,3 @@ def test_a_loaded_base_multiplies_by_the_library_that_is_faster_on_its_processor
 def test_a_processor_that_does_not_tell_its_vendor_has_no_mkl(tmp_path, monkeypatch):
     monkeypatch.setattr(linear, "CPU_INFO", tmp_path / "none")
     assert linear.onednn_is_faster()
-
-
-def three(bias: bool = False) -> list[nn.Linear]:
-    """Return layers of different widths that read the same states, by oneDNN."""
-    torch.manual_seed(0)
-    layers = nn.ModuleList(nn.Linear(WIDTH, width, bias=bias) for width in (20, 8, 12))
-    use_onednn(layers)
-    return list(layers)
-
-
-@pytest.mark.parametrize("rows", [1, MIN_ROWS])
-def test_layers_that_lie_together_make_one_product_of_their_own_results(calls, rows):
-    layers, states = three(), torch.randn(rows, WIDTH)
-    with torch.no_grad():
-        apart = [layer(states) for layer in layers]
-        lay_together(layers)
-        calls.clear()
-        together = products_of(layers)(states)
-        assert len(calls) == (rows >= MIN_ROWS)
-    for one, other in zip(apart, together, strict=True):
-        torch.testing.assert_close(one, other)
-
-
-def test_layers_that_lie_together_are_saved_and_copied_each_with_its_own_weight(tmp_path):
-    layers = three()
-    before = [layer.weight.detach().clone() for layer in layers]
-    lay_together(layers)
-    save_file({str(place): layer.weight for place, layer in enumerate(layers)}, tmp_path / "a.safetensors")
-    saved = load_file(tmp_path / "a.safetensors")
-    copied = copy.deepcopy(nn.ModuleList(layers))
-    for place, (layer, weight) in enumerate(zip(layers, before, strict=True)):
-        for found in (layer.weight, saved[str(place)], copied[place].weight):
-            torch.testing.assert_close(found.detach(), weight)
-
-
-@pytest.mark.parametrize("case", ["apart", "bias", "adapter", "moved", "other order"])
-def test_other_layers_are_called_one_by_one(case):
-    layers = three(bias=case == "bias")
-    if case != "apart":
-        lay_together(layers)
-    if case == "adapter":
-        layers[1] = nn.Sequential(layers[1], nn.Identity())
-    if case == "moved":
-        layers[1].weight.data = layers[1].weight.data.clone()
-    if case == "other order":
-        layers = layers[::-1]
-    states = torch.randn(MIN_ROWS, WIDTH)
-    products = products_of(layers)(states)
-    assert isinstance(products, list), "one product would be a tuple of its parts"
-    for layer, product in zip(layers, products, strict=True):
-        torch.testing.assert_close(product, layer(states))
-
-
-@pytest.mark.usefixtures("onednn")
-def test_the_products_of_a_loaded_base_are_made_as_one(base_folder):
-    layer = load_base(base_folder).model.model.layers[0]
-    attention = layer.self_attn
-    states = torch.randn(MIN_ROWS, attention.q_proj.in_features)
-    for layers in (
-        [attention.q_proj, attention.k_proj, attention.v_proj],
-        [layer.mlp.gate_proj, layer.mlp.up_proj],
-    ):
-        products = products_of(layers)(states)
-        assert isinstance(products, tuple)
-        for each, product in zip(layers, products, strict=True):
-            torch.testing.assert_close(product, each(states))

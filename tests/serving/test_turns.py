@@ -1,11 +1,12 @@
 """Turns to load: at most half as many at once as there are cores."""
 
 import os
+import time
 
 import pytest
 from filelock import FileLock, Timeout
 
-from mongars.serving.turns import loading_turn, turns_folder
+from mongars.serving.turns import REST_S, loading_turn, turns_folder
 
 
 def is_free(folder, turn):
@@ -33,6 +34,33 @@ def test_who_waited_too_long_loads_all_the_same_and_takes_nobodys_turn(tmp_path,
             assert "loads beside it" in caplog.text
         assert not is_free(tmp_path, 0)
     assert is_free(tmp_path, 0)
+
+
+@pytest.fixture
+def rests(monkeypatch) -> list[float]:
+    made: list[float] = []
+    monkeypatch.setattr("mongars.serving.turns.time.sleep", made.append)
+    return made
+
+
+def test_who_loads_right_after_another_rests_and_who_comes_later_does_not(tmp_path, rests):
+    with loading_turn(tmp_path, cores=2):
+        assert rests == []
+    with loading_turn(tmp_path, cores=2):
+        assert 0 < rests.pop() <= REST_S
+    long_ago = time.time() - 2 * REST_S
+    os.utime(tmp_path / "loaded-0", (long_ago, long_ago))
+    with loading_turn(tmp_path, cores=2):
+        assert rests in ([], [0.0])
+
+
+def test_a_clock_that_was_set_back_makes_nobody_wait_for_long(tmp_path, rests):
+    with loading_turn(tmp_path, cores=2):
+        pass
+    tomorrow = time.time() + 86_400
+    os.utime(tmp_path / "loaded-0", (tomorrow, tomorrow))
+    with loading_turn(tmp_path, cores=2):
+        assert rests == [REST_S]
 
 
 def test_machines_that_share_a_home_have_turns_of_their_own(tmp_path, monkeypatch):
