@@ -134,16 +134,16 @@ class MemoryIndex:
         found = (
             texts.search(MatchQuery(text, "text"), query_type="fts")
             .where(mine)
-            .select(["id", "_score"])
+            .select(["id", "message", "_score"])
             .limit(CANDIDATES)
-        )
-        lexical = {row["id"]: float(row["_score"]) for row in found.to_list()}
+        ).to_list()
+        lexical = {row["id"]: float(row["_score"]) for row in found}
+        messages = {row["id"]: row["message"] for row in found}
         dense = {} if vector is None else self._similarities(space, vector, mine, lexical)
         best = fuse(lexical, dense)[:k]
-        named = (
-            texts.search().where(_among([key for key, _, _ in best])).select(["id", "message"]).limit(len(best))
-        )
-        messages = {row["id"]: row["message"] for row in named.to_list()} if best else {}
+        if unnamed := [key for key, _, _ in best if key not in messages]:
+            named = texts.search().where(_among(unnamed)).select(["id", "message"]).limit(len(unnamed))
+            messages |= {row["id"]: row["message"] for row in named.to_list()}
         return [Hit(messages[key], score, lanes) for key, score, lanes in best if key in messages]
 
     def _similarities(
@@ -153,13 +153,17 @@ class MemoryIndex:
         if (table := self._tables.opened(space)) is None:
             return {}
         _check_dimensions(table, vector.shape[0])
-        filters = [mine] + ([f"{mine} AND {_among(lexical)}"] if lexical else [])
-        cosines: dict[str, float] = {}
-        for rows in filters:
+
+        def nearest(condition: str) -> dict[str, float]:
             # On normalised vectors 1 - dot is the cosine distance, and it has no division by a zero norm.
-            query = table.search(vector, vector_column_name="vector").distance_type("dot").where(rows)
-            for row in query.select(["id", "_distance"]).limit(CANDIDATES).to_list():
-                cosines[row["id"]] = 1.0 - float(row["_distance"])
+            query = table.search(vector, vector_column_name="vector").distance_type("dot").where(condition)
+            rows = query.select(["id", "_distance"]).limit(CANDIDATES).to_list()
+            return {row["id"]: 1.0 - float(row["_distance"]) for row in rows}
+
+        cosines = nearest(mine)
+        further = [key for key in lexical if key not in cosines]
+        if further and len(cosines) == CANDIDATES:  # with fewer, these were all that the user has
+            cosines |= nearest(f"{mine} AND {_among(further)}")
         return cosines
 
     # Removing
