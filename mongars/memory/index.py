@@ -9,9 +9,9 @@ and the index holds no names.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from mongars.memory.fusion import fuse
 from mongars.memory.index_tables import IndexTables
 from mongars.records import Memory
 
+Found = TypeVar("Found")
 CANDIDATES = 100  # rows that each lane hands to the fusion; 10 times the usual k of 4 to 10
 _TEXTS, _SPACE = "texts", "space_"
 _KEYS = [pa.field(name, pa.string(), nullable=False) for name in ("id", "user", "conversation")]
@@ -114,12 +115,7 @@ class MemoryIndex:
         mine = f"user = '{_key(user)}'"
         if exclude_conversation is not None:
             mine += f" AND conversation != '{_key(exclude_conversation)}'"
-        try:
-            return self._search(mine, text, k, _space(digest), vector)
-        except (RuntimeError, OSError):
-            # A version or a space that was being read was removed. None can be while the lock is held.
-            with self._tables.writing:
-                return self._search(mine, text, k, _space(digest), vector)
+        return self._read(lambda: self._search(mine, text, k, _space(digest), vector))
 
     def _search(
         self, mine: str, text: str, k: int, space: str, vector: npt.NDArray[np.float32] | None
@@ -189,7 +185,18 @@ class MemoryIndex:
     def _remove(self, condition: str) -> int:
         return self._tables.remove(condition).get(_TEXTS, 0)
 
+    def _read(self, look: Callable[[], Found]) -> Found:
+        """Return what `look` finds, also where a version or a space that it was reading is removed meanwhile."""
+        try:
+            return look()
+        except (RuntimeError, OSError):
+            with self._tables.writing:  # nobody removes any
+                return look()
+
     def _missing(self, name: str, ids: Sequence[str]) -> set[str]:
+        return self._read(lambda: self._missing_of(name, ids))
+
+    def _missing_of(self, name: str, ids: Sequence[str]) -> set[str]:
         table = self._tables.opened(name) if ids else None
         if table is None:
             return set(ids)

@@ -1,8 +1,8 @@
 """Module trees of their own over the same tensors, made quickly.
 
 Owns the copy. Must not know what the modules compute. It is `copy.deepcopy` with a short way for what a module
-mostly consists of: some fourteen dictionaries of children, tensors and hooks, most of them empty. A tree of
-mongars-nano with an adapter has 588 modules; docs/results/2026-11-27-serving.md has the times.
+mostly consists of: some fourteen dictionaries of children, tensors and hooks, most of them empty. The 96
+modules of mongars-nano take 1.5 ms so and 5.4 by deepcopy, of a load of 18 (docs/results/2026-11-27-serving.md).
 """
 
 import copy

@@ -227,12 +227,15 @@ def test_searches_go_on_while_others_write_and_erase(index: MemoryIndex, index_f
         while not stop.is_set():
             try:
                 hits = mine.search("anna", "needling", 100, vector=query)
+                missing = mine.missing_vectors(None, [row.id for row in kept])
                 searches.append(len(hits))
             except Exception as error:  # noqa: BLE001 (whatever it is, the test shall name it)
                 failures.append(error)
                 return
             if {hit.message for hit in hits if hit.lanes["lexical"]} != {row.id for row in kept}:
                 failures.append(AssertionError(f"{len(hits)} hits"))
+            if missing:
+                failures.append(AssertionError(f"{len(missing)} missing"))
 
     readers = [threading.Thread(target=search) for _ in range(2)]
     for reader in readers:
