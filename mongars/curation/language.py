@@ -23,8 +23,8 @@ MIN_LETTERS = 20
 LETTERS_OF_A_SIGN = 3
 # A dozen turns decide; the rest of a long conversation would only cost time.
 MAX_VOTES = 12
-# So sure the quick detector, which looks at three letters at a time and the other at one to five, must be. It is so
-# of 85 to 97 % of English turns, and says of all but 1 in 800 of them what the other does
+# So sure the quick detector must be, which looks at three letters at a time, the other at one to five. It is so of
+# 85 to 97 % of English turns, and says of all but 1 in 800 of these what the other does
 # (docs/results/2026-11-27-curation.md).
 SURE = 0.99
 
