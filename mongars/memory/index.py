@@ -41,8 +41,7 @@ class Hit:
 class MemoryIndex:
     """The index at a folder or object store URL. Safe to share between threads.
 
-    Writers of several processes queue at a lock file in the folder. At an object store there is none: an append
-    that meets an erasure may be lost there, and `Hippocampus.reembed` puts it back.
+    What an append at an object store may lose to an erasure (see IndexTables), `Hippocampus.reembed` puts back.
     """
 
     def __init__(self, uri: str, *, language: str = "English") -> None:
@@ -69,8 +68,7 @@ class MemoryIndex:
             raise RefusedError(f"{vectors.shape[0]} vectors came for {len(memories)} texts, or not finite ones.")
         schema = _vector_schema(vectors.shape[1])
         name = _space(digest)
-        if (space := self._tables.opened(name)) is not None:
-            _check_dimensions(space, vectors.shape[1])
+        _check_dimensions(self._tables.ensured(name, schema), vectors.shape[1])
         columns = {key: [_keys_of(memory)[key] for memory in memories] for key in ("id", "user", "conversation")}
         flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).ravel())
         columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])

@@ -91,7 +91,7 @@ class IndexTables:
                     continue
                 counts[name] = int(table.count_rows(condition))
                 if counts[name]:
-                    self._rewrite_without(name, condition)
+                    self._rewrite_without(table, condition)
         return counts
 
     def drop(self, names: Iterable[str]) -> None:
@@ -107,15 +107,14 @@ class IndexTables:
         versions = table.list_versions() if table is not None else []
         return max((version["timestamp"] for version in versions), default=datetime.min)
 
-    def _rewrite_without(self, name: str, condition: str) -> None:
+    def _rewrite_without(self, table: Any, condition: str) -> None:
         """Write the table again without some rows, then remove every older version of it.
 
         `delete` alone marks rows, and `optimize` rewrites a file only when a tenth of it is marked (Lance's
         materialize_deletions_threshold) or a neighbour is to be merged: the bytes of a single erased message
         stayed in the data file. The full-text index is built anew for the same reason: it holds the words.
         """
-        table = self._db.open_table(name)
-        schema = table.schema
+        name, schema = table.name, table.schema
         survivors = table.search().where(f"NOT ({condition})").to_batches()
         table = self._db.create_table(name, data=survivors, schema=schema, mode="overwrite")
         self._build_indices(table)

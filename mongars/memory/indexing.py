@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -37,37 +38,35 @@ class Embedder(Protocol):
         """Return one vector a text. The answer's own stamp says which encoder made them."""
 
 
+@dataclass(frozen=True, slots=True)
 class Indexing:
     """Writes memories into the index, in both lanes. SQL, index and file work run on threads."""
 
-    def __init__(
-        self, repository: PersistenceRepository, index: MemoryIndex, embedder: Embedder, cache: TieredCache
-    ) -> None:
-        self._repository = repository
-        self._index = index
-        self._embedder = embedder
-        self._cache = cache
+    repository: PersistenceRepository
+    index: MemoryIndex
+    embedder: Embedder
+    cache: TieredCache
 
     async def add(self, memories: Sequence[Memory]) -> None:
         """Index memories that were just kept, under the encoder that answers now."""
-        await asyncio.to_thread(self._index.add_texts, memories)
+        await asyncio.to_thread(self.index.add_texts, memories)
         await self._embed_into_space(memories)
         await self._drop_forgotten(memories)
 
     async def fill(self, limit: int | None = None) -> int:
         """As Hippocampus.reembed."""
         added = 0
-        chunks = self._repository.memory_chunks(EMBED_BATCH)
+        chunks = self.repository.memory_chunks(EMBED_BATCH)
         while limit is None or added < limit:
             chunk = await asyncio.to_thread(next, chunks, _DONE)
             if not isinstance(chunk, list):
                 break
             rows = [memory for memory in chunk if recallable(memory)]
             ids = [memory.id for memory in rows]
-            unread = await asyncio.to_thread(self._index.missing_texts, ids)
-            await asyncio.to_thread(self._index.add_texts, [row for row in rows if row.id in unread])
-            digest = (await self._embedder.stamp()).digest
-            absent = await asyncio.to_thread(self._index.missing_vectors, digest, ids)
+            unread = await asyncio.to_thread(self.index.missing_texts, ids)
+            await asyncio.to_thread(self.index.add_texts, [row for row in rows if row.id in unread])
+            digest = (await self.embedder.stamp()).digest
+            absent = await asyncio.to_thread(self.index.missing_vectors, digest, ids)
             batch = [row for row in rows if row.id in absent]
             batch = batch if limit is None else batch[: limit - added]
             if batch:
@@ -75,8 +74,8 @@ class Indexing:
             await self._drop_forgotten(rows)
             added += len(batch)
         if limit is None:
-            digest = (await self._embedder.stamp()).digest
-            await asyncio.to_thread(self._index.keep_spaces, digest, EARLIER_SPACES)
+            digest = (await self.embedder.stamp()).digest
+            await asyncio.to_thread(self.index.keep_spaces, digest, EARLIER_SPACES)
         return added
 
     async def _embed_into_space(
@@ -86,26 +85,26 @@ class Indexing:
 
         What a user said was read when his memory was asked about it, so that its vector is mostly in his cache.
         """
-        stamp = await self._embedder.stamp()
+        stamp = await self.embedder.stamp()
         read = await asyncio.to_thread(self._read_before, stamp, memories)
         unread = [memory for memory in memories if memory.id not in read]
         for few in (unread[start : start + at_once] for start in range(0, len(unread), at_once)):
             started = time.perf_counter()
-            answer = await self._embedder.embed([memory.text for memory in few])
+            answer = await self.embedder.embed([memory.text for memory in few])
             await asyncio.sleep((time.perf_counter() - started) * (1 / share - 1))
             if answer.stamp.digest == stamp.digest:  # one write of all takes no longer than one of some
                 read |= dict(zip((memory.id for memory in few), vectors_of(answer), strict=True))
             else:
-                await asyncio.to_thread(self._index.add_vectors, answer.stamp.digest, few, vectors_of(answer))
+                await asyncio.to_thread(self.index.add_vectors, answer.stamp.digest, few, vectors_of(answer))
         done = [memory for memory in memories if memory.id in read]
         if done:
             vectors = np.stack([read[memory.id] for memory in done])
-            await asyncio.to_thread(self._index.add_vectors, stamp.digest, done, vectors)
+            await asyncio.to_thread(self.index.add_vectors, stamp.digest, done, vectors)
 
     def _read_before(self, stamp: AdapterStamp, memories: Sequence[Memory]) -> dict[str, npt.NDArray[np.float32]]:
         """Return the vectors of questions that are in their users' caches, by the memories' ids."""
         found = {
-            memory.id: self._cache.get(memory.user, cache_key(stamp, memory.text))
+            memory.id: self.cache.get(memory.user, cache_key(stamp, memory.text))
             for memory in memories
             if memory.role == "user"
         }
@@ -118,10 +117,10 @@ class Indexing:
         therefore seen by any deletion from the index that follows; one that is not may have come too late.
         """
         ids = [memory.id for memory in memories]
-        kept = await asyncio.to_thread(self._repository.existing, ids)
+        kept = await asyncio.to_thread(self.repository.existing, ids)
         gone = [identity for identity in ids if identity not in kept]
         if gone:
-            await asyncio.to_thread(self._index.remove_messages, gone)
+            await asyncio.to_thread(self.index.remove_messages, gone)
 
 
 def recallable(memory: Memory) -> bool:

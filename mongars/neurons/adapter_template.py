@@ -15,7 +15,7 @@ from torch import nn
 
 from mongars.errors import AdapterRefusedError
 from mongars.neurons.bidirectional import ADAPTER_WEIGHTS, check_adapter_files, share_tensors_copy
-from mongars.neurons.lora import LoraLinear
+from mongars.neurons.lora import PEFT_NAME, LoraLinear
 
 # Where an adapter was made and how it was trained; what is left says what a forward pass does.
 _ELSEWHERE = {
@@ -59,12 +59,12 @@ class AdapterTemplate:
             path = name.removeprefix(_PEFT_PREFIX)
             if layer is None or getattr(plain.get(path), "weight", None) is not layer.base_layer.weight:
                 continue
-            known |= {id(module.lora_A["default"].weight), id(module.lora_B["default"].weight)}
+            known |= {id(module.lora_A[PEFT_NAME].weight), id(module.lora_B[PEFT_NAME].weight)}
             layers[path] = _Layer(layer.lora_a.shape, layer.lora_b.shape, layer.lora_a.dtype, layer.scaling)
         config: Any = adapted.peft_config
         if not all(id(tensor) in known for tensor in _tensors(adapted)):
             return None
-        return cls(bare, _form(config["default"]), layers)
+        return cls(bare, _form(config[PEFT_NAME]), layers)
 
     def fits(self, folder: Path) -> bool:
         """Return whether the adapter in a folder is configured as this one.

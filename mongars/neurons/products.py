@@ -30,7 +30,8 @@ def products_of(layers: Sequence[nn.Module]) -> Products:
     """Return the products of layers that read the same states: one where their weights lie together, else each.
 
     A layer with a bias, or with an adapter of peft's in it, is called by itself, and so are those beside it. Where
-    a layer is a LoraLinear, its adapter's first half is made together with those of the others.
+    a layer is a LoraLinear, its adapter's first half is made together with those of the others, and lies with them
+    from then on.
     """
     plain = _own_products([layer.base_layer if isinstance(layer, LoraLinear) else layer for layer in layers])
     adapted = [(place, layer) for place, layer in enumerate(layers) if isinstance(layer, LoraLinear)]

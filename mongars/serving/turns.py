@@ -34,15 +34,15 @@ def turns_folder(home: Path) -> Path:
 def loading_turn(folder: Path, *, cores: int | None = None, patience_s: float = PATIENCE_S) -> Iterator[None]:
     """Hold one of the turns that there are, half as many as cores of this process; wait for one in use.
 
-    The next one to hold it rests for REST_S first: loads back to back would take one core of two for as long as
-    there are replicas.
+    Who holds it next rests first, until REST_S after this load: back to back, the loads of all replicas would be
+    one long one to the requests.
 
     A turn is a courtesy to requests beside the load: who waited for `patience_s` goes on without, so that a
     replica that hangs keeps no other from the newest version.
 
     While four replicas swapped on two cores the median of embeddings fell from 3.0 to 1.5 times that in quiet, the
-    p99 from 2.6 to 1.9 times (docs/results/2026-11-26-serving.md), and by the rest to 1.2 and 1.4 times, for 0.3 s
-    more of a publication (2026-11-27-serving.md). A killed process gives its turn back.
+    p99 from 2.6 to 1.9 times (docs/results/2026-11-26-serving.md), and by the rest to 1.2 to 1.4 and 1.3 to 1.5
+    times, for 0.3 s more of a publication (2026-11-27-serving.md). A killed process gives its turn back.
     """
     turns = max(1, (cores or len(os.sched_getaffinity(0))) // 2)
     private_folder(folder)

@@ -7,6 +7,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from mongars.neurons import linear
 from mongars.neurons.base import Base, load_base
 
 
@@ -42,3 +43,26 @@ def base_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def base(base_path: Path) -> Base:
     return load_base(base_path)
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[int]:
+    """Return the rows of every product that oneDNN made."""
+    made: list[int] = []
+    original = linear._multiplied
+
+    def counted(states, weight, bias):
+        made.append(states.flatten(0, -2).shape[0])
+        return original(states, weight, bias)
+
+    monkeypatch.setattr(linear, "_multiplied", counted)
+    return made
+
+
+@pytest.fixture(params=[("AuthenticAMD", True), ("GenuineIntel", False)])
+def onednn(request, tmp_path, monkeypatch) -> bool:
+    """Run on a processor of a vendor; return whether oneDNN is the faster library there."""
+    vendor, faster = request.param
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n")
+    monkeypatch.setattr(linear, "CPU_INFO", tmp_path / "cpuinfo")
+    return faster

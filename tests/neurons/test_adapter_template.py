@@ -54,7 +54,7 @@ def test_a_filled_template_gives_the_states_of_the_adapter_that_peft_loads(base,
         assert template.fits(folder)
         assert not filled.training
         expected = states(attach_adapter(bidirectional_encoder(base), folder))
-        torch.testing.assert_close(states(filled), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(states(filled), expected, rtol=1e-6, atol=1e-6)
     assert not torch.allclose(states(made[2][1]), states(made[3][1]), atol=1e-3)
 
 
@@ -63,7 +63,7 @@ def test_without_padding_a_filled_template_gives_the_means_of_the_adapter_that_p
     filled, theirs = template.filled(folder), attach_adapter(bidirectional_encoder(base), folder)
     assert isinstance(means_of(filled), FlatMeans)
     with torch.no_grad():
-        torch.testing.assert_close(means_of(filled)(windows), means_of(theirs)(windows), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(means_of(filled)(windows), means_of(theirs)(windows), rtol=1e-6, atol=1e-6)
 
 
 def test_it_shares_the_tensors_of_the_base_and_holds_no_adapter(base, template, write):

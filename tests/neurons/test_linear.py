@@ -11,20 +11,6 @@ from mongars.neurons.linear import MIN_ROWS, OneDnnLinear, use_onednn
 WIDTH = 48
 
 
-@pytest.fixture
-def calls(monkeypatch) -> list[int]:
-    """Return the rows of every product that oneDNN made."""
-    made: list[int] = []
-    original = linear._multiplied
-
-    def counted(states, weight, bias):
-        made.append(states.flatten(0, -2).shape[0])
-        return original(states, weight, bias)
-
-    monkeypatch.setattr(linear, "_multiplied", counted)
-    return made
-
-
 def pair(bias: bool = True) -> tuple[nn.Linear, nn.Linear]:
     torch.manual_seed(0)
     plain = nn.Linear(WIDTH, 20, bias=bias)
@@ -84,15 +70,6 @@ def test_autocast_is_torchs_own(calls):
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(torch.ones(MIN_ROWS, WIDTH)).dtype is torch.bfloat16
     assert not calls
-
-
-@pytest.fixture(params=[("AuthenticAMD", True), ("GenuineIntel", False)])
-def onednn(request, tmp_path, monkeypatch) -> bool:
-    """Run on a processor of a vendor; return whether oneDNN is the faster library there."""
-    vendor, faster = request.param
-    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n")
-    monkeypatch.setattr(linear, "CPU_INFO", tmp_path / "cpuinfo")
-    return faster
 
 
 def test_a_loaded_base_multiplies_by_the_library_that_is_faster_on_its_processor(base_path, calls, onednn):

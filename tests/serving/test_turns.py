@@ -1,7 +1,6 @@
 """Turns to load: at most half as many at once as there are cores."""
 
 import os
-import time
 
 import pytest
 from filelock import FileLock, Timeout
@@ -36,31 +35,20 @@ def test_who_waited_too_long_loads_all_the_same_and_takes_nobodys_turn(tmp_path,
     assert is_free(tmp_path, 0)
 
 
-@pytest.fixture
-def rests(monkeypatch) -> list[float]:
-    made: list[float] = []
-    monkeypatch.setattr("mongars.serving.turns.time.sleep", made.append)
-    return made
-
-
-def test_who_loads_right_after_another_rests_and_who_comes_later_does_not(tmp_path, rests):
+@pytest.mark.parametrize(
+    ("since", "rest"),
+    [(0.0, REST_S), (0.75 * REST_S, 0.25 * REST_S), (2 * REST_S, 0.0), (-86_400, REST_S)],
+    ids=["at once", "soon", "later", "by a clock that was set back"],
+)
+def test_who_loads_after_another_rests_until_a_while_after_it(tmp_path, monkeypatch, since, rest):
+    rests: list[float] = []
+    monkeypatch.setattr("mongars.serving.turns.time.sleep", rests.append)
     with loading_turn(tmp_path, cores=2):
         assert rests == []
+    last = (tmp_path / "loaded-0").stat().st_mtime
+    monkeypatch.setattr("mongars.serving.turns.time.time", lambda: last + since)
     with loading_turn(tmp_path, cores=2):
-        assert 0 < rests.pop() <= REST_S
-    long_ago = time.time() - 2 * REST_S
-    os.utime(tmp_path / "loaded-0", (long_ago, long_ago))
-    with loading_turn(tmp_path, cores=2):
-        assert rests in ([], [0.0])
-
-
-def test_a_clock_that_was_set_back_makes_nobody_wait_for_long(tmp_path, rests):
-    with loading_turn(tmp_path, cores=2):
-        pass
-    tomorrow = time.time() + 86_400
-    os.utime(tmp_path / "loaded-0", (tomorrow, tomorrow))
-    with loading_turn(tmp_path, cores=2):
-        assert rests == [REST_S]
+        assert rests == pytest.approx([rest], abs=1e-6)
 
 
 def test_machines_that_share_a_home_have_turns_of_their_own(tmp_path, monkeypatch):
