@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from mongars.cli.output import Stages, emit, stages, write
 from mongars.errors import MongarsError, UnavailableError
 from mongars.records import Dtype
+
+T = TypeVar("T")
 
 
 def run(measure: Callable[[Stages], dict[str, Any]], show: Callable[[dict[str, Any]], str] | None) -> int:
@@ -56,21 +59,21 @@ def take_turns(
     return rates
 
 
-def on_own_thread(way: Callable[[], object]) -> None:
-    """Run a way on a thread that ends with it, and with it its OpenMP threads.
+def on_own_thread(way: Callable[[], T]) -> T:
+    """Run a way on a thread that ends with it, and with it its OpenMP threads (`serving/passing_thread.py`).
 
     Left over, they would slow down the way that comes next: libgomp puts idle threads to sleep at once where a
     process has more of them than there are cores (1,270 tokens a second in place of 1,760 on two cores).
     """
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(way).result()
+        return thread.submit(way).result()
 
 
 def as_asked(flags: argparse.Namespace) -> Any:
     """Return the base as ours runs it. Raises SettingsError for a `--dtype` that this processor has not."""
     from mongars.neurons.base import asked_dtype, load_base
 
-    return load_base(flags.base, dtype=asked_dtype(flags.dtype, "cpu"))
+    return on_own_thread(lambda: load_base(flags.base, dtype=asked_dtype(flags.dtype, "cpu")))
 
 
 def as_transformers_loads(base: Any) -> dict[str, Any]:
@@ -83,7 +86,8 @@ def as_transformers_loads(base: Any) -> dict[str, Any]:
 
     loaded = {}
     for dtype in dict.fromkeys([torch.float32, base.model.dtype]):
-        model = AutoModelForCausalLM.from_pretrained(base.path, dtype=dtype, attn_implementation="sdpa")
+        load = partial(AutoModelForCausalLM.from_pretrained, base.path, dtype=dtype, attn_implementation="sdpa")
+        model = on_own_thread(load)
         loaded["" if dtype == torch.float32 else f", {dtype_name(base)}"] = replace(base, model=model.eval())
     return loaded
 

@@ -29,7 +29,12 @@ class AppArgs(BaseModel):
         "about twice as fast on a CPU with amx_bf16, where a vector depends by 0.001 on the texts beside it; a "
         "CPU without instructions for it refuses it.",
     )
-    torch_threads: int = Field(1, ge=1, description="Threads of one replica; replicas x threads = cores is best.")
+    torch_threads: int = Field(
+        1,
+        ge=1,
+        description="Threads of one replica that generate, and as many that embed. At best replicas x threads are "
+        "the cores, and 2 x threads - 1 are no more: OpenMP puts more to sleep after every operation.",
+    )
     slots: int = Field(SLOTS, ge=2, description="Adapter versions in one replica's memory at a time.")
     chats: int = Field(64, ge=1, description="Chats of one replica, running or waiting; one more gets 429.")
     rows: int = Field(32, ge=1, description="Answers of one version that a replica generates at once.")

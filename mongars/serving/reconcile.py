@@ -17,6 +17,7 @@ from mongars.records import ADAPTER_KINDS, AdapterKind, AdapterRef
 from mongars.registry.manifest import UNSERVABLE, AdapterManifest
 from mongars.registry.service import HEARTBEAT_S
 from mongars.serving.engine import Engine
+from mongars.serving.passing_thread import on_passing_thread
 from mongars.serving.slots import Pin
 
 logger = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class Reconciler:
                 remedy="GET /v1/models lists what is.",
                 param="model",
             )
-        load = asyncio.ensure_future(asyncio.to_thread(self._open, ref, manifest))
+        load = asyncio.wrap_future(on_passing_thread(self._open, ref, manifest))
         try:
             return await asyncio.shield(load)
         except asyncio.CancelledError:
@@ -142,7 +143,7 @@ class Reconciler:
 
     async def _adopt(self, manifest: AdapterManifest) -> None:
         started = time.monotonic()
-        await asyncio.to_thread(self._adopt_blocking, manifest)
+        await asyncio.wrap_future(on_passing_thread(self._adopt_blocking, manifest))
         self.last_failure = None
         _load_duration.record(time.monotonic() - started)
 

@@ -1,5 +1,6 @@
 import asyncio
 import dataclasses
+import threading
 
 import pytest
 
@@ -20,9 +21,10 @@ class FakeEngine:
             set(),
             frozenset(),
         )
-        self.opened = []
+        self.opened, self.loading = [], []
 
     def adopt(self, generation, current, *, revoked=frozenset()):
+        self.loading.append(threading.current_thread())
         digests = {kind: target[0].digest if target else None for kind, target in current.items()}
         if self.bad & set(digests.values()):
             raise AdapterRefusedError("Damaged.")
@@ -30,6 +32,7 @@ class FakeEngine:
         return True
 
     def open(self, ref, folder):
+        self.loading.append(threading.current_thread())
         self.opened.append((ref.digest, folder))
         return FakePin()
 
@@ -118,6 +121,16 @@ async def test_a_load_that_fails_keeps_the_old_version_is_counted_and_is_tried_a
     assert registry.asked[-1] == 3  # it did not ask for what is there already: that would be a busy loop
     assert engine.current["encoder"] == "2" * 64
     assert reconciler.status()["last_failure"] is None
+
+
+async def test_each_load_is_on_a_thread_that_ends_with_it(parts):
+    engine, registry, reconciler = parts
+    publish(registry, ref("1"))
+    await reconciler.start()
+    await reconciler.pin("encoder", "1" * 64)
+    for thread in engine.loading:
+        thread.join(timeout=20)
+    assert [thread.is_alive() for thread in engine.loading] == [False, False]
 
 
 async def test_revoked_adapters_are_told_to_the_engine(parts):
