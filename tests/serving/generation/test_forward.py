@@ -6,8 +6,9 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from mongars.neurons.bidirectional import share_tensors_copy
+from mongars.serving.generation import llama
 from mongars.serving.generation.forward import TransformersForward, forward_of
-from mongars.serving.generation.llama import GROUP_ROWS, LlamaForward
+from mongars.serving.generation.llama import GROUP_ROWS, LlamaForward, products_are_faster
 
 LLAMAS = [
     ("llama", {}),
@@ -18,6 +19,12 @@ LLAMAS = [
     ("mistral", {"sliding_window": None}),
 ]
 PARTS = ([3, 9, 1], [4, 2, 6])  # tokens of each sequence, read in two passes
+
+
+def by_products(model: nn.Module) -> LlamaForward:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(llama, "products_are_faster", lambda _: True)
+        return LlamaForward(model)
 
 
 def tokens(count: int, seed: int) -> list[int]:
@@ -35,7 +42,7 @@ def adapted(model: nn.Module) -> nn.Module:
     return get_peft_model(share_tensors_copy(model), config).eval()
 
 
-@pytest.mark.parametrize("forward", [LlamaForward, TransformersForward])
+@pytest.mark.parametrize("forward", [LlamaForward, by_products, TransformersForward])
 @pytest.mark.parametrize(("kind", "more"), LLAMAS)
 @torch.inference_mode()
 def test_prompts_read_at_once_or_in_parts_and_tokens_after_them_are_as_alone(kind, more, forward, tiny):
@@ -57,16 +64,41 @@ def test_prompts_read_at_once_or_in_parts_and_tokens_after_them_are_as_alone(kin
                 torch.testing.assert_close(logits[row], alone(model, sequence), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("forward", [LlamaForward, by_products])
 @torch.inference_mode()
-def test_more_rows_than_attend_together_are_as_alone(tiny):
+def test_more_rows_than_attend_together_are_as_alone(forward, tiny):
     model = tiny("llama")
-    passes = forward_of(model)
+    passes = forward(model)
     sequences = [tokens(1 + 2 * n, n) for n in range(GROUP_ROWS + 3)]
     passes.cache.reserve(len(sequences), 64)
     passes.read(sequences, first_row=0, start=0)
     logits = passes.decode([11] * len(sequences), list(map(len, sequences)))
     for row, sequence in enumerate(sequences):
         torch.testing.assert_close(logits[row], alone(model, [*sequence, 11]), rtol=1e-4, atol=1e-4)
+
+
+def test_attention_is_by_products_in_bf16_where_onednn_is_the_faster_library(monkeypatch, tiny):
+    float32, bf16 = tiny("llama"), tiny("llama").to(torch.bfloat16)
+    chosen = []
+    for faster in (True, False):
+        monkeypatch.setattr(llama, "onednn_is_faster", lambda faster=faster: faster)
+        chosen += [products_are_faster(model) for model in (float32, bf16)]
+    assert chosen == [False, True, False, False]
+
+
+@torch.inference_mode()
+def test_in_bf16_logits_by_products_are_as_near_to_float32_as_by_torchs_attention(monkeypatch, tiny):
+    whole, rounded = tiny("llama"), tiny("llama").to(torch.bfloat16)
+    sequences = [tokens(5 + 3 * n, n) for n in range(GROUP_ROWS)]
+    expected = torch.stack([alone(whole, [*sequence, 11]) for sequence in sequences])
+    monkeypatch.setattr(llama, "products_are_faster", lambda _: False)
+    errors = []
+    for passes in (LlamaForward(rounded), by_products(rounded)):
+        passes.cache.reserve(len(sequences), 64)
+        passes.read(sequences, first_row=0, start=0)
+        logits = passes.decode([11] * len(sequences), list(map(len, sequences)))
+        errors.append(float((logits.float() - expected).abs().mean()))
+    assert 0 < errors[1] < 1.2 * errors[0]
 
 
 @pytest.mark.parametrize(
