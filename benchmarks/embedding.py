@@ -63,8 +63,8 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     base = as_asked(flags)
     texts = make_texts(base.tokenizer, flags.texts, seed=flags.seed)
     ways = ways_of(base, texts)
-    vectors = {name: way() for name, way in ways.items()}
     on_own = {name: partial(on_own_thread, way) for name, way in ways.items()}
+    vectors = {name: way() for name, way in on_own.items()}
     rates = take_turns(on_own, len(texts), flags.repeats, progress, "texts")
     if flags.infinity:
         progress.stage("infinity-emb")
