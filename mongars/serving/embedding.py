@@ -2,11 +2,13 @@
 
 Owns the thread and the choice of a batch. Must not know adapters, asyncio or HTTP. A batch is of one version,
 because each version is a module tree of its own. Batches are led in turns by the oldest text that waits, so that
-nobody starves, and by the smallest request: what a user asks does not wait for a thousand texts to be indexed.
+nobody starves, and by the smallest request: what a user asks does not wait for a thousand texts to be indexed. Nor
+for a batch that takes long: it gets as many tokens as this base embeds in BATCH_S on this machine.
 """
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -18,6 +20,11 @@ from mongars.serving.bound import closing_error
 
 LONGER = 2
 """How many times as long as the first of a small request a window may be to share its batch."""
+BATCH_S = 0.1
+"""Seconds that a batch may take. A base of 111 M parameters takes 3 s for the 2,048 tokens that are the most of a
+batch, in one thread of two cores, where one of 8 M takes 0.2 s (docs/results/2026-11-27-serving.md)."""
+LEAST_TOKENS = 128
+"""Tokens that a batch may have however slow the base is; with fewer it tells nothing of the pace."""
 
 
 @dataclass(eq=False, slots=True)
@@ -41,10 +48,27 @@ class _Window:
     ids: list[int]
 
 
+@dataclass(slots=True)
+class Pace:
+    """How fast batches are embedded, and how many tokens the next one may have."""
+
+    tokens_per_s: float = 0.0
+
+    def budget(self, most: int) -> int:
+        """Return how many tokens take BATCH_S, at least LEAST_TOKENS and at most `most`."""
+        return min(most, max(LEAST_TOKENS, round(self.tokens_per_s * BATCH_S)))
+
+    def learn(self, tokens: int, seconds: float) -> None:
+        """Note how long a batch took; one of few tokens says more of what a batch costs than of the pace."""
+        if tokens >= LEAST_TOKENS:
+            self.tokens_per_s = tokens / max(seconds, 1e-9)
+
+
 class EmbeddingScheduler:
     """Embeds what is submitted, from any thread, until it is closed."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._pace, self._clock = Pace(), clock
         self._waiting: list[_Window] = []  # in order of arrival
         self._changed = threading.Condition()
         self._closed = False
@@ -95,17 +119,18 @@ class EmbeddingScheduler:
                 if self._waiting:
                     choose = batch_of_smallest if self._smallest_leads else batch_of_oldest
                     self._smallest_leads = not self._smallest_leads
-                    batch = choose(self._waiting)
+                    batch = choose(self._waiting, self._pace)
                     taken = set(map(id, batch))
                     self._waiting = [window for window in self._waiting if id(window) not in taken]
                     return batch
                 self._changed.wait()
         return None
 
-    @staticmethod
-    def _embed(batch: Sequence[_Window]) -> None:
-        neurons = batch[0].job.neurons
-        for window, mean in zip(batch, neurons.means([window.ids for window in batch]), strict=True):
+    def _embed(self, batch: Sequence[_Window]) -> None:
+        neurons, started = batch[0].job.neurons, self._clock()
+        means = neurons.means([window.ids for window in batch])
+        self._pace.learn(sum(len(window.ids) for window in batch), self._clock() - started)
+        for window, mean in zip(batch, means, strict=True):
             job = window.job
             job.sums[window.text] += mean * len(window.ids)
             job.left -= 1
@@ -113,28 +138,29 @@ class EmbeddingScheduler:
                 job.result.set_result((neurons.vectors(job.sums, job.dimensions), job.tokens))
 
 
-def batch_of_oldest(waiting: Sequence[_Window]) -> list[_Window]:
+def batch_of_oldest(waiting: Sequence[_Window], pace: Pace) -> list[_Window]:
     """Return the oldest window and those of its version nearest to it in length, within the token budget."""
-    return _nearest(waiting[0], waiting)
+    return _nearest(waiting[0], waiting, pace)
 
 
-def batch_of_smallest(waiting: Sequence[_Window]) -> list[_Window]:
+def batch_of_smallest(waiting: Sequence[_Window], pace: Pace) -> list[_Window]:
     """Return a batch of the request with the fewest tokens, with nothing much longer that it would wait for."""
     lead = min(waiting, key=lambda window: window.job.tokens)
     if lead.job is waiting[0].job:
-        return batch_of_oldest(waiting)
+        return batch_of_oldest(waiting, pace)
     longest = len(lead.ids) * LONGER
-    return _nearest(lead, [window for window in waiting if len(window.ids) <= longest])
+    return _nearest(lead, [window for window in waiting if len(window.ids) <= longest], pace)
 
 
-def _nearest(lead: _Window, waiting: Sequence[_Window]) -> list[_Window]:
+def _nearest(lead: _Window, waiting: Sequence[_Window], pace: Pace) -> list[_Window]:
     neurons, length = lead.job.neurons, len(lead.ids)
+    budget = pace.budget(neurons.token_budget)
     same = [window for window in waiting if window.job.neurons is neurons]
     batch: list[_Window] = []
     longest = 0
     for window in sorted(same, key=lambda window: (window is not lead, abs(len(window.ids) - length))):
         longest = max(longest, len(window.ids))
-        if batch and longest * (len(batch) + 1) > neurons.token_budget:
+        if batch and longest * (len(batch) + 1) > budget:
             break
         batch.append(window)
     return batch

@@ -5,11 +5,13 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mongars.errors import UnavailableError
 from mongars.neurons.bidirectional import bidirectional_encoder
-from mongars.neurons.neurons import Neurons
-from mongars.serving.embedding import EmbeddingScheduler
+from mongars.neurons.neurons import Neurons, Reading
+from mongars.serving.embedding import BATCH_S, LEAST_TOKENS, EmbeddingScheduler, Pace
 
 TEXTS = ["hello there", "how are you today, and what is new?", "x", "hello " * 30]
 
@@ -82,6 +84,44 @@ def test_a_batch_keeps_to_the_token_budget_and_begins_with_the_oldest(scheduler,
     assert all(max(batch) * len(batch) <= 64 for batch in gate.batches if len(batch) > 1)
     assert sorted(length for batch in gate.batches[1:] for length in batch) == sorted(lengths)
     np.testing.assert_allclose(vectors, neurons.encode(texts)[0], atol=1e-5)
+
+
+def test_a_batch_has_the_tokens_that_the_one_before_it_would_have_read_in_its_time(base, monkeypatch):
+    ticks = iter(range(100))
+    seconds = 20 * BATCH_S  # each batch takes as long, whatever is in it
+    scheduler = EmbeddingScheduler(clock=lambda: next(ticks) * seconds)
+    neurons = Neurons(bidirectional_encoder(base), base.tokenizer, token_budget=4 * LEAST_TOKENS)
+    gate = Gate(neurons, monkeypatch)
+    gate.opened.set()
+    ids = list(range(20, 28))
+    texts = Reading(LEAST_TOKENS, [(place, ids) for place in range(LEAST_TOKENS)])
+    try:
+        scheduler.submit(neurons, texts, None).result(timeout=60)
+        assert [sum(batch) for batch in gate.batches] == [LEAST_TOKENS] * len(ids)  # too slow for more
+        scheduler._clock = lambda: next(ticks) * BATCH_S / 3
+        gate.batches.clear()
+        scheduler.submit(neurons, texts, None).result(timeout=60)
+        assert [sum(batch) for batch in gate.batches] == [LEAST_TOKENS, 384, 512]  # 3 times, then the most
+    finally:
+        scheduler.close()
+
+
+@given(tokens=st.integers(0, 10_000), seconds=st.floats(0, 100), most=st.integers(1, 4_096))
+def test_a_budget_is_what_takes_the_seconds_of_a_batch_within_its_bounds(tokens, seconds, most):
+    pace = Pace()
+    assert pace.budget(most) == min(most, LEAST_TOKENS)
+    pace.learn(tokens, seconds)
+    budget = pace.budget(most)
+    assert min(most, LEAST_TOKENS) <= budget <= most
+    if LEAST_TOKENS < budget < most:
+        assert budget / tokens * seconds == pytest.approx(BATCH_S, abs=seconds / tokens)
+
+
+def test_a_batch_of_few_tokens_changes_no_budget():
+    pace = Pace()
+    pace.learn(2_000, BATCH_S)
+    pace.learn(LEAST_TOKENS - 1, 10.0)
+    assert pace.budget(4_096) == 2_000
 
 
 def test_a_small_request_does_not_wait_for_all_of_a_large_one_nor_the_large_one_for_ever(
