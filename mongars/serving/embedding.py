@@ -20,9 +20,9 @@ from mongars.serving.bound import closing_error
 
 LONGER = 2
 """How many times as long as the first of a small request a window may be to share its batch."""
-BATCH_S = 0.1
-"""Seconds that a batch may take. A base of 111 M parameters takes 3 s for the 2,048 tokens that are the most of a
-batch, in one thread of two cores, where one of 8 M takes 0.2 s (docs/results/2026-11-27-serving.md)."""
+BATCH_S = 0.2
+"""Seconds that a batch may take: in one thread of two cores mongars-nano embeds the most tokens of a batch in them
+(2,048), where a base of 111 M parameters takes 2.4 s for so many (docs/results/2026-11-27-serving.md)."""
 LEAST_TOKENS = 128
 """Tokens that a batch may have however slow the base is; with fewer it tells nothing of the pace."""
 
