@@ -3,8 +3,8 @@
 Owns such a thread, and with it the end of the threads that OpenMP keeps for whoever computed there. Must not know
 what is computed. GNU's OpenMP gives every thread that multiplies helpers of its own and keeps them as long as that
 thread lives. Where a process then has more of them than cores, it puts all helpers to sleep after every
-operation: on two cores the engine gave 1,100 to 1,230 tokens a second in two threads after its base had been
-loaded on a thread that stayed, and 1,600 to 2,000 after one that went (docs/results/2026-11-27-serving.md).
+operation: on two cores the engine gave 1,066 to 1,233 tokens a second in two threads after its base had been
+loaded on a thread that stayed, and 1,444 to 2,004 after one that went (docs/results/2026-11-27-serving.md).
 """
 
 from collections.abc import Callable

@@ -6,6 +6,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from mongars.neurons.bidirectional import share_tensors_copy
+from mongars.neurons.linear import use_onednn
 from mongars.serving.generation import llama
 from mongars.serving.generation.forward import TransformersForward, forward_of
 from mongars.serving.generation.llama import GROUP_ROWS, LlamaForward, products_are_faster
@@ -77,13 +78,12 @@ def test_more_rows_than_attend_together_are_as_alone(forward, tiny):
         torch.testing.assert_close(logits[row], alone(model, [*sequence, 11]), rtol=1e-4, atol=1e-4)
 
 
-def test_attention_is_by_products_in_bf16_where_onednn_is_the_faster_library(monkeypatch, tiny):
-    float32, bf16 = tiny("llama"), tiny("llama").to(torch.bfloat16)
-    chosen = []
-    for faster in (True, False):
-        monkeypatch.setattr(llama, "onednn_is_faster", lambda faster=faster: faster)
-        chosen += [products_are_faster(model) for model in (float32, bf16)]
-    assert chosen == [False, True, False, False]
+def test_attention_is_by_products_in_bf16_where_onednn_makes_the_models_products(tiny):
+    models = [tiny("llama"), tiny("llama").to(torch.bfloat16)]
+    assert [products_are_faster(model.lm_head) for model in models] == [False, False]
+    for model in models:
+        use_onednn(model)
+    assert [products_are_faster(model.lm_head) for model in models] == [False, True]
 
 
 @torch.inference_mode()
