@@ -24,7 +24,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.common import markdown, rate_and_ratio, rate_flags, run
+from benchmarks.common import markdown, on_own_thread, rate_and_ratio, rate_flags, run
 from mongars.cli.output import Stages
 from mongars.errors import UnavailableError
 
@@ -57,7 +57,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     rates: dict[str, list[float]] = {"engine": [], "server": []}
     with tempfile.TemporaryDirectory(prefix="mongars-ingress-") as place:
         home = Path(place)
-        base = load_base(endless_copy(base_folder(flags.base), home / "base"))
+        base = on_own_thread(lambda: load_base(endless_copy(base_folder(flags.base), home / "base")))
         settings = Settings(home=home, models_dir=home / "models", base_model=str(base.path.resolve())).resolved()
         asked = flags.streams * flags.chats
         users = [create_key(settings.keys_file, f"user-{n}") for n in range(asked * (flags.repeats + 1))]
@@ -65,7 +65,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
         progress.stage("server")
         with ray_session(settings, None):
             deploy_ray_service(args, host=HOST, port=flags.port)
-            engine = Engine(base)
+            engine = on_own_thread(lambda: Engine(base))
             for repeat in range(flags.repeats + 1):
                 progress.stage(f"repeat {repeat} of {flags.repeats}")
                 keys = users[repeat * asked : (repeat + 1) * asked]

@@ -24,7 +24,10 @@ BATCH_S = 0.2
 """Seconds that a batch may take: in one thread of two cores mongars-nano embeds the most tokens of a batch in them
 (2,048), where a base of 111 M parameters takes 2.4 s for so many (docs/results/2026-11-27-serving.md)."""
 LEAST_TOKENS = 128
-"""Tokens that a batch may have however slow the base is; with fewer it tells nothing of the pace."""
+"""Tokens that a batch may have however slow the base is."""
+TELLING_TOKENS = LEAST_TOKENS // 2
+"""With fewer a batch says what any batch costs, not the pace. More than half of the least are in a full batch of
+windows of any one length: were more asked for, the pace of texts of 50 tokens would never be known."""
 
 
 @dataclass(eq=False, slots=True)
@@ -59,8 +62,8 @@ class Pace:
         return min(most, max(LEAST_TOKENS, round(self.tokens_per_s * BATCH_S)))
 
     def learn(self, tokens: int, seconds: float) -> None:
-        """Note how long a batch took; one of few tokens says more of what a batch costs than of the pace."""
-        if tokens >= LEAST_TOKENS:
+        """Note how long a batch of so many tokens took, if it has enough of them to tell the pace."""
+        if tokens > TELLING_TOKENS:
             self.tokens_per_s = tokens / max(seconds, 1e-9)
 
 

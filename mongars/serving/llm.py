@@ -37,7 +37,7 @@ class LLMServeDeployment:
         telemetry.configure("mongars-llm", otlp_endpoint=settings.otlp_endpoint)
         torch.set_num_threads(args.torch_threads)
         # On passing threads, as every load: what OpenMP keeps for them must not crowd those that answer.
-        base = await asyncio.wrap_future(on_passing_thread(served_base, args))
+        base = await on_passing_thread(served_base, args)
         limits = EngineLimits(
             slots=args.slots,
             chats=args.chats,
@@ -47,7 +47,7 @@ class LLMServeDeployment:
             cache_bytes=args.cache_bytes,
         )
         turn = partial(loading_turn, turns_folder(settings.home))
-        self._engine = await asyncio.wrap_future(on_passing_thread(Engine, base, limits, turn=turn))
+        self._engine = await on_passing_thread(Engine, base, limits, turn=turn)
         encoders = (settings.encoders_dir, settings.encoders_url)
         registry = await RegistryClient.connect_or_create(settings.ray_namespace, *encoders)
         replica = serve.get_replica_context().replica_id.unique_id

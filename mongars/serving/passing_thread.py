@@ -7,8 +7,9 @@ operation: on two cores the engine gave 1,066 to 1,233 tokens a second in two th
 loaded on a thread that stayed, and 1,444 to 2,004 after one that went (docs/results/2026-11-27-serving.md).
 """
 
+import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -17,10 +18,13 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def on_passing_thread(work: Callable[P, T], *args: P.args, **options: P.kwargs) -> Future[T]:
-    """Begin work on a thread of its own, in the caller's context; the thread ends when the work is done."""
+def on_passing_thread(work: Callable[P, T], *args: P.args, **options: P.kwargs) -> "asyncio.Future[T]":
+    """Begin work on a thread of its own, in the caller's context; the thread ends when the work is done.
+
+    As `asyncio.to_thread`, whose threads stay; the work begins at once and goes on when nobody waits for it.
+    """
     thread = ThreadPoolExecutor(1, "mongars-passing")
     try:
-        return thread.submit(copy_context().run, partial(work, *args, **options))
+        return asyncio.wrap_future(thread.submit(copy_context().run, partial(work, *args, **options)))
     finally:
         thread.shutdown(wait=False)

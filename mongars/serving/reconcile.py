@@ -100,7 +100,7 @@ class Reconciler:
                 remedy="GET /v1/models lists what is.",
                 param="model",
             )
-        load = asyncio.wrap_future(on_passing_thread(self._open, ref, manifest))
+        load = on_passing_thread(self._open, ref, manifest)
         try:
             return await asyncio.shield(load)
         except asyncio.CancelledError:
@@ -143,7 +143,7 @@ class Reconciler:
 
     async def _adopt(self, manifest: AdapterManifest) -> None:
         started = time.monotonic()
-        await asyncio.wrap_future(on_passing_thread(self._adopt_blocking, manifest))
+        await on_passing_thread(self._adopt_blocking, manifest)
         self.last_failure = None
         _load_duration.record(time.monotonic() - started)
 

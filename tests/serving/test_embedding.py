@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mongars.errors import UnavailableError
 from mongars.neurons.bidirectional import bidirectional_encoder
 from mongars.neurons.neurons import Neurons, Reading
-from mongars.serving.embedding import BATCH_S, LEAST_TOKENS, EmbeddingScheduler, Pace
+from mongars.serving.embedding import BATCH_S, LEAST_TOKENS, TELLING_TOKENS, EmbeddingScheduler, Pace
 
 TEXTS = ["hello there", "how are you today, and what is new?", "x", "hello " * 30]
 
@@ -106,6 +106,20 @@ def test_a_batch_has_the_tokens_that_the_one_before_it_would_have_read_in_its_ti
         scheduler.close()
 
 
+@pytest.mark.parametrize("length", [1, 20, 43, 50, 64, 65, 127])
+def test_the_pace_is_learned_from_texts_of_any_length(length, scheduler, base, monkeypatch):
+    ticks = iter(range(1_000))
+    scheduler._clock = lambda: next(ticks) * BATCH_S / 100  # fast enough for the most
+    neurons = Neurons(bidirectional_encoder(base), base.tokenizer, token_budget=8 * LEAST_TOKENS)
+    gate = Gate(neurons, monkeypatch)
+    gate.opened.set()
+    windows = [(place, [20] * length) for place in range(12 * LEAST_TOKENS // length)]
+    scheduler.submit(neurons, Reading(len(windows), windows), None).result(timeout=60)
+    first, second, *_ = [sum(batch) for batch in gate.batches]
+    assert first <= LEAST_TOKENS
+    assert 8 * LEAST_TOKENS - length < second <= 8 * LEAST_TOKENS
+
+
 @given(tokens=st.integers(0, 10_000), seconds=st.floats(0, 100), most=st.integers(1, 4_096))
 def test_a_budget_is_what_takes_the_seconds_of_a_batch_within_its_bounds(tokens, seconds, most):
     pace = Pace()
@@ -120,7 +134,7 @@ def test_a_budget_is_what_takes_the_seconds_of_a_batch_within_its_bounds(tokens,
 def test_a_batch_of_few_tokens_changes_no_budget():
     pace = Pace()
     pace.learn(2_000, BATCH_S)
-    pace.learn(LEAST_TOKENS - 1, 10.0)
+    pace.learn(TELLING_TOKENS, 10.0)
     assert pace.budget(4_096) == 2_000
 
 

@@ -1,4 +1,3 @@
-import asyncio
 import contextvars
 import subprocess
 import sys
@@ -9,7 +8,7 @@ import pytest
 from mongars.serving.passing_thread import on_passing_thread
 
 COUNTING = """
-import os, time, torch
+import asyncio, os, time, torch
 from mongars.serving.passing_thread import on_passing_thread
 
 def threads():
@@ -20,7 +19,11 @@ def add_in_two_threads():
 
 torch.set_num_threads(2)
 before = threads()
-on_passing_thread(add_in_two_threads).result()
+
+async def pass_by():
+    await on_passing_thread(add_in_two_threads)
+
+asyncio.run(pass_by())
 deadline = time.monotonic() + 20
 while threads() > before and time.monotonic() < deadline:
     time.sleep(0.01)  # a thread that has done its work still has to end
@@ -36,10 +39,10 @@ def test_openmps_threads_end_with_the_work_that_they_were_made_for():
     assert done.stdout.split() == ["0", "1"]
 
 
-def test_work_is_done_in_the_callers_context_on_a_thread_that_ends():
+async def test_work_is_done_in_the_callers_context_on_a_thread_that_ends():
     said = contextvars.ContextVar("said")
     said.set("hello")
-    thread, heard = on_passing_thread(lambda: (threading.current_thread(), said.get())).result(timeout=20)
+    thread, heard = await on_passing_thread(lambda: (threading.current_thread(), said.get()))
     thread.join(timeout=20)
     assert heard == "hello"
     assert not thread.is_alive()
@@ -50,4 +53,4 @@ async def test_an_error_comes_to_who_awaits_the_work():
         raise ValueError(f"{what}: {why}")
 
     with pytest.raises(ValueError, match="load: damaged"):
-        await asyncio.wrap_future(on_passing_thread(refuse, "load", why="damaged"))
+        await on_passing_thread(refuse, "load", why="damaged")
