@@ -122,11 +122,20 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True)
 class AdapterStamp:
-    """What an answer claims to have been made with. Without an adapter, name and digest are None."""
+    """What an answer claims to have been made with. Without an adapter, name and digest are None.
+
+    `base` is the digest of the base model, empty where another server answered that does not tell it.
+    """
 
     generation: int
     name: str | None = None
     digest: str | None = None
+    base: str = ""
+
+    @property
+    def space(self) -> str:
+        """Return a name for the vectors that compare with this encoder's: an adapter belongs to one base."""
+        return self.digest or f"base_{self.base}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,9 +42,6 @@ class CacheTier(Protocol):
     def drop_namespace(self, namespace: str) -> int:
         """Remove every entry of the namespace."""
 
-    def clear(self) -> None:
-        """Remove every entry."""
-
 
 class TieredCache:
     """Asks its tiers in order, fastest first; a hit below is copied upwards. Safe to share between threads."""
@@ -76,11 +73,6 @@ class TieredCache:
     def drop_namespace(self, namespace: str) -> int:
         """Remove every entry of the namespace from every tier; returns how many there were."""
         return sum(tier.drop_namespace(namespace) for tier in self._tiers)
-
-    def clear(self) -> None:
-        """Remove everything from every tier."""
-        for tier in self._tiers:
-            tier.clear()
 
     def _put(self, tier: CacheTier, namespace: str, key: str, value: bytes) -> None:
         evicted = tier.put(namespace, key, value)
@@ -135,11 +127,6 @@ class MemoryTier:
             for entry in theirs:
                 del self._entries[entry]
             return len(theirs)
-
-    def clear(self) -> None:
-        """Remove every entry."""
-        with self._lock:
-            self._entries.clear()
 
 
 class FileTier:
@@ -205,12 +192,6 @@ class FileTier:
             removed = self._db.execute("DELETE FROM entries WHERE namespace = ?", (namespace,)).rowcount
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             return removed
-
-    def clear(self) -> None:
-        """Remove every entry, from the file and from its log."""
-        with self._translated():
-            self._db.execute("DELETE FROM entries")
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _used_bytes(self) -> int:
         pages, free, size = (

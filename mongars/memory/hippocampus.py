@@ -110,7 +110,7 @@ class Hippocampus:
             user,
             query,
             k,
-            digest=stamp.digest,
+            space=stamp.space,
             vector=vector,
             exclude_conversation=exclude_conversation,
         )
@@ -154,8 +154,8 @@ class Hippocampus:
         what is said from then on. The first call, and what the index misses, wait for nothing.
         """
         stamp = await self._embedder.stamp()
-        stays, self._seen = self._seen is not None and stamp.digest == self._seen.digest, stamp
-        is_new = self._filled is None or (stays and stamp.digest != self._filled.digest)
+        stays, self._seen = self._seen is not None and stamp.space == self._seen.space, stamp
+        is_new = self._filled is None or (stays and stamp.space != self._filled.space)
         if not is_new and not self.behind:
             return 0
         added = await self.reembed()
@@ -172,15 +172,6 @@ class Hippocampus:
         await self.settled()
         self.behind = False
         return await self._indexing.fill(limit)
-
-    async def rebuild_index(self) -> int:
-        """Drop the index and fill it again from SQL, with the current encoder; returns how many vectors it made.
-
-        The cached vectors go too: after a change of the base model both hold vectors that no longer compare.
-        """
-        await asyncio.to_thread(self._index.clear)
-        await asyncio.to_thread(self._cache.clear)
-        return await self.reembed()
 
     async def _index_soon(self, user: str, memories: Sequence[Memory]) -> None:
         """Have memories indexed, and wait for it only where too much is under way."""

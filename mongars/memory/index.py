@@ -1,7 +1,8 @@
 """Finds a user's memories by words and by vectors: a LanceDB index that can always be rebuilt from SQL.
 
-Owns the lexical lane (one table of texts), the dense lane (one table of vectors, a "space", per encoder digest:
-vectors of two encoders do not compare), their fusion, and which spaces are kept. Must not know models or SQL.
+Owns the lexical lane (one table of texts), the dense lane (one table of vectors for each space, which
+`AdapterStamp.space` names: vectors of two encoders do not compare), their fusion, and which spaces are kept.
+Must not know models or SQL.
 
 Keys of users, conversations and messages are kept as SHA-256 hex. So a filter is made of hex digits only and
 nothing in a name can escape it (LanceDB reads a backslash in a literal as an escape, which quoting misses),
@@ -57,17 +58,15 @@ class MemoryIndex:
         rows = [_keys_of(memory) | {"message": memory.id, "text": memory.text} for memory in memories]
         self._tables.insert(_TEXTS, pa.Table.from_pylist(rows, schema=_TEXT_SCHEMA))
 
-    def add_vectors(
-        self, digest: str | None, memories: Sequence[Memory], vectors: npt.NDArray[np.float32]
-    ) -> None:
-        """Put messages into the space of the encoder `digest`. `vectors` is [len(memories), d], L2-normalised.
+    def add_vectors(self, space: str, memories: Sequence[Memory], vectors: npt.NDArray[np.float32]) -> None:
+        """Put messages into a space. `vectors` is [len(memories), d], L2-normalised.
 
         Raises RefusedError when the space holds vectors of another length.
         """
         if vectors.shape[0] != len(memories) or not np.isfinite(vectors).all():
             raise RefusedError(f"{vectors.shape[0]} vectors came for {len(memories)} texts, or not finite ones.")
         schema = _vector_schema(vectors.shape[1])
-        name = _space(digest)
+        name = _table_of(space)
         _check_dimensions(self._tables.ensured(name, schema), vectors.shape[1])
         columns = {key: [_keys_of(memory)[key] for memory in memories] for key in ("id", "user", "conversation")}
         flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).ravel())
@@ -78,18 +77,19 @@ class MemoryIndex:
         """Return those of the message ids that the lexical lane lacks."""
         return self._missing(_TEXTS, ids)
 
-    def missing_vectors(self, digest: str | None, ids: Sequence[str]) -> set[str]:
-        """Return those of the message ids that the encoder's space lacks."""
-        return self._missing(_space(digest), ids)
+    def missing_vectors(self, space: str, ids: Sequence[str]) -> set[str]:
+        """Return those of the message ids that a space lacks."""
+        return self._missing(_table_of(space), ids)
 
-    def keep_spaces(self, digest: str | None, earlier: int) -> None:
-        """Drop the spaces of all encoders but `digest` and the `earlier` ones that were written last.
+    def keep_spaces(self, current: str, earlier: int) -> None:
+        """Drop all spaces but the `current` one and the `earlier` ones that were written last.
 
         Spaces of encoders that answer no more take disk, and time from each erasure. One that is asked for again
         is filled again.
         """
         with self._tables.writing:
-            spaces = [name for name in self._tables.names() if name.startswith(_SPACE) and name != _space(digest)]
+            kept = _table_of(current)
+            spaces = [name for name in self._tables.names() if name.startswith(_SPACE) and name != kept]
             newest_first = sorted(spaces, key=self._tables.written_at, reverse=True)
             self._tables.drop(newest_first[earlier:])
 
@@ -101,22 +101,22 @@ class MemoryIndex:
         text: str,
         k: int,
         *,
-        digest: str | None = None,
+        space: str | None = None,
         vector: npt.NDArray[np.float32] | None = None,
         exclude_conversation: str | None = None,
     ) -> list[Hit]:
         """Return the user's `k` best messages for a query, best first.
 
-        `vector` is the query in the space of the encoder `digest`, [d]; without it only words count. Messages
-        that the space lacks are scored by words alone.
+        `vector` is the query in `space`, [d]; without both only words count. Messages that the space lacks are
+        scored by words alone.
         """
         mine = f"user = '{_key(user)}'"
         if exclude_conversation is not None:
             mine += f" AND conversation != '{_key(exclude_conversation)}'"
-        return self._read(lambda: self._search(mine, text, k, _space(digest), vector))
+        return self._read(lambda: self._search(mine, text, k, space, vector))
 
     def _search(
-        self, mine: str, text: str, k: int, space: str, vector: npt.NDArray[np.float32] | None
+        self, mine: str, text: str, k: int, space: str | None, vector: npt.NDArray[np.float32] | None
     ) -> list[Hit]:
         from lancedb.query import MatchQuery
 
@@ -133,7 +133,7 @@ class MemoryIndex:
         ).to_list()
         lexical = {row["id"]: float(row["_score"]) for row in found}
         messages = {row["id"]: row["message"] for row in found}
-        dense = {} if vector is None else self._similarities(space, vector, mine, lexical)
+        dense = {} if space is None or vector is None else self._similarities(space, vector, mine, lexical)
         best = fuse(lexical, dense)[:k]
         if unnamed := [key for key, _, _ in best if key not in messages]:
             named = texts.search().where(_among(unnamed)).select(["id", "message"]).limit(len(unnamed))
@@ -144,7 +144,7 @@ class MemoryIndex:
         self, space: str, vector: npt.NDArray[np.float32], mine: str, lexical: Mapping[str, float]
     ) -> dict[str, float]:
         """Return the cosine of the nearest rows and of every lexical candidate that has a vector, by key."""
-        if (table := self._tables.opened(space)) is None:
+        if (table := self._tables.opened(_table_of(space))) is None:
             return {}
         _check_dimensions(table, vector.shape[0])
 
@@ -173,12 +173,6 @@ class MemoryIndex:
     def remove_messages(self, ids: Sequence[str]) -> int:
         """Take messages off the disk; returns how many the lexical lane held."""
         return self._remove(_among([_key(identity) for identity in ids])) if ids else 0
-
-    def clear(self) -> None:
-        """Drop every row, every space and what interrupted writes left behind."""
-        with self._tables.writing:
-            self._tables.drop(self._tables.names())
-            self._tables.ensured(_TEXTS, _TEXT_SCHEMA)
 
     def _remove(self, condition: str) -> int:
         return self._tables.remove(condition).get(_TEXTS, 0)
@@ -220,9 +214,8 @@ def _among(keys: Mapping[str, Any] | Sequence[str]) -> str:
     return f"id IN ({', '.join(repr(key) for key in keys)})"
 
 
-def _space(digest: str | None) -> str:
-    """Return the table of an encoder's vectors; without an adapter, the base's."""
-    return f"{_SPACE}{digest or 'base'}"
+def _table_of(space: str) -> str:
+    return f"{_SPACE}{space}"
 
 
 def _check_dimensions(table: Any, given: int) -> None:
@@ -230,7 +223,7 @@ def _check_dimensions(table: Any, given: int) -> None:
     if held != given:
         raise RefusedError(
             f"{table.name} holds vectors of {held} numbers, the encoder gave {given}.",
-            remedy="The base model was changed: rebuild the index.",
+            remedy="Stop the server, remove the index and start again: it is filled from the database.",
         )
 
 

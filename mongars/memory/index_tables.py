@@ -123,7 +123,7 @@ class IndexTables:
         if len(table.list_versions()) != 1:
             raise UnavailableError(
                 f"An older version of {name} is still on the disk.",
-                remedy="Repeat the erasure, or rebuild the index.",
+                remedy="Repeat it. Or stop the server, remove the index and start again: it is filled anew.",
             )
 
     def _build_indices(self, table: Any) -> None:

@@ -65,8 +65,8 @@ class Indexing:
             ids = [memory.id for memory in rows]
             unread = await asyncio.to_thread(self.index.missing_texts, ids)
             await asyncio.to_thread(self.index.add_texts, [row for row in rows if row.id in unread])
-            digest = (await self.embedder.stamp()).digest
-            absent = await asyncio.to_thread(self.index.missing_vectors, digest, ids)
+            space = (await self.embedder.stamp()).space
+            absent = await asyncio.to_thread(self.index.missing_vectors, space, ids)
             batch = [row for row in rows if row.id in absent]
             batch = batch if limit is None else batch[: limit - added]
             if batch:
@@ -74,8 +74,8 @@ class Indexing:
             await self._drop_forgotten(rows)
             added += len(batch)
         if limit is None:
-            digest = (await self.embedder.stamp()).digest
-            await asyncio.to_thread(self.index.keep_spaces, digest, EARLIER_SPACES)
+            space = (await self.embedder.stamp()).space
+            await asyncio.to_thread(self.index.keep_spaces, space, EARLIER_SPACES)
         return added
 
     async def _embed_into_space(
@@ -92,14 +92,14 @@ class Indexing:
             started = time.perf_counter()
             answer = await self.embedder.embed([memory.text for memory in few])
             await asyncio.sleep((time.perf_counter() - started) * (1 / share - 1))
-            if answer.stamp.digest == stamp.digest:  # one write of all takes no longer than one of some
+            if answer.stamp.space == stamp.space:  # one write of all takes no longer than one of some
                 read |= dict(zip((memory.id for memory in few), vectors_of(answer), strict=True))
             else:
-                await asyncio.to_thread(self.index.add_vectors, answer.stamp.digest, few, vectors_of(answer))
+                await asyncio.to_thread(self.index.add_vectors, answer.stamp.space, few, vectors_of(answer))
         done = [memory for memory in memories if memory.id in read]
         if done:
             vectors = np.stack([read[memory.id] for memory in done])
-            await asyncio.to_thread(self.index.add_vectors, stamp.digest, done, vectors)
+            await asyncio.to_thread(self.index.add_vectors, stamp.space, done, vectors)
 
     def _read_before(self, stamp: AdapterStamp, memories: Sequence[Memory]) -> dict[str, npt.NDArray[np.float32]]:
         """Return the vectors of questions that are in their users' caches, by the memories' ids."""
@@ -130,7 +130,7 @@ def recallable(memory: Memory) -> bool:
 
 def cache_key(stamp: AdapterStamp, text: str) -> str:
     """Return the key in a user's cache of the vector that an encoder gives a text."""
-    return f"{stamp.digest or 'base'}:{hashlib.sha256(text.encode()).hexdigest()}"
+    return f"{stamp.space}:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def vectors_of(answer: Embeddings) -> npt.NDArray[np.float32]:

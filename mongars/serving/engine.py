@@ -79,7 +79,8 @@ class Engine:
                 f"The base model {base.path.name} has no chat template, so it cannot chat.",
                 remedy="Set MONGARS_BASE_MODEL to an instruction-tuned model.",
             )
-        self._slots = SlotTable({kind: self._bare(kind) for kind in ADAPTER_KINDS}, limit=self.limits.slots)
+        bare = {kind: self._bare(kind) for kind in ADAPTER_KINDS}
+        self._slots = SlotTable(bare, base_digest=base.digest, limit=self.limits.slots)
         self._loading, self._turn = threading.Lock(), turn
         self._templates: dict[AdapterKind, AdapterTemplate] = {}
         prove_batched(self.base.model)

@@ -54,7 +54,7 @@ class Pin:
         self._table: SlotTable | None = table
         self.slot = slot
         name, digest = (slot.ref.name, slot.ref.digest) if slot.ref else (None, None)
-        self.stamp = AdapterStamp(generation=generation, name=name, digest=digest)
+        self.stamp = AdapterStamp(generation, name, digest, base=table.base_digest)
 
     def release(self) -> None:
         """Let go; the last one to leave a slot that is no longer routed drops it."""
@@ -66,7 +66,10 @@ class Pin:
 class SlotTable:
     """The slots of a replica. The base's own slots own no tensors, stay for ever and do not count."""
 
-    def __init__(self, base_slots: Mapping[AdapterKind, Slot], *, limit: int = SLOTS) -> None:
+    def __init__(
+        self, base_slots: Mapping[AdapterKind, Slot], *, base_digest: str = "", limit: int = SLOTS
+    ) -> None:
+        self.base_digest = base_digest
         self._base = dict(base_slots)
         self._limit = limit
         self._adapters: dict[str, Slot] = {}

@@ -18,14 +18,16 @@ from mongars.memory.persistence import PersistenceRepository
 from mongars.records import AdapterStamp, Embeddings
 
 DIMENSIONS = 32
+BASE = "b" * 64
 # Words that mean the same to the fake encoder, so that it finds what the lexical lane cannot.
 SYNONYMS = {"puppy": "dog", "hound": "dog", "automobile": "car", "supper": "dinner"}
 
 
 class FakeEmbedder:
-    """A bag of hashed words, L2-normalised. Each digest hashes differently, as each encoder has its own space."""
+    """A bag of hashed words, L2-normalised. Each space hashes differently, as each encoder has its own."""
 
     def __init__(self) -> None:
+        self.base = BASE
         self.digest: str | None = None
         self.generation = 0
         self.calls: list[list[str]] = []
@@ -35,7 +37,7 @@ class FakeEmbedder:
         self.digest, self.generation = digest, self.generation + 1
 
     async def stamp(self) -> AdapterStamp:
-        return AdapterStamp(self.generation, "fake" if self.digest else None, self.digest)
+        return AdapterStamp(self.generation, "fake" if self.digest else None, self.digest, self.base)
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
         if self.error:
@@ -47,7 +49,7 @@ class FakeEmbedder:
     def _vector(self, text: str) -> np.ndarray:
         vector = np.full(DIMENSIONS, 1e-3)
         for word in re.findall(r"\w+", text.lower()):
-            seed = f"{self.digest}/{SYNONYMS.get(word, word)}".encode()
+            seed = f"{self.base}/{self.digest}/{SYNONYMS.get(word, word)}".encode()
             vector[int.from_bytes(hashlib.sha256(seed).digest()[:4], "big") % DIMENSIONS] += 1.0
         return vector / np.linalg.norm(vector)
 

@@ -1,6 +1,7 @@
 """Hippocampus over a real SQLite, a real index and cache; only the encoder is a fake."""
 
 import asyncio
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from mongars.memory.index import MemoryIndex
 from mongars.memory.indexing import FILL_BATCH
 from mongars.memory.pages import PageQuery
 from mongars.memory.persistence import PersistenceRepository
-from mongars.records import Memory, Turn
+from mongars.records import AdapterStamp, Memory, Turn
+from tests.memory.conftest import BASE
+
+OF_BASE = AdapterStamp(0, base=BASE).space
 
 
 def said(*texts: str) -> list[Turn]:
@@ -118,11 +122,12 @@ async def test_spaces_of_encoders_long_past_are_dropped_when_all_is_embedded_ane
     hippocampus, embedder, index
 ) -> None:
     (kept,) = await hippocampus.remember("c", "anna", said("a puppy"), consent=False)
-    digests = [None, *(letter * 64 for letter in "abcd")]
-    for digest in digests:
+    spaces = []
+    for digest in (None, *(letter * 64 for letter in "abcd")):
         embedder.switch(digest)
+        spaces.append((await embedder.stamp()).space)
         await hippocampus.reembed()
-    assert [digest for digest in digests if not index.missing_vectors(digest, [kept.id])] == digests[-3:]
+    assert [space for space in spaces if not index.missing_vectors(space, [kept.id])] == spaces[-3:]
 
 
 async def test_an_encoder_is_followed_at_once_at_the_start_and_then_when_it_stays(hippocampus, embedder) -> None:
@@ -164,7 +169,7 @@ async def test_an_encoder_that_changes_during_the_call_files_vectors_under_its_o
     await hippocampus.settled()
     ids = [memory.id for memory in kept]
     assert index.missing_vectors("c" * 64, ids) == set()
-    assert index.missing_vectors(None, ids) == set(ids)
+    assert index.missing_vectors(OF_BASE, ids) == set(ids)
 
 
 async def test_a_query_is_embedded_once_for_each_encoder(hippocampus, embedder) -> None:
@@ -188,7 +193,7 @@ async def test_a_question_that_was_looked_up_is_not_embedded_again_when_it_is_re
     memories = await hippocampus.remember("c", "anna", exchange, consent=False)
     await hippocampus.settled()
     assert embedder.calls == [["in the car"]]
-    assert index.missing_vectors(None, [memory.id for memory in memories]) == set()
+    assert index.missing_vectors(OF_BASE, [memory.id for memory in memories]) == set()
     embedder.switch("d" * 64)  # what the cache holds is of another encoder now
     await hippocampus.remember("c", "anna", exchange, consent=False)
     await hippocampus.settled()
@@ -262,12 +267,25 @@ async def test_what_a_crash_kept_out_of_the_index_comes_back(hippocampus, sqlite
     assert texts_of(await hippocampus.recall("anna", "bicycle")) == ["the red bicycle"]
 
 
-async def test_a_rebuilt_index_answers_as_the_old_one_did(hippocampus, index) -> None:
+async def test_an_index_that_was_removed_is_filled_from_sql_at_the_next_start(
+    hippocampus, sqlite_repository, embedder, cache, index_folder: Path
+) -> None:
     await hippocampus.remember("c", "anna", said("a puppy", "the red bicycle", "rain"), consent=False)
     before = await hippocampus.recall("anna", "bicycle hound")
-    assert await hippocampus.rebuild_index() == 3
-    after = await hippocampus.recall("anna", "bicycle hound")
+    shutil.rmtree(index_folder)
+    started = Hippocampus(sqlite_repository, MemoryIndex(str(index_folder)), embedder, cache)
+    assert await started.follow_encoder() == 3
+    after = await started.recall("anna", "bicycle hound")
     assert [(m.id, pytest.approx(m.score)) for m in after.memories] == [(m.id, m.score) for m in before.memories]
+
+
+async def test_vectors_of_another_base_are_never_compared(hippocampus, embedder) -> None:
+    await hippocampus.remember("c", "anna", said("a puppy"), consent=False)
+    assert texts_of(await hippocampus.recall("anna", "hound")) == ["a puppy"]
+    embedder.base = "c" * 64
+    assert texts_of(await hippocampus.recall("anna", "hound")) == []
+    assert await hippocampus.follow_encoder() == 1
+    assert texts_of(await hippocampus.recall("anna", "hound")) == ["a puppy"]
 
 
 async def test_what_sql_no_longer_holds_is_not_recalled(hippocampus, sqlite_repository) -> None:
@@ -346,7 +364,7 @@ async def test_what_is_forgotten_while_it_is_being_indexed_does_not_stay(
     forgotten.set()
     await hippocampus.settled()
     ids = [memory.id for memory in kept]
-    assert index.missing_texts(ids) == index.missing_vectors(None, ids) == set(ids)
+    assert index.missing_texts(ids) == index.missing_vectors(OF_BASE, ids) == set(ids)
 
 
 @pytest.mark.parametrize("k", [0, 101])

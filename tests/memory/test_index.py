@@ -17,7 +17,7 @@ from mongars.memory.index import MemoryIndex
 from mongars.memory.index_tables import COMPACT_EVERY
 from mongars.records import Memory, new_id, now
 
-ENCODER = "e" * 64
+ENCODER, BASE = "e" * 64, "base"
 AWKWARD = ["o'neil", "a\\b", "a\\'b", "' OR 1=1 --", "\\' OR 1=1 --", "%", "_", "*", "a\nb", "😀", 'é`";{}', ""]
 
 
@@ -72,11 +72,12 @@ def test_names_with_quotes_and_backslashes_see_their_own_rows_only(index: Memory
 def test_no_user_ever_finds_what_another_said(index: MemoryIndex, users: list[str]) -> None:
     mine, theirs = memory("the needle", users[0]), memory("the needle", users[1])
     index.add_texts([mine, theirs])
-    index.add_vectors(None, [mine, theirs], unit([1, 0], [1, 0]))
-    hits = found(index, users[0], "needle", 100, vector=np.array([1, 0], np.float32))
+    index.add_vectors(BASE, [mine, theirs], unit([1, 0], [1, 0]))
+    hits = found(index, users[0], "needle", 100, space=BASE, vector=np.array([1, 0], np.float32))
     assert mine.id in hits
     assert theirs.id not in hits
-    index.clear()
+    index.remove_user(users[0])
+    index.remove_user(users[1])
 
 
 def test_adding_again_changes_nothing(index: MemoryIndex) -> None:
@@ -91,23 +92,23 @@ def test_adding_again_changes_nothing(index: MemoryIndex) -> None:
 def test_each_encoder_has_a_space_of_its_own(index: MemoryIndex) -> None:
     north, east = memory("aaa"), memory("bbb")
     index.add_texts([north, east])
-    index.add_vectors(None, [north, east], unit([1, 0], [0, 1]))
+    index.add_vectors(BASE, [north, east], unit([1, 0], [0, 1]))
     index.add_vectors(ENCODER, [north, east], unit([0, 1, 0], [1, 0, 0]))
-    assert found(index, "anna", "?", 1, vector=np.array([1, 0], np.float32)) == [north.id]
-    assert found(index, "anna", "?", 1, digest=ENCODER, vector=np.array([1, 0, 0], np.float32)) == [east.id]
-    assert found(index, "anna", "?", digest="f" * 64, vector=np.array([1, 0], np.float32)) == []
+    assert found(index, "anna", "?", 1, space=BASE, vector=np.array([1, 0], np.float32)) == [north.id]
+    assert found(index, "anna", "?", 1, space=ENCODER, vector=np.array([1, 0, 0], np.float32)) == [east.id]
+    assert found(index, "anna", "?", space="f" * 64, vector=np.array([1, 0], np.float32)) == []
 
 
 def test_spaces_of_encoders_long_past_are_dropped_and_may_come_again(index: MemoryIndex) -> None:
     row, digests = memory("aaa"), ["a" * 64, "b" * 64, "c" * 64, "d" * 64]
     index.add_texts([row])
-    for digest in (None, *digests):
+    for digest in (BASE, *digests):
         index.add_vectors(digest, [row], unit([1, 0]))
     index.keep_spaces("a" * 64, earlier=2)
-    missing = {digest for digest in (None, *digests) if index.missing_vectors(digest, [row.id])}
-    assert missing == {None, "b" * 64}
-    index.add_vectors(None, [row], unit([1, 0]))
-    assert index.missing_vectors(None, [row.id]) == set()
+    missing = {digest for digest in (BASE, *digests) if index.missing_vectors(digest, [row.id])}
+    assert missing == {BASE, "b" * 64}
+    index.add_vectors(BASE, [row], unit([1, 0]))
+    assert index.missing_vectors(BASE, [row.id]) == set()
     assert found(index, "anna", "aaa") == [row.id]
 
 
@@ -119,8 +120,8 @@ def test_hybrid_finds_what_either_lane_finds_and_prefers_what_both_do(index: Mem
         memory("rain"),
     ]
     index.add_texts(rows)
-    index.add_vectors(None, rows, unit([1, 0.1], [0, 1], [1, 0.2], [0, 1]))
-    hits = index.search("anna", "blue needle", 4, vector=np.array([1, 0], np.float32))
+    index.add_vectors(BASE, rows, unit([1, 0.1], [0, 1], [1, 0.2], [0, 1]))
+    hits = index.search("anna", "blue needle", 4, space=BASE, vector=np.array([1, 0], np.float32))
     assert hits[0].message == both.id
     assert {hit.message for hit in hits[:3]} == {both.id, word.id, meaning.id}
     assert hits[-1].message == neither.id
@@ -131,7 +132,7 @@ def test_a_noisy_encoder_does_not_hide_the_only_row_with_the_words(index: Memory
     rows = [memory(f"line number {n}") for n in range(200)] + [memory("zanzibar")]
     index.add_texts(rows)
     noise = np.random.default_rng(7).standard_normal((len(rows) + 1, 16))
-    index.add_vectors(None, rows, unit(*noise[1:]))
+    index.add_vectors(BASE, rows, unit(*noise[1:]))
     assert found(index, "anna", "zanzibar", 1, vector=unit(noise[0])[0]) == [rows[-1].id]
 
 
@@ -143,20 +144,20 @@ def test_what_a_lane_lacks_is_named(index: MemoryIndex) -> None:
     index.add_vectors(ENCODER, rows[:1], unit([1, 0]))
     assert index.missing_texts(ids) == set()
     assert index.missing_vectors(ENCODER, ids) == {ids[1]}
-    assert index.missing_vectors(None, []) == set()
+    assert index.missing_vectors(BASE, []) == set()
 
 
 def test_vectors_of_another_length_or_not_finite_are_refused(index: MemoryIndex) -> None:
     row = memory("a")
-    index.add_vectors(None, [row], unit([1, 0]))
-    with pytest.raises(RefusedError, match="rebuild the index"):
-        index.add_vectors(None, [memory("b")], unit([1, 0, 0]))
-    with pytest.raises(RefusedError, match="rebuild the index"):
-        index.search("anna", "a", 1, vector=np.array([1, 0, 0], np.float32))
+    index.add_vectors(BASE, [row], unit([1, 0]))
+    with pytest.raises(RefusedError, match="remove the index"):
+        index.add_vectors(BASE, [memory("b")], unit([1, 0, 0]))
+    with pytest.raises(RefusedError, match="remove the index"):
+        index.search("anna", "a", 1, space=BASE, vector=np.array([1, 0, 0], np.float32))
     with pytest.raises(RefusedError):
-        index.add_vectors(None, [memory("b")], np.array([[np.nan, 1]], np.float32))
+        index.add_vectors(BASE, [memory("b")], np.array([[np.nan, 1]], np.float32))
     with pytest.raises(RefusedError):
-        index.add_vectors(None, [memory("b"), memory("c")], unit([1, 0]))
+        index.add_vectors(BASE, [memory("b"), memory("c")], unit([1, 0]))
 
 
 @pytest.mark.parametrize("others", [0, 1, 300])
@@ -219,7 +220,7 @@ index.add_texts([Memory("msg_other", "anna", "c", "user", "haystack", now())])
 def test_searches_go_on_while_others_write_and_erase(index: MemoryIndex, index_folder: Path) -> None:
     kept = [memory(f"needle {n}") for n in range(30)]
     index.add_texts(kept)
-    index.add_vectors(None, kept, unit(*np.random.default_rng(3).standard_normal((30, 8))))
+    index.add_vectors(BASE, kept, unit(*np.random.default_rng(3).standard_normal((30, 8))))
     query, failures, searches, stop = unit([1.0] * 8)[0], [], [], threading.Event()
 
     def search() -> None:
@@ -227,7 +228,7 @@ def test_searches_go_on_while_others_write_and_erase(index: MemoryIndex, index_f
         while not stop.is_set():
             try:
                 hits = mine.search("anna", "needling", 100, vector=query)
-                missing = mine.missing_vectors(None, [row.id for row in kept])
+                missing = mine.missing_vectors(BASE, [row.id for row in kept])
                 searches.append(len(hits))
             except Exception as error:  # noqa: BLE001 (whatever it is, the test shall name it)
                 failures.append(error)
@@ -243,21 +244,10 @@ def test_searches_go_on_while_others_write_and_erase(index: MemoryIndex, index_f
     for n in range(8):
         other = replace(memory("secret"), user=f"bob{n}")
         index.add_texts([other])
-        index.add_vectors(None, [other], unit([1.0] * 8))
+        index.add_vectors(BASE, [other], unit([1.0] * 8))
         index.remove_user(other.user)
     stop.set()
     for reader in readers:
         reader.join()
     assert failures == []
     assert searches
-
-
-def test_clearing_drops_every_space_and_leaves_a_usable_index(index: MemoryIndex, index_folder: Path) -> None:
-    row = memory("Zanzibarquuxes run")
-    index.add_texts([row])
-    index.add_vectors(ENCODER, [row], unit([1, 0]))
-    index.clear()
-    assert b"anzibarquux" not in bytes_of(index_folder)
-    assert index.missing_vectors(ENCODER, [row.id]) == {row.id}
-    index.add_texts([row])
-    assert found(index, "anna", "run") == [row.id]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mongars.errors import AdapterRefusedError, InputError, ModelNotFoundError, OverloadedError, SettingsError
+from mongars.neurons import base as base_module
 from mongars.neurons.base import load_base
 from mongars.records import AdapterStamp, GenerationRequest, Sampling, Turn
 from mongars.serving.engine import Engine, EngineLimits
@@ -16,8 +17,17 @@ TEXTS = ["hello there", "how are you today, and what is new?"]
 NONE = {"encoder": None, "chat": None}
 
 
-@pytest.fixture
-def engine(base):
+@pytest.fixture(scope="module")
+def packed(base_folder):
+    """The base as a replica holds it where oneDNN is the faster library."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base_module, "onednn_is_faster", lambda: True)
+        return load_base(base_folder, packed=True)
+
+
+@pytest.fixture(params=["base", "packed"])
+def engine(request):
+    base = request.getfixturevalue(request.param)
     engine = Engine(base, EngineLimits(chats=2, embeds=2, drain_timeout_s=0.0))
     yield engine
     engine.close()
@@ -64,12 +74,12 @@ def matrix(embeddings):
 
 def parameters(slot):
     tree = slot.model if slot.kind == "chat" else slot.model._means._decoder._inner
-    return {tensor.data_ptr() for name, tensor in tree.named_parameters() if "lora_" not in name}
+    return {id(tensor) for name, tensor in tree.named_parameters() if "lora_" not in name}
 
 
-async def test_every_slot_shares_the_tensors_of_the_one_base(engine, base, first, poet):
+async def test_every_slot_shares_the_tensors_of_the_one_base(engine, first, poet):
     engine.adopt(1, {"encoder": target(first), "chat": target(poet)})
-    held = {tensor.data_ptr() for tensor in base.model.parameters()}
+    held = set(map(id, engine.base.model.parameters()))
     for kind in ("encoder", "chat"):
         slot = engine.pin(kind).slot
         assert slot.digest is not None
@@ -100,7 +110,7 @@ async def test_an_embedding_is_the_offline_result_of_the_adapter_that_it_claims(
     for generation, adapter in enumerate([first, second], start=1):
         engine.adopt(generation, {**NONE, "encoder": target(adapter)})
         answer = await engine.embed(TEXTS)
-        assert answer.stamp == AdapterStamp(generation, adapter.ref.name, adapter.ref.digest)
+        assert answer.stamp == AdapterStamp(generation, adapter.ref.name, adapter.ref.digest, engine.base.digest)
         np.testing.assert_allclose(matrix(answer), offline_vectors(adapter.folder, TEXTS), atol=1e-5)
 
 
@@ -112,10 +122,10 @@ async def test_the_versions_really_differ(first, second, offline_vectors):
 async def test_without_an_adapter_the_stamp_says_that_the_base_answers(engine, offline_vectors):
     engine.adopt(5, NONE)
     answer = await engine.embed(TEXTS)
-    assert answer.stamp == AdapterStamp(5, None, None)
+    assert answer.stamp == AdapterStamp(5, None, None, engine.base.digest)
     np.testing.assert_allclose(matrix(answer), offline_vectors(None, TEXTS), atol=1e-5)
     _, last = await reply(engine, ask())
-    assert last.stamp == AdapterStamp(5, None, None)
+    assert last.stamp == AdapterStamp(5, None, None, engine.base.digest)
 
 
 async def test_a_chat_adapter_changes_what_is_said_and_the_base_is_unharmed(engine, poet):
@@ -136,7 +146,7 @@ async def test_a_request_keeps_the_version_that_it_was_admitted_to_through_a_fli
     engine.adopt(2, {**NONE, "encoder": target(second)})
     assert {slot["digest"] for slot in engine.status()["slots"]} == {first.ref.digest, second.ref.digest}
     answer = await engine.embed(TEXTS, pin=pin)
-    assert answer.stamp == AdapterStamp(1, first.ref.name, first.ref.digest)
+    assert answer.stamp == AdapterStamp(1, first.ref.name, first.ref.digest, engine.base.digest)
     np.testing.assert_allclose(matrix(answer), offline_vectors(first.folder, TEXTS), atol=1e-5)
     assert [slot["digest"] for slot in engine.status()["slots"]] == [second.ref.digest]
 
