@@ -73,7 +73,7 @@ def as_asked(flags: argparse.Namespace) -> Any:
     """Return the base as ours runs it. Raises SettingsError for a `--dtype` that this processor has not."""
     from mongars.neurons.base import asked_dtype, load_base
 
-    return on_own_thread(lambda: load_base(flags.base, dtype=asked_dtype(flags.dtype, "cpu")))
+    return on_own_thread(lambda: load_base(flags.base, dtype=asked_dtype(flags.dtype, "cpu"), packed=True))
 
 
 def as_transformers_loads(base: Any) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     rates: dict[str, list[float]] = {"engine": [], "server": []}
     with tempfile.TemporaryDirectory(prefix="mongars-ingress-") as place:
         home = Path(place)
-        base = on_own_thread(lambda: load_base(endless_copy(base_folder(flags.base), home / "base")))
+        base = on_own_thread(lambda: load_base(endless_copy(base_folder(flags.base), home / "base"), packed=True))
         settings = Settings(home=home, models_dir=home / "models", base_model=str(base.path.resolve())).resolved()
         asked = flags.streams * flags.chats
         users = [create_key(settings.keys_file, f"user-{n}") for n in range(asked * (flags.repeats + 1))]

@@ -55,7 +55,7 @@ def embed(
     wanted = base or load_settings().base_model
     with stages() as show:
         show.stage("Loading the base")
-        loaded = load_base(wanted)
+        loaded = load_base(wanted, packed=True)
         ref, neurons = _encoder(loaded, adapter, attention)
         show.stage("Embedding")
         lines = sum(1 for _ in numbered_lines(source))  # a pass over the file is cheap next to embedding it

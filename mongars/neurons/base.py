@@ -16,7 +16,7 @@ from torch import nn
 from mongars.errors import InputError, MongarsError, SettingsError
 from mongars.neurons.base_files import base_folder, base_model_digest
 from mongars.neurons.heap import keep_freed_memory
-from mongars.neurons.linear import onednn_is_faster, use_onednn
+from mongars.neurons.linear import onednn_is_faster, pack_weights, use_onednn
 from mongars.neurons.llama import is_like_llama, lay_products_together
 from mongars.records import Dtype
 
@@ -34,10 +34,11 @@ class Base:
     digest: str
 
 
-def load_base(path_or_id: str | Path, *, dtype: torch.dtype | None = None) -> Base:
+def load_base(path_or_id: str | Path, *, dtype: torch.dtype | None = None, packed: bool = False) -> Base:
     """Load a causal model from a folder, or from the hub where the id is `owner/name` and no folder.
 
-    `dtype` is by default the checkpoint's own on a GPU and float32 on a CPU (`machine_dtype`).
+    `dtype` is by default the checkpoint's own on a GPU and float32 on a CPU (`machine_dtype`). `packed` is for a
+    base that stays on the CPU and is not trained: its weights are packed where that makes passes faster.
     Raises ModelNotFoundError when it is not there, or has no safetensors or no tokenizer, InputError for files
     that transformers cannot read and for an architecture without attention.
     """
@@ -60,6 +61,8 @@ def load_base(path_or_id: str | Path, *, dtype: torch.dtype | None = None) -> Ba
         use_onednn(model)
     if is_like_llama(model):
         lay_products_together(model)
+    if packed:
+        pack_weights(model)
     keep_freed_memory()
     return Base(model.eval(), tokenizer, path, base_model_digest(path))
 

@@ -105,6 +105,7 @@ def served_base(args: AppArgs) -> Base:
             "device is cuda, but this replica sees no GPU.",
             remedy="Set num_gpus for LLMServeDeployment, or device: cpu.",
         )
-    base = load_base(args.settings.base_model, dtype=asked_dtype(args.dtype, args.device))
+    dtype = asked_dtype(args.dtype, args.device)
+    base = load_base(args.settings.base_model, dtype=dtype, packed=args.device == "cpu")
     base.model.to(args.device)
     return base

@@ -1,7 +1,10 @@
 import pytest
 import torch
+from torch import nn
 
 from mongars.errors import SettingsError
+from mongars.neurons import base as base_module
+from mongars.neurons.linear import PackedLinear
 from mongars.serving.args import AppArgs
 from mongars.serving.llm import served_base
 from mongars.settings import Settings
@@ -17,6 +20,14 @@ def test_a_replica_holds_the_base_in_the_dtype_of_its_config(args, monkeypatch, 
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     base = served_base(args.model_copy(update={"dtype": name}))
     assert {tensor.dtype for tensor in base.model.parameters()} == {dtype}
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_a_replica_packs_the_weights_of_its_base_where_onednn_is_faster(args, monkeypatch, faster):
+    monkeypatch.setattr(base_module, "onednn_is_faster", lambda: faster)
+    layers = [module for module in served_base(args).model.modules() if isinstance(module, nn.Linear)]
+    assert layers
+    assert all((type(layer) is PackedLinear) is faster for layer in layers)
 
 
 def test_a_replica_refuses_bfloat16_where_the_processor_has_none(args, monkeypatch):
