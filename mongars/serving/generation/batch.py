@@ -72,6 +72,7 @@ class Batch:
         now = self._reading[: self._fitting()]
         start = now[0].stored
         length = min(now[-1].to_store, self._prefill_tokens)
+        self._reserve(start + length)
         parts = [answer.tokens[start : start + length] for answer in now]
         logits = self._forward.read(parts, first_row=len(self._decoding), start=start)
         for answer in now:
@@ -101,18 +102,22 @@ class Batch:
                 break
             longest = needed
             admitted.append(self._waiting.popleft())
-        if admitted:
-            self._cache.reserve(len(self._decoding) + len(admitted), longest)
         return sorted(admitted, key=lambda answer: answer.prompt_tokens)
 
     def _decode(self) -> None:
         answers = list(self._decoding)
+        self._reserve(max(answer.stored for answer in answers) + 1)
         logits = self._forward.decode(
             [answer.tokens[-1] for answer in answers], [answer.stored for answer in answers]
         )
         for answer in answers:
             answer.stored += 1
         self._take(answers, logits)
+
+    def _reserve(self, length: int) -> None:
+        """Have room for a pass after which its longest row holds `length` tokens, and for what all rows hold."""
+        answers = [*self._decoding, *self._reading]
+        self._cache.reserve(len(answers), max(length, *(answer.stored for answer in answers)))
 
     def _take(self, answers: Sequence[Answer], logits: Tensor) -> None:
         tokens = choose(logits, [answer.sampler for answer in answers])

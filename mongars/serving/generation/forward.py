@@ -64,8 +64,9 @@ class TransformersForward:
     def decode(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
         """As `Forward.decode`."""
         at = torch.tensor(positions)
-        self.cache.place_next(at.to(self._device))
-        return self._pass(torch.tensor(tokens)[:, None], at[:, None], max(positions) + 1, keep=[0] * len(tokens))
+        length = max(positions) + 1
+        self.cache.place_next(at.to(self._device), length)
+        return self._pass(torch.tensor(tokens)[:, None], at[:, None], length, keep=[0] * len(tokens))
 
     def pass_tokens(self, lengths: Sequence[int]) -> int:
         """As `Forward.pass_tokens`."""

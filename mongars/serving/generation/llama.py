@@ -17,12 +17,14 @@ from mongars.serving.generation.rows import RowCache
 
 GROUP_ROWS = 8
 """Rows whose keys are read to the longest of them in one call; all at once would read to the longest of all."""
+TIGHT_TOKENS = 32
+"""Steps of the rows' length where products read all of it: oneDNN copies keys that it is given a part of."""
 
 
 def products_are_faster(head: nn.Module) -> bool:
     """Return whether a few queries attend faster by two products than by torch's own attention, by a model's head.
 
-    So they do in bf16 on an AMD processor: 2.4 ms a pass of 16 rows in place of 5.2; in float32 both take the same
+    So they do in bf16 on an AMD processor, in half of the time; in float32 both take the same
     (docs/results/2026-11-27-serving.md). On Intel, where products are not oneDNN's, it was not measured.
     """
     if not isinstance(head, OneDnnLinear):
@@ -35,12 +37,11 @@ def attention_by_products(
 ) -> Tensor:
     """Return what queries [rows, heads, queries, size] read of keys and values [rows, heads, tokens, size].
 
-    `attn_mask` [rows, 1, 1, tokens] is added to the scores. As `scaled_dot_product_attention`, but for the
-    order of the first product: for one query of a head, a matrix times a vector. Scores are rounded to the
-    states' dtype, as in transformers' eager attention.
+    `attn_mask` [rows, 1, 1, tokens] is added to the scores. As `scaled_dot_product_attention`, but scores are
+    rounded to the states' dtype, as in transformers' eager attention.
     """
-    scores = torch.matmul(keys, queries.transpose(-1, -2)).mul_(scale).add_(attn_mask.transpose(-1, -2))
-    return torch.matmul(scores.softmax(-2).transpose(-1, -2), values)
+    scores = torch.matmul(queries, keys.transpose(-1, -2)).mul_(scale).add_(attn_mask)
+    return torch.matmul(scores.softmax(-1), values)
 
 
 class LlamaForward:
@@ -48,11 +49,10 @@ class LlamaForward:
 
     def __init__(self, model: nn.Module) -> None:
         causal: Any = without_adapter(model)
-        self.cache = RowCache()
         self._decoder, self._head = LlamaDecoder(model), causal.lm_head
-        self._attend: Any = (
-            attention_by_products if products_are_faster(self._head) else scaled_dot_product_attention
-        )
+        self._by_products = products_are_faster(self._head)
+        self._attend: Any = attention_by_products if self._by_products else scaled_dot_product_attention
+        self.cache = RowCache(grow_tokens=TIGHT_TOKENS) if self._by_products else RowCache()
 
     def read(self, prompts: Sequence[Sequence[int]], *, first_row: int, start: int) -> Tensor:
         """As `Forward.read`."""
@@ -72,8 +72,8 @@ class LlamaForward:
     def decode(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
         """As `Forward.decode`."""
         at = torch.tensor(positions)
-        self.cache.place_next(at.to(self._decoder.device))
         groups = self._groups(positions)
+        self.cache.place_next(at.to(self._decoder.device), max(length for _, length, _ in groups))
 
         def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
             stored = self.cache.update(keys[:, :, None], values[:, :, None], layer)
@@ -119,9 +119,10 @@ class LlamaForward:
     def _groups(self, positions: Sequence[int]) -> list[tuple[slice, int, Tensor]]:
         """Return rows that attend together, how far they read, and a mask of what each may see of it."""
         decoder, groups = self._decoder, []
-        for first in range(0, len(positions), GROUP_ROWS):
-            own = torch.tensor(positions[first : first + GROUP_ROWS], device=decoder.device)
-            length = int(own.max()) + 1
+        together = len(positions) if self._by_products else GROUP_ROWS
+        for first in range(0, len(positions), together):
+            own = torch.tensor(positions[first : first + together], device=decoder.device)
+            length = self.cache.capacity if self._by_products else int(own.max()) + 1
             later = torch.arange(length, device=decoder.device) > own[:, None, None, None]
             # Added to the scores, which attention would make of a bool mask anew in every layer.
             mask = torch.zeros(later.shape, dtype=decoder.dtype, device=decoder.device)

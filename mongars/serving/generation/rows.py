@@ -1,4 +1,4 @@
-"""Keys and values of several sequences under way, a row each, in tensors that grow.
+"""Keys and values of several sequences under way, a row each, in tensors that grow and shrink with the longest.
 
 Owns the memory of attention. Must not know tokens, requests or models: a model's layers call `update`, as they
 would call a transformers `Cache`. Rows in use are the first ones, so that a forward pass reads a view.
@@ -10,36 +10,47 @@ from torch import Tensor
 GROW_TOKENS = 128  # a row's length is a multiple of this
 
 
+def padded_rows(rows: int) -> int:
+    """Return how many rows there are when so many are reserved."""
+    return 1 << (rows - 1).bit_length()
+
+
 def padded_tokens(rows: int, length: int) -> int:
-    """Return for how many tokens memory is taken when so many rows of such a length are reserved."""
-    return (1 << (rows - 1).bit_length()) * (-(-length // GROW_TOKENS) * GROW_TOKENS)
+    """Return for how many tokens at most memory is taken when so many rows of such a length are reserved."""
+    return padded_rows(rows) * (-(-length // GROW_TOKENS) * GROW_TOKENS)
 
 
 class RowCache:
-    """Keys and values [rows, heads, tokens, head size] for each layer.
+    """Keys and values [rows, heads, `capacity`, head size] for each layer.
 
     `reserve` what is needed, and tell one of the `place` methods before every forward pass.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, grow_tokens: int = GROW_TOKENS) -> None:
+        """Hold nothing yet. `capacity` will be a multiple of `grow_tokens`, which divides GROW_TOKENS."""
+        self.capacity = 0
+        self._grow_tokens = grow_tokens
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
-        self._rows = self._capacity = 0
+        self._rows = 0
         self._first = self._count = self._length = 0
         self._positions: Tensor | int = 0
         self._places: dict[int, Tensor] = {}
 
     def reserve(self, rows: int, length: int) -> None:
-        """Make room for `length` tokens, the most that any row will hold, in each of the first `rows` rows."""
-        if rows <= self._rows and length <= self._capacity:
+        """Make room for `length` tokens in each of the first `rows` rows, and keep little more than that.
+
+        `length` is the most that any row holds after the next pass; what lies beyond it may be lost.
+        """
+        needed = -(-length // self._grow_tokens) * self._grow_tokens
+        if rows <= self._rows and needed <= self.capacity <= needed + max(self._grow_tokens, needed // 4):
             return
-        before = (min(rows, self._rows), min(length, self._capacity))
-        self._capacity = padded_tokens(1, length)
-        self._rows = padded_tokens(rows, length) // self._capacity
+        kept, self.capacity = min(needed, self.capacity), needed
+        self._rows = max(self._rows, padded_rows(rows))
         for tensors in (self._keys, self._values):
             for layer, old in enumerate(tensors):
-                new = old.new_zeros(self._rows, old.shape[1], self._capacity, old.shape[3])
-                new[: before[0], :, : before[1]] = old[: before[0], :, : before[1]]
+                new = old.new_zeros(self._rows, old.shape[1], needed, old.shape[3])
+                new[: len(old), :, :kept] = old[:, :, :kept]
                 tensors[layer] = new
 
     def place_span(self, first: int, count: int, start: int, length: int) -> None:
@@ -49,19 +60,18 @@ class RowCache:
         """
         self._first, self._count, self._length, self._positions = first, count, length, start
 
-    def place_next(self, positions: Tensor) -> None:
+    def place_next(self, positions: Tensor, length: int) -> None:
         """Put the one token that the next pass computes for each row, from the first on, at its position.
 
-        `positions` is int64 [rows in use].
+        `positions` is int64 [rows in use]. The pass attends to the first `length` tokens of these rows.
         """
-        longest = int(positions.max()) + 1
-        self._first, self._count, self._length, self._positions = 0, len(positions), longest, positions
+        self._first, self._count, self._length, self._positions = 0, len(positions), length, positions
         self._places.clear()
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Store a layer's new keys and values; return all to attend to: [rows, heads, tokens, head size]."""
         while len(self._keys) <= layer:
-            shape = (self._rows, keys.shape[1], self._capacity)
+            shape = (self._rows, keys.shape[1], self.capacity)
             self._keys.append(keys.new_zeros(*shape, keys.shape[-1]))
             self._values.append(values.new_zeros(*shape, values.shape[-1]))
         return self._stored(self._keys[layer], keys), self._stored(self._values[layer], values)
@@ -77,7 +87,7 @@ class RowCache:
 
     def clear(self) -> None:
         """Give the memory back."""
-        self._keys, self._values, self._rows, self._capacity = [], [], 0, 0
+        self._keys, self._values, self._rows, self.capacity = [], [], 0, 0
 
     @property
     def bytes(self) -> int:
@@ -98,6 +108,6 @@ class RowCache:
         """Return where each row's next token is in a layer's list of vectors, int64 [rows in use x heads]."""
         if heads not in self._places:
             assert isinstance(self._positions, Tensor)
-            first = torch.arange(self._count * heads, device=self._positions.device) * self._capacity
+            first = torch.arange(self._count * heads, device=self._positions.device) * self.capacity
             self._places[heads] = first + self._positions.repeat_interleave(heads)
         return self._places[heads]

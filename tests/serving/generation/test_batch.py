@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mongars.records import Sampling
+from mongars.serving.generation import llama
 from mongars.serving.generation.answer import Answer
 from mongars.serving.generation.batch import Batch
 from mongars.serving.generation.rows import padded_tokens
@@ -71,15 +72,20 @@ def test_answers_of_any_length_together_are_those_of_each_alone(base, batch):
         assert (usage.prompt_tokens, usage.completion_tokens) == (3 + 5 * n, len(one.tokens))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.integers(1, 60), st.integers(1, 9), st.integers(0, 12)), min_size=1, max_size=9),
     st.integers(1, 4),
     st.integers(4, 40),
     st.integers(0, 600),
+    st.booleans(),
 )
-def test_whoever_comes_and_goes_an_answer_stays_its_own(base, arrivals, rows, prefill_tokens, cache_tokens):
-    batch = Batch(base.model, rows=rows, prefill_tokens=prefill_tokens, cache_bytes=cache_tokens * TOKEN_BYTES)
+def test_whoever_comes_and_goes_an_answer_stays_its_own(
+    base, arrivals, rows, prefill_tokens, cache_tokens, by_products
+):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(llama, "products_are_faster", lambda _: by_products)
+        batch = Batch(base.model, rows=rows, prefill_tokens=prefill_tokens, cache_bytes=cache_tokens * TOKEN_BYTES)
     asked = [
         (Asked(base, prompt(n, length), max_tokens=most), at) for n, (length, most, at) in enumerate(arrivals)
     ]
