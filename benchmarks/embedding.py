@@ -6,7 +6,8 @@ Texts are random tokens of mixed lengths, because only the lengths count. A way'
 first text to the last vector. Ways take turns, `--repeats` times; the table gives the ratio of ours to each, with
 the least and the greatest of the repeats. With `--dtype bfloat16` ours runs in it, and each of the usual ways both
 in float32 and in it. infinity-emb runs in an environment of its own, whose Python is named by `--infinity`
-(benchmarks/README.md says how to make it).
+(benchmarks/README.md says how to make it). "the products alone" are our model's matrix products of as many tokens
+and nothing else: a bound that no order of passes can beat.
 """
 
 import argparse
@@ -43,6 +44,8 @@ ST_BATCH = 32
 """The default batch of sentence-transformers, which sorts by length and pads each batch to its longest."""
 INFINITY_SCRIPT = Path(__file__).with_name("peers") / "infinity_embedding.py"
 
+PRODUCTS = "the products alone"
+
 Way = Callable[[Any, list[str]], np.ndarray]
 
 
@@ -65,6 +68,8 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     ways = ways_of(base, texts)
     on_own = {name: partial(on_own_thread, way) for name, way in ways.items()}
     vectors = {name: way() for name, way in on_own.items()}
+    tokens = sum(map(len, text_ids(base.tokenizer, texts)))
+    on_own[PRODUCTS] = partial(on_own_thread, partial(products_alone, base, tokens))
     rates = take_turns(on_own, len(texts), flags.repeats, progress, "texts")
     if flags.infinity:
         progress.stage("infinity-emb")
@@ -75,7 +80,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     return {
         "base": {"name": base_name(flags.base), "digest": base.digest},
         "texts": len(texts),
-        "tokens": sum(map(len, text_ids(base.tokenizer, texts))),
+        "tokens": tokens,
         "threads": flags.threads,
         "dtype": dtype_name(base),
         "seed": flags.seed,
@@ -172,6 +177,23 @@ WAYS: dict[str, Way] = {
     "sorted, 32 a batch (sentence-transformers)": sentence_transformers_way,
     "in order, 32 a batch": in_order,
 }
+
+
+def products_alone(base: Any, tokens: int) -> None:
+    """Every linear layer of the encoder over so many tokens' states, in batches as large as ours."""
+    import torch
+    from torch import nn
+
+    from mongars.neurons.bidirectional import bidirectional_encoder
+    from mongars.neurons.neurons import TOKEN_BUDGET
+
+    layers = [module for module in bidirectional_encoder(base).modules() if isinstance(module, nn.Linear)]
+    sizes = {layer.in_features for layer in layers}
+    states = {size: torch.ones(TOKEN_BUDGET, size, dtype=base.model.dtype) for size in sizes}
+    with torch.inference_mode():
+        for start in range(0, tokens, TOKEN_BUDGET):
+            for layer in layers:
+                layer(states[layer.in_features][: tokens - start])
 
 
 def _add(neurons: Any, sums: Any, windows: list[tuple[int, list[int]]]) -> None:
