@@ -7,6 +7,9 @@ stream has one chat after the other, as many as `--chats` says. Both ways take t
 same prompts, settings and seeds. They read a copy of the base whose answers have no end mark, so that each is as
 long as it may be: a small base ends its answers after a few words. Every chat of the server is that of a user
 without memories, whose turns are then remembered and indexed; that is part of what it costs.
+
+Below the table is a bound: how near the server could come to the engine if no core of the machine had idled in
+its rounds. Nothing else may run beside it, because all that the machine computes is counted.
 """
 
 import argparse
@@ -14,6 +17,7 @@ import asyncio
 import json
 import random
 import shutil
+import statistics
 import sys
 import tempfile
 import time
@@ -23,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from benchmarks.common import markdown, on_own_thread, rate_and_ratio, rate_flags, run
 from mongars.cli.output import Stages
@@ -32,6 +37,7 @@ HOST = "127.0.0.1"
 ANSWER_TOKENS = (32, 160)
 """Least and most tokens of an answer. Of one length, all streams would begin and end their chats together."""
 TEMPERATURE = 1.0
+NOT_COMPUTING = ("idle", "iowait", "steal", "guest", "guest_nice")
 QUESTION = "I would like to go out tonight with friends. What can you tell me about places number {number}?"
 
 
@@ -55,6 +61,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
 
     torch.set_num_threads(flags.threads)
     rates: dict[str, list[float]] = {"engine": [], "server": []}
+    computed: list[float] = []
     with tempfile.TemporaryDirectory(prefix="mongars-ingress-") as place:
         home = Path(place)
         base = on_own_thread(lambda: load_base(endless_copy(base_folder(flags.base), home / "base"), packed=True))
@@ -75,10 +82,11 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
                 }
                 tokens = {}
                 for name, way in ways.items():
-                    started = time.perf_counter()
+                    started, before = time.perf_counter(), processor_seconds()
                     tokens[name] = asyncio.run(way)
                     if repeat:  # the first round warms up
                         rates[name].append(sum(tokens[name]) / (time.perf_counter() - started))
+                        computed += [processor_seconds() - before] if name == "server" else []
                 if tokens["engine"] != tokens["server"]:
                     raise UnavailableError(f"The ways answered otherwise: {tokens}.")
             engine.close()
@@ -88,18 +96,32 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
         "chats": flags.chats,
         "tokens": sum(tokens["engine"]),
         "threads": flags.threads,
+        "cores": psutil.cpu_count(),
         "rates": rates,
+        "processor_seconds": computed,
     }
 
 
 def show(result: dict[str, Any]) -> str:
-    """Return a row for each way."""
-    rows = [[name, *rate_and_ratio(result["rates"], name, ours="server")] for name in ("server", "engine")]
+    """Return a row for each way, and the bound."""
+    rates, seconds, cores = result["rates"], result["processor_seconds"], result["cores"]
+    rows = [[name, *rate_and_ratio(rates, name, ours="server")] for name in ("server", "engine")]
+    unidled = [result["tokens"] / (spent / cores) for spent in seconds]
+    _, bound = rate_and_ratio({"bound": unidled, "engine": rates["engine"]}, "engine", ours="bound")
     base = result["base"]
     return markdown(["way", "tokens/s", "the server is so many times that"], rows) + (
-        f"\nBase {base['name']}, digest {base['digest'][:12]}; {result['streams']} streams of "
+        f"\nIf no core had idled: {bound}. "
+        f"A round of the server computed for {statistics.median(seconds):.1f} seconds of {cores} cores.\n"
+        f"Base {base['name']}, digest {base['digest'][:12]}; {result['streams']} streams of "
         f"{result['chats']} chats, {result['tokens']} tokens; {result['threads']} threads.\n"
     )
+
+
+def processor_seconds() -> float:
+    """Return for how long the cores of this machine have computed since it started."""
+    times = psutil.cpu_times()._asdict()
+    # What guests of this machine took is counted in `user` and `nice` already (man 5 proc).
+    return float(sum(times.values()) - sum(times.get(name, 0) for name in NOT_COMPUTING))
 
 
 def answer_tokens(number: int) -> int:

@@ -1,8 +1,9 @@
 """The parts that need no server; the whole is a run of minutes."""
 
 import asyncio
+import time
 
-from benchmarks.ingress import bare, in_streams, show
+from benchmarks.ingress import bare, in_streams, processor_seconds, show
 from mongars.serving.engine import Engine
 
 
@@ -25,11 +26,24 @@ def test_the_table_gives_the_share_of_the_engine_that_is_left():
             "chats": 4,
             "tokens": 900,
             "threads": 2,
+            "cores": 2,
             "rates": {"engine": [100.0, 110.0, 90.0], "server": [90.0, 88.0, 81.0]},
+            "processor_seconds": [18.0, 18.0, 20.0],
         }
     )
     assert "| engine | 100.0 | 0.90 [0.80, 0.90] |" in text
     assert "| server | 88.0 |  |" in text
+    assert (
+        "If no core had idled: 1.00 [0.91, 1.00]. A round of the server computed for 18.0 seconds of 2 cores."
+        in text
+    )
+
+
+def test_processor_seconds_grow_while_a_core_computes():
+    before, started = processor_seconds(), time.process_time()
+    while time.process_time() < started + 0.1:  # longer than the clock ticks of /proc/stat, 10 ms each
+        pass
+    assert processor_seconds() - before >= 0.05
 
 
 async def test_a_stream_has_one_chat_after_the_other_beside_the_other_streams():

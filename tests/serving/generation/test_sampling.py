@@ -1,9 +1,11 @@
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mongars.records import Sampling
-from mongars.serving.generation.sampling import NUCLEUS_TOKENS, TokenSampler, choose, nucleus
+from mongars.serving.generation import sampling
+from mongars.serving.generation.sampling import TokenSampler, choose, in_nucleus, nucleus
 
 
 def sampler(**options) -> TokenSampler:
@@ -31,18 +33,73 @@ def test_outside_the_nucleus_nothing_is_sampled_and_inside_it_everything():
     assert {choose(logits, [one])[0] for _ in range(200)} == {0, 1}
 
 
+def test_samples_of_a_nucleus_follow_its_softmax_whether_it_was_sorted_out_or_not(monkeypatch):
+    logits = torch.tensor([[1.0, 3.0, 2.0, 0.0, 2.5, -1.0]])
+    # Two tokens have 0.74 of the mass, three 0.91.
+    inside = logits.softmax(-1)[0] * torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0, 0.0])
+    for tries in (sampling.TRIES, 0):
+        monkeypatch.setattr(sampling, "TRIES", tries)
+        one, counts = sampler(temperature=1.0, top_p=0.8, seed=3), torch.zeros(6)
+        for _ in range(4000):
+            counts[choose(logits, [one])[0]] += 1
+        torch.testing.assert_close(counts / 4000, inside / inside.sum(), atol=0.03, rtol=0)
+
+
 @settings(deadline=None)
-@given(st.integers(2, 3 * NUCLEUS_TOKENS), st.floats(0.01, 0.999), st.floats(0.01, 8), st.integers(0, 999))
+@given(st.integers(2, 700), st.floats(0.01, 0.999), st.floats(0.01, 8), st.integers(0, 999))
 def test_the_nucleus_is_the_smallest_that_has_the_mass(size, top_p, spread, seed):
     logits = torch.randn(size, generator=torch.Generator().manual_seed(seed)) * spread
-    tokens = nucleus(logits, top_p)
-    mass = logits.double().softmax(-1)[tokens]
+    masses = logits.double().softmax(-1)
+    tokens = nucleus(masses, top_p)
+    mass = masses[tokens]
     assert len(set(tokens.tolist())) == len(tokens)
-    assert mass.sum() > top_p - 1e-5
-    assert mass.sum() - mass.min() < top_p + 1e-5
+    assert mass.sum() > top_p - 1e-9
+    assert mass.sum() - mass.min() < top_p + 1e-9
     outside = torch.ones(size, dtype=torch.bool)
     outside[tokens] = False
     assert not outside.any() or logits[outside].max() <= logits[tokens].min()
+    every = torch.arange(size)
+    inside = in_nucleus(masses.expand(size, -1), every, [top_p] * size)
+    assert every[torch.tensor(inside)].tolist() == sorted(tokens.tolist())
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 1e-6, 0.5, 1.0, 2.0]), st.sampled_from([0.05, 0.5, 0.9, 1.0])), min_size=1
+    ),
+    st.integers(0, 99),
+)
+def test_a_choice_is_the_same_alone_and_in_any_company(wanted, seed):
+    logits = torch.randn(len(wanted), 60, generator=torch.Generator().manual_seed(seed))
+    together, alone = (
+        [sampler(temperature=temperature, top_p=top_p, seed=n) for n, (temperature, top_p) in enumerate(wanted)]
+        for _ in range(2)
+    )
+    for _ in range(3):
+        tokens = choose(logits, together)
+        assert tokens == [choose(row[None], [one])[0] for row, one in zip(logits, alone, strict=True)]
+
+
+@pytest.mark.parametrize(("uniform", "token"), [(0.0, 1), (1 - 2**-24, 3)])
+def test_the_least_and_the_greatest_random_number_choose_tokens_that_have_a_mass(monkeypatch, uniform, token):
+    never = -torch.inf
+    monkeypatch.setattr(TokenSampler, "draw", lambda _: uniform)
+    logits = torch.tensor([[never, 0.0, 0.0, 0.0, never, never]])
+    assert choose(logits, [sampler(temperature=1.0)]) == [token]
+
+
+@pytest.mark.parametrize("temperature", [1e-45, 1e-6])
+def test_next_to_no_temperature_is_greedy(temperature):
+    logits = torch.tensor([[10.0, 30.0, 29.0]])
+    assert {choose(logits, [sampler(temperature=temperature, seed=seed)])[0] for seed in range(20)} == {1}
+
+
+def test_logits_that_are_no_numbers_choose_a_token_all_the_same_and_harm_no_other():
+    logits = torch.tensor([[torch.nan, 0.0, 1.0], [0.0, 50.0, 0.0]])
+    tokens = choose(logits, [sampler(temperature=1.0, top_p=0.5), sampler(temperature=1.0)])
+    assert 0 <= tokens[0] < 3
+    assert tokens[1] == 1
 
 
 def test_a_seed_repeats_and_another_differs():
