@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from mongars.errors import RefusedError
 from mongars.memory.fusion import fuse
-from mongars.memory.index_tables import IndexTables
+from mongars.memory.index_tables import IndexTables, words_are_indexed
 from mongars.records import Memory
 
 Found = TypeVar("Found")
@@ -121,10 +121,8 @@ class MemoryIndex:
         from lancedb.query import MatchQuery
 
         texts = self._tables.ensured(_TEXTS, _TEXT_SCHEMA)
-        if not any(each.columns == ["text"] for each in texts.list_indices()):
-            # It was just written again and its indices are being built: without them words are not stemmed.
-            with self._tables.writing:
-                texts = self._tables.ensured(_TEXTS, _TEXT_SCHEMA)
+        if not words_are_indexed(texts):
+            texts = self._tables.with_words_indexed(_TEXTS)  # else they would not be stemmed
         found = (
             texts.search(MatchQuery(text, "text"), query_type="fts")
             .where(mine)

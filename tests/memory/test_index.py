@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mongars.errors import RefusedError
 from mongars.memory.index import MemoryIndex
-from mongars.memory.index_tables import COMPACT_EVERY
+from mongars.memory.index_tables import COMPACT_EVERY, IndexTables
 from mongars.records import Memory, new_id, now
 
 ENCODER, BASE = "e" * 64, "base"
@@ -44,6 +44,14 @@ def test_words_are_found_whatever_their_ending_and_common_words_are_not(index: M
     assert found(index, "anna", "run") == [running.id]
     assert found(index, "anna", "WALKS") == [walking.id]
     assert found(index, "anna", "the was and") == []
+
+
+def test_words_that_a_crash_kept_from_being_indexed_are_indexed_by_the_next_search(index_folder: Path) -> None:
+    running = memory("she was running late")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(IndexTables, "_build_indices", lambda *_: None)
+        MemoryIndex(str(index_folder)).add_texts([running])
+    assert found(MemoryIndex(str(index_folder)), "anna", "runs") == [running.id]
 
 
 @pytest.mark.parametrize(
