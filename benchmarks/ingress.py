@@ -61,7 +61,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
 
     torch.set_num_threads(flags.threads)
     rates: dict[str, list[float]] = {"engine": [], "server": []}
-    computed: list[float] = []
+    computed: dict[str, list[float]] = {"engine": [], "server": []}
     with tempfile.TemporaryDirectory(prefix="mongars-ingress-") as place:
         home = Path(place)
         base = on_own_thread(lambda: load_base(endless_copy(base_folder(flags.base), home / "base"), packed=True))
@@ -86,7 +86,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
                     tokens[name] = asyncio.run(way)
                     if repeat:  # the first round warms up
                         rates[name].append(sum(tokens[name]) / (time.perf_counter() - started))
-                        computed += [processor_seconds() - before] if name == "server" else []
+                        computed[name].append(processor_seconds() - before)
                 if tokens["engine"] != tokens["server"]:
                     raise UnavailableError(f"The ways answered otherwise: {tokens}.")
             engine.close()
@@ -98,7 +98,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
         "threads": flags.threads,
         "cores": psutil.cpu_count(),
         "rates": rates,
-        "processor_seconds": computed,
+        "processor_seconds": computed["server"],
     }
 
 

@@ -96,9 +96,13 @@ def in_nucleus(masses: Tensor, tokens: Tensor, top_p: Sequence[float]) -> list[b
 
 
 def nucleus(masses: Tensor, top_p: float) -> Tensor:
-    """Return the fewest most likely tokens of masses [vocabulary] that together have `top_p`."""
-    values, tokens = masses.sort(descending=True)
-    return tokens[values.cumsum(dim=-1) - values < top_p]
+    """Return the fewest most likely tokens of masses [vocabulary] that together have `top_p`.
+
+    All that are as likely as the least of them are among them, as for `in_nucleus`.
+    """
+    values = masses.sort(descending=True).values
+    least = values[values.cumsum(dim=-1) - values < top_p][-1]
+    return (masses >= least).nonzero().squeeze(-1)
 
 
 def _rows(tensor: Tensor, rows: Sequence[int]) -> Tensor:

@@ -48,8 +48,9 @@ def test_samples_of_a_nucleus_follow_its_softmax_whether_it_was_sorted_out_or_no
 @settings(deadline=None)
 @given(st.integers(2, 700), st.floats(0.01, 0.999), st.floats(0.01, 8), st.integers(0, 999))
 def test_the_nucleus_is_the_smallest_that_has_the_mass(size, top_p, spread, seed):
-    logits = torch.randn(size, generator=torch.Generator().manual_seed(seed)) * spread
-    masses = logits.double().softmax(-1)
+    # Of float64, so that no two are the same.
+    logits = torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * spread
+    masses = logits.softmax(-1)
     tokens = nucleus(masses, top_p)
     mass = masses[tokens]
     assert len(set(tokens.tolist())) == len(tokens)
@@ -61,6 +62,14 @@ def test_the_nucleus_is_the_smallest_that_has_the_mass(size, top_p, spread, seed
     every = torch.arange(size)
     inside = in_nucleus(masses.expand(size, -1), every, [top_p] * size)
     assert every[torch.tensor(inside)].tolist() == sorted(tokens.tolist())
+
+
+@pytest.mark.parametrize(("top_p", "tokens"), [(0.3, [1]), (0.5, [0, 1, 3]), (0.95, [0, 1, 2, 3, 4])])
+def test_tokens_that_are_as_likely_as_the_least_of_a_nucleus_are_in_it(top_p, tokens):
+    masses = torch.tensor([0.2, 0.3, 0.15, 0.2, 0.15])
+    assert nucleus(masses, top_p).tolist() == tokens
+    inside = in_nucleus(masses.expand(5, -1), torch.arange(5), [top_p] * 5)
+    assert [token for token, is_inside in enumerate(inside) if is_inside] == tokens
 
 
 @settings(deadline=None)
