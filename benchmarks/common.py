@@ -71,7 +71,7 @@ def on_own_thread(way: Callable[[], T]) -> T:
 
 def as_asked(flags: argparse.Namespace) -> Any:
     """Return the base as ours runs it. Raises SettingsError for a `--dtype` that this processor has not."""
-    from mongars.neurons.base import asked_dtype, load_base
+    from mongars.lm.base import asked_dtype, load_base
 
     return on_own_thread(lambda: load_base(flags.base, dtype=asked_dtype(flags.dtype, "cpu"), packed=True))
 

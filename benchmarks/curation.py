@@ -28,13 +28,13 @@ import ray
 
 from benchmarks.common import markdown, rate_and_ratio, run
 from mongars.cli.output import Stages
-from mongars.curation.catalog import DatasetCatalog
+from mongars.curation.catalog.catalog import DatasetCatalog
+from mongars.curation.filters.quality import judge
 from mongars.curation.pipeline import curate
-from mongars.curation.quality import judge
 from mongars.curation.recipe import CurationRecipe, CurationReport
 from mongars.errors import InputError, UnavailableError
+from mongars.formats.jsonl import read_conversations, write_conversations
 from mongars.records import Conversation
-from mongars.sources import read_conversations, write_conversations
 
 PEER = Path(__file__).with_name("peers") / "nemo_quality.py"
 NEMO = "NeMo Curator, quality alone"

@@ -21,8 +21,8 @@ import psutil
 
 from benchmarks.common import markdown, run
 from mongars.cli.output import Stages
+from mongars.formats.jsonl import write_conversations
 from mongars.records import Conversation, Turn
-from mongars.sources import write_conversations
 
 MIB = 2**20
 CONSONANTS = "bcdfghjklmnprstvwxz"
@@ -67,8 +67,8 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     """Return the peaks in bytes for each number of rows."""
     import ray
 
-    from mongars.curation.catalog import DatasetCatalog
-    from mongars.curation.language import CONTRAST
+    from mongars.curation.catalog.catalog import DatasetCatalog
+    from mongars.curation.filters.language import CONTRAST
     from mongars.curation.pipeline import curate
     from mongars.curation.recipe import CurationRecipe
 

@@ -36,7 +36,7 @@ from benchmarks.common import (
     take_turns,
 )
 from mongars.cli.output import Stages
-from mongars.neurons.plain_text import text_ids
+from mongars.lm.tokenize import text_ids
 
 TOKENS = (5, 250)
 TEXTS_OF_A_REQUEST = 8
@@ -60,7 +60,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     progress.stage("load")
     import torch
 
-    from mongars.neurons.base_files import base_name
+    from mongars.lm.base_files import base_name
 
     torch.set_num_threads(flags.threads)
     base = as_asked(flags)
@@ -92,7 +92,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
 def ways_of(base: Any, texts: list[str]) -> dict[str, Callable[[], np.ndarray]]:
     """Return our way in the base's dtype, and the usual ones in float32 and, where that is another, in it."""
     from mongars.neurons.bidirectional import bidirectional_encoder
-    from mongars.neurons.means import PaddedMeans
+    from mongars.neurons.mean_pooling import PaddedMeans
     from mongars.neurons.neurons import Neurons
 
     ways = {"ours": partial(ours, Neurons(bidirectional_encoder(base), base.tokenizer), texts)}
@@ -142,7 +142,7 @@ def older_copy(base: Path, target: Path) -> Path:
 
 def ours(neurons: Any, texts: list[str]) -> np.ndarray:
     """Requests of a few texts, all at once, by the scheduler that serves."""
-    from mongars.serving.embedding import EmbeddingScheduler
+    from mongars.serving.engine.embedding import EmbeddingScheduler
 
     scheduler = EmbeddingScheduler()
     requests = [texts[start : start + TEXTS_OF_A_REQUEST] for start in range(0, len(texts), TEXTS_OF_A_REQUEST)]

@@ -24,19 +24,20 @@ import numpy as np
 from benchmarks.common import markdown, run
 from mongars.cli.output import Stages
 from mongars.errors import InputError, UnavailableError
-from mongars.neurons.base import Base, load_base
-from mongars.neurons.base_files import base_name
-from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder, causal_encoder
+from mongars.evaluation.bootstrap import Estimate
+from mongars.evaluation.embedding_quality import retrieval, sts_spearman_estimate
+from mongars.evaluation.scored_pairs import ScoredPairs, read_scored_pairs
+from mongars.evaluation.turn_retrieval import answered_turns
+from mongars.formats.jsonl import BadLine, read_conversations
+from mongars.lm.adapters import attach_adapter
+from mongars.lm.base import Base, load_base
+from mongars.lm.base_files import base_name
+from mongars.neurons.bidirectional import bidirectional_encoder, causal_encoder
 from mongars.neurons.neurons import Neurons
 from mongars.records import AdapterRef, Conversation, as_json
 from mongars.registry.lookup import find_adapter
 from mongars.registry.registry import AdapterRegistry
 from mongars.settings import load_settings
-from mongars.sources import BadLine, read_conversations
-from mongars.training.bootstrap import Estimate
-from mongars.training.embedding_quality import retrieval, sts_spearman_estimate
-from mongars.training.scored_pairs import ScoredPairs, read_scored_pairs
-from mongars.training.turn_retrieval import answered_turns
 
 STS = "stsb_en_dev.csv"
 DIALOGUES = "sgd_dev.jsonl.gz"

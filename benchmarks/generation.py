@@ -55,7 +55,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     progress.stage("load")
     import torch
 
-    from mongars.neurons.base_files import base_name
+    from mongars.lm.base_files import base_name
 
     torch.set_num_threads(flags.threads)
     base = as_asked(flags)

@@ -51,12 +51,12 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     """Return the rates of both ways, in answer tokens a second."""
     import torch
 
-    from mongars.neurons.base import load_base
-    from mongars.neurons.base_files import base_folder, base_model_digest, base_name
+    from mongars.lm.base import load_base
+    from mongars.lm.base_files import base_folder, base_model_digest, base_name
     from mongars.serving.app import AppArgs, deploy_ray_service
-    from mongars.serving.auth import create_key
     from mongars.serving.cluster import ray_session
-    from mongars.serving.engine import Engine
+    from mongars.serving.engine.engine import Engine
+    from mongars.serving.http.auth import create_key
     from mongars.settings import Settings
 
     torch.set_num_threads(flags.threads)

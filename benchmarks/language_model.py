@@ -24,14 +24,14 @@ from benchmarks.common import markdown, run
 from benchmarks.kneser_ney import KneserNey, Unigram
 from mongars.cli.output import Stages
 from mongars.errors import InputError
-from mongars.neurons.base import load_base
-from mongars.neurons.base_files import base_name
+from mongars.evaluation.bootstrap import Estimate, ratio_estimate
+from mongars.formats.jsonl import BadLine, check_readable, numbered_lines
+from mongars.lm.base import load_base
+from mongars.lm.base_files import base_name
+from mongars.pretraining.documents import Document, document_ids, document_texts, read_document
+from mongars.pretraining.tokenizer import END
 from mongars.records import as_json
-from mongars.sources import BadLine, check_readable, numbered_lines
-from mongars.training.bootstrap import Estimate, ratio_estimate
-from mongars.training.byte_bpe import END
-from mongars.training.pretraining.documents import Document, document_ids, document_texts, read_document
-from mongars.training.text import special_token_ids
+from mongars.training.data.tokenize import special_token_ids
 
 ORDER = 4
 # Logits of a batch: 64 MiB in float32.

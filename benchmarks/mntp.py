@@ -32,13 +32,13 @@ from benchmarks.common import markdown, rate_and_ratio, rate_flags, run
 from benchmarks.embedding import older_copy
 from mongars.cli.output import Stages
 from mongars.errors import InputError, UnavailableError
-from mongars.neurons.base_files import base_model_digest, base_name
+from mongars.formats.jsonl import BadLine, read_conversations
+from mongars.lm.base_files import base_model_digest, base_name
 from mongars.records import DatasetRef
-from mongars.sources import BadLine, read_conversations
 from mongars.training.config import MNTPConfig
-from mongars.training.plan import global_batch
-from mongars.training.run import TrainingJob
-from mongars.training.text import TokenTable, load_tokenizer, token_ids
+from mongars.training.data.sampler import global_batch
+from mongars.training.data.tokenize import TokenTable, load_tokenizer, token_ids
+from mongars.training.runtime.job import TrainingJob
 
 PEER_SCRIPT = Path(__file__).with_name("peers") / "llm2vec_mntp.py"
 ONE, TWO = "ours", "ours, two workers"

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.common import markdown, peer_rates, rate_and_ratio, run, take_turns
 from mongars.cli.output import Stages
-from mongars.curation.dedup import (
+from mongars.curation.dedup.minhash import (
     PERMUTATIONS,
     SHINGLE_CHARS,
     Hashes,
@@ -32,8 +32,8 @@ from mongars.curation.dedup import (
 )
 from mongars.curation.recipe import CurationRecipe
 from mongars.errors import InputError
+from mongars.formats.jsonl import read_conversations
 from mongars.records import Conversation
-from mongars.sources import read_conversations
 
 PEER = Path(__file__).with_name("peers") / "datasketch_near.py"
 EDITS = (0.05, 0.15)

@@ -26,7 +26,7 @@ from typing import Any
 from benchmarks.common import markdown, rate_and_ratio, run
 from mongars.cli.output import Stages
 from mongars.curation.pii import PiiType, find_pii
-from mongars.curation.pii.person_names import PersonTagger, load_tagger
+from mongars.curation.pii.person_names.tagger import PersonTagger, load_tagger
 from mongars.errors import InputError, UnavailableError
 
 PEER = Path(__file__).with_name("peers") / "presidio_pii.py"

@@ -22,8 +22,8 @@ from typing import Any
 from benchmarks.common import markdown, run
 from benchmarks.planted_junk import GOOD, JUNK, OTHER_LANGUAGES, Generator
 from mongars.cli.output import Stages
-from mongars.curation.language import UNDETERMINED, detect_language
-from mongars.curation.quality import judge
+from mongars.curation.filters.language import UNDETERMINED, detect_language
+from mongars.curation.filters.quality import judge
 from mongars.errors import InputError
 from mongars.records import Turn
 

@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.common import run
 from mongars.cli.output import Stages
 from mongars.errors import InputError
-from mongars.neurons.base_files import base_folder
+from mongars.lm.base_files import base_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -89,8 +89,8 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     import torch
     import transformers  # noqa: F401 (timed apart from the model)
 
-    from mongars.neurons.base import load_base
-    from mongars.neurons.base_files import base_name
+    from mongars.lm.base import load_base
+    from mongars.lm.base_files import base_name
 
     torch.set_num_threads(flags.threads)
     imported = time.perf_counter()

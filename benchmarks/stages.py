@@ -19,14 +19,15 @@ from typing import Any
 from benchmarks.common import markdown, run
 from benchmarks.encoder_quality import METRICS, Measure
 from mongars.cli.output import Stages
-from mongars.curation.catalog import DatasetCatalog
-from mongars.neurons.base import Base, load_base
-from mongars.neurons.base_files import base_name
-from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder, causal_encoder
+from mongars.curation.catalog.catalog import DatasetCatalog
+from mongars.evaluation.bootstrap import Estimate
+from mongars.lm.adapters import attach_adapter
+from mongars.lm.base import Base, load_base
+from mongars.lm.base_files import base_name
+from mongars.neurons.bidirectional import bidirectional_encoder, causal_encoder
 from mongars.neurons.neurons import Neurons
 from mongars.serving.cluster import ray_session
 from mongars.settings import Settings, load_settings
-from mongars.training.bootstrap import Estimate
 from mongars.training.config import RECIPES, AdapterRecipe, config_from
 from mongars.training.trainer import AdapterTrainer
 

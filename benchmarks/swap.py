@@ -98,12 +98,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     """Return the seconds of each publication and of each request."""
-    from mongars.neurons.base_files import base_model_digest, base_name
+    from mongars.lm.base_files import base_model_digest, base_name
     from mongars.registry import read_shapes
     from mongars.registry.actor import BlockingRegistryClient
     from mongars.serving.app import AppArgs, deploy_ray_service
-    from mongars.serving.auth import create_key
     from mongars.serving.cluster import ray_session
+    from mongars.serving.http.auth import create_key
     from mongars.settings import Settings
 
     base = Path(flags.base).resolve()
@@ -176,12 +176,12 @@ def make_adapters(base: Path, place: Path, count: int) -> list[Path]:
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from mongars.neurons.base import load_base
-    from mongars.neurons.base_files import base_name
+    from mongars.lm.base import load_base
+    from mongars.lm.base_files import base_name
     from mongars.neurons.bidirectional import bidirectional_encoder
     from mongars.records import DatasetRef
-    from mongars.training.adapter import adapter_card, write_adapter
     from mongars.training.config import MNTPConfig
+    from mongars.training.runtime.adapter_writer import adapter_card, write_adapter
 
     loaded, config = load_base(base), MNTPConfig()
     dataset = DatasetRef("none", "v0", "0" * 64, "ready", 0)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from mongars.curation.recipe import CurationRecipe, CurationReport
 from mongars.errors import MongarsError
-from mongars.evolution.wiring import curate_files, earlier_versions
 from mongars.records import as_json
 from mongars.serving.cluster import job_session
 from mongars.settings import load_settings
+from mongars.workflows.assembly import curate_files, earlier_versions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,8 +2,8 @@
 
     python jobs/nano_corpus.py --data FOLDER --output FOLDER [--seed 0]
 
-The folder of the data holds the files that `mongars.demo.nano_corpus.DATA_SETS` names. Progress and a table go to
-stderr, the account of the sources to stdout as JSON. Exit codes: 0 done, else the code of the error.
+The folder of the data holds the files that `mongars.pretraining.corpus.build.DATA_SETS` names. Progress and a
+table go to stderr, the account of the sources to stdout as JSON. Exit codes: 0 done, else the code of the error.
 """
 
 import argparse
@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from mongars.demo.nano_corpus import Account, gather
 from mongars.errors import MongarsError
+from mongars.pretraining.corpus.build import Account, gather
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

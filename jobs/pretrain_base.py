@@ -18,13 +18,13 @@ from pathlib import Path
 
 from mongars.cli.output import Stages, stages
 from mongars.errors import MongarsError
+from mongars.pretraining.config import PretrainConfig
+from mongars.pretraining.run import PretrainReport
+from mongars.pretraining.trainer import BasePretrainer, MadeBase, check_places
 from mongars.serving.cluster import job_session
 from mongars.settings import load_settings
 from mongars.training.config import config_from
-from mongars.training.pretraining.config import PretrainConfig
-from mongars.training.pretraining.run import PretrainReport
-from mongars.training.pretraining.trainer import BasePretrainer, MadeBase, check_places
-from mongars.training.ray_train import Workers
+from mongars.training.runtime.ray_train import Workers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mongars.errors import MongarsError
 from mongars.evolution.rollout import Rollout
-from mongars.neurons.base_files import base_folder, base_model_digest
+from mongars.lm.base_files import base_folder, base_model_digest
 from mongars.records import ADAPTER_KINDS, as_json
 from mongars.registry import read_shapes
 from mongars.registry.actor import BlockingRegistryClient

@@ -13,12 +13,12 @@ import sys
 
 from mongars.errors import GateRefusedError, MongarsError, SettingsError
 from mongars.evolution.gate import GateConfig
-from mongars.evolution.wiring import DEFAULT_NAME, CyclePlan, build_engine
 from mongars.records import as_json
 from mongars.registry.actor import BlockingRegistryClient
 from mongars.serving.cluster import connect_to_ray
 from mongars.settings import load_settings
 from mongars.training.config import MNTPConfig, config_from, stage_2_after
+from mongars.workflows.assembly import DEFAULT_NAME, CyclePlan, build_engine
 
 
 def main() -> int:

@@ -17,14 +17,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mongars.curation.catalog import DatasetCatalog
+from mongars.curation.catalog.catalog import DatasetCatalog
 from mongars.errors import MongarsError
-from mongars.evolution.wiring import adapter_folder
 from mongars.records import as_json
 from mongars.serving.cluster import job_session
 from mongars.settings import load_settings
 from mongars.training.config import RECIPES, config_from
 from mongars.training.trainer import AdapterTrainer, TrainedAdapter
+from mongars.workflows.assembly import adapter_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from mongars.curation.pii.name_training import TaggerRecipe, measure, read_conll, save, train
-from mongars.curation.pii.person_names import FOLDER
+from mongars.curation.pii.person_names.tagger import FOLDER
+from mongars.curation.pii.person_names.train import TaggerRecipe, measure, read_conll, save, train
 from mongars.errors import MongarsError
 
 

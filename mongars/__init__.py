@@ -3,7 +3,7 @@
 Importing the package loads neither torch nor ray (a test holds this).
 """
 
-from mongars.privacy import silence_usage_statistics
+from mongars.usage_stats import silence_usage_statistics
 
 __version__ = "0.1.0"
 

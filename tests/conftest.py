@@ -108,7 +108,7 @@ def base_folder(tmp_path_factory):
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-    from mongars.training.byte_bpe import train_tokenizer
+    from mongars.pretraining.tokenizer import train_tokenizer
 
     folder = tmp_path_factory.mktemp("base")
     tokenizer = train_tokenizer(["hello there, how are you today?"] * 4, vocab_size=300, max_tokens=512)
@@ -137,7 +137,7 @@ def base_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def base(base_folder):
-    from mongars.neurons.base import load_base
+    from mongars.lm.base import load_base
 
     return load_base(base_folder)
 
@@ -148,9 +148,9 @@ def make_adapter(tmp_path_factory, base):
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from mongars.digests import canonical_json, folder_digest
-    from mongars.neurons.bidirectional import share_tensors_copy
+    from mongars.lm.adapters import share_tensors_copy
     from mongars.records import AdapterRef, now
+    from mongars.storage.digests import canonical_json, folder_digest
 
     def make(seed, kind="encoder"):
         inner = kind == "encoder"
@@ -189,7 +189,8 @@ def make_adapter(tmp_path_factory, base):
 @pytest.fixture(scope="session")
 def offline_vectors(base):
     """Return offline_vectors(folder | None, texts) -> float32 [n, d], made without the engine."""
-    from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder
+    from mongars.lm.adapters import attach_adapter
+    from mongars.neurons.bidirectional import bidirectional_encoder
     from mongars.neurons.neurons import Neurons
 
     def encode(folder, texts):

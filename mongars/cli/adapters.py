@@ -86,7 +86,7 @@ def publish(
     json: Json = False,
 ) -> None:
     """Validate an adapter folder, store it and make it current; repeating it changes nothing."""
-    from mongars.neurons.base_files import base_folder, base_model_digest
+    from mongars.lm.base_files import base_folder, base_model_digest
     from mongars.registry.base_fit import read_shapes
 
     settings = load_settings()
@@ -108,7 +108,7 @@ def import_lora(
     json: Json = False,
 ) -> None:
     """Bring in a LoRA that others made with peft, as a candidate; `promote` serves it."""
-    from mongars.neurons.base_files import base_folder, base_model_digest, base_name
+    from mongars.lm.base_files import base_folder, base_model_digest, base_name
     from mongars.registry.base_fit import read_shapes
     from mongars.registry.importing import import_adapter
 

@@ -14,7 +14,7 @@ from mongars.records import as_json
 from mongars.settings import load_settings
 
 if TYPE_CHECKING:
-    from mongars.sources import BadLine
+    from mongars.formats.jsonl import BadLine
 
 Json = Annotated[bool, JSON_OPTION]
 DEFAULT_DATASET = "conversations"
@@ -40,8 +40,8 @@ def ingest(
 ) -> None:
     """Read conversations into the repository; a second run adds nothing."""
     from mongars.errors import InputError, RefusedError
-    from mongars.memory.persistence import PersistenceRepository
-    from mongars.sources import BadLine, read_conversations
+    from mongars.formats.jsonl import BadLine, read_conversations
+    from mongars.memory.sql.persistence import PersistenceRepository
 
     settings = load_settings()
     repository = PersistenceRepository(settings.database)
@@ -83,8 +83,8 @@ def curate(
     json: Json = False,
 ) -> None:
     """Make a dataset version: personal data, junk and duplicates go out."""
-    from mongars.evolution.wiring import curate_files, earlier_versions, harvest_to_file
     from mongars.serving.cluster import ray_session
+    from mongars.workflows.assembly import curate_files, earlier_versions, harvest_to_file
 
     settings = load_settings().resolved()
     earlier = earlier_versions(settings, against or ())

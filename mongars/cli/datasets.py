@@ -12,8 +12,8 @@ from mongars.records import as_json, now
 from mongars.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from mongars.curation.catalog import DatasetCatalog
-    from mongars.evolution.erasure import UserErasure
+    from mongars.curation.catalog.catalog import DatasetCatalog
+    from mongars.workflows.erase_user import UserErasure
 
 app = typer.Typer(
     help="Show, check, compare and prune dataset versions, and erase a person.", no_args_is_help=True
@@ -25,7 +25,7 @@ Version = Annotated[str, typer.Option(help="A version such as `v2`, or `latest`.
 
 
 def _catalog(settings: Settings) -> "DatasetCatalog":
-    from mongars.curation.catalog import DatasetCatalog
+    from mongars.curation.catalog.catalog import DatasetCatalog
 
     return DatasetCatalog(settings.datasets_dir)
 
@@ -67,7 +67,7 @@ def diff(
     json: Json = False,
 ) -> None:
     """Tell which rows and which knobs of the recipe differ between two versions."""
-    from mongars.curation.difference import diff as difference
+    from mongars.curation.catalog.diff import diff as difference
 
     catalog = _catalog(load_settings())
     found = difference(catalog, catalog.get(name, one), catalog.get(name, other))
@@ -92,7 +92,7 @@ def prune(
     json: Json = False,
 ) -> None:
     """Remove the rows of old versions, for good; manifests stay and tell what an adapter learned from."""
-    from mongars.curation import retention
+    from mongars.curation.catalog import retention
 
     choose = retention.prune if yes else retention.prunable
     found = choose(_catalog(load_settings()), keep=keep, now=now(), older_than_days=older_than)
@@ -112,7 +112,7 @@ def erase(
     json: Json = False,
 ) -> None:
     """Remove a person's rows from every version, for good; adapters that learned from them are listed."""
-    from mongars.evolution.erasure import erase_user
+    from mongars.workflows.erase_user import erase_user
 
     found = erase_user(load_settings(), user, preview=not yes)
     emit(as_json(found)) if json else _show_erasure(found)

@@ -14,12 +14,12 @@ from mongars.cli.adapters import own_registry
 from mongars.cli.data import report_bad_line
 from mongars.cli.output import JSON_OPTION, Stages, emit, facts, stages
 from mongars.errors import InputError
+from mongars.formats.jsonl import check_readable, numbered_lines, read_texts
 from mongars.records import AdapterRef, Attention, as_json
 from mongars.settings import load_settings
-from mongars.sources import check_readable, numbered_lines, read_texts
 
 if TYPE_CHECKING:
-    from mongars.neurons.base import Base
+    from mongars.lm.base import Base
     from mongars.neurons.neurons import Neurons
     from mongars.neurons.vector_file import Written
 
@@ -48,8 +48,8 @@ def embed(
 ) -> None:
     """Embed every text of a file, in the order of its lines; with the served adapter, as the server does."""
     _check(source, output, adapter, attention, force=force)
-    from mongars.neurons.base import load_base
-    from mongars.neurons.base_files import base_name
+    from mongars.lm.base import load_base
+    from mongars.lm.base_files import base_name
     from mongars.neurons.vector_file import Origin, write_vectors
 
     wanted = base or load_settings().base_model
@@ -102,7 +102,8 @@ def _check(source: Path, output: Path, adapter: str, attention: Attention, *, fo
 
 def _encoder(base: "Base", adapter: str, attention: Attention) -> tuple[AdapterRef | None, "Neurons"]:
     """Return the adapter that was asked for and what embeds with it."""
-    from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder, causal_encoder
+    from mongars.lm.adapters import attach_adapter
+    from mongars.neurons.bidirectional import bidirectional_encoder, causal_encoder
     from mongars.neurons.neurons import Neurons
     from mongars.registry.lookup import find_adapter
 

@@ -47,9 +47,9 @@ def train(
 
     Ctrl-C keeps where the run is; the same command goes on from there.
     """
-    from mongars.evolution.wiring import train_adapter
     from mongars.serving.cluster import ray_session
     from mongars.training.config import RECIPES, config_from
+    from mongars.workflows.assembly import train_adapter
 
     name, _, version = dataset.partition("@")
     settings = load_settings().resolved()
@@ -92,12 +92,12 @@ def self_train(
     json: Json = False,
 ) -> None:
     """Run one cycle beside a running server: harvest, curate, train, judge, publish to every replica."""
+    from mongars.evaluation.metrics import compared
     from mongars.evolution.gate import GateConfig
-    from mongars.evolution.wiring import CyclePlan, build_engine
     from mongars.registry.actor import BlockingRegistryClient
     from mongars.serving.cluster import ray_session
     from mongars.training.config import MNTPConfig, config_from, stage_2_after
-    from mongars.training.figures import compared
+    from mongars.workflows.assembly import CyclePlan, build_engine
 
     settings = load_settings().resolved()
     if knobs_2 and not stage_2:

@@ -13,11 +13,11 @@ from mongars.cli.data import report_bad_line
 from mongars.cli.output import JSON_OPTION, Stages, emit, facts, progress
 from mongars.curation.pii.replacement import Mode
 from mongars.errors import InputError
+from mongars.formats.jsonl import BadLine, Text, check_readable, numbered_lines, read_texts
 from mongars.settings import load_settings
-from mongars.sources import BadLine, Text, check_readable, numbered_lines, read_texts
 
 if TYPE_CHECKING:
-    from mongars.curation.redaction import Redaction
+    from mongars.curation.pii.redact_file import Redaction
 
 _SHOW_EVERY = 256
 
@@ -35,7 +35,7 @@ def redact(
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Replace the personal data in every text of a file; a line that cannot be read is named and left out."""
-    from mongars.sources import write_lines
+    from mongars.formats.jsonl import write_lines
 
     _check(source, output, force=force)
     redaction = _redaction(mode, _values(known or ()), names=names)
@@ -62,9 +62,9 @@ def _check(source: Path, output: Path, *, force: bool) -> None:
 
 
 def _redaction(mode: Mode, known: tuple[str, ...], *, names: bool) -> "Redaction":
-    from mongars.curation.pii.person_names import load_tagger
-    from mongars.curation.pseudonyms import load_or_create_secret
-    from mongars.curation.redaction import Redaction
+    from mongars.curation.pii.person_names.tagger import load_tagger
+    from mongars.curation.pii.pseudonyms import load_or_create_secret
+    from mongars.curation.pii.redact_file import Redaction
 
     secret = load_or_create_secret(load_settings().pseudonym_key_file)
     return Redaction(mode, secret, known, load_tagger().find if names else None)

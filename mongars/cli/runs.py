@@ -13,7 +13,7 @@ from mongars.errors import NotFoundError
 from mongars.settings import load_settings
 
 if TYPE_CHECKING:
-    from mongars.training.unfinished import UnfinishedRun
+    from mongars.training.runtime.unfinished_runs import UnfinishedRun
 
 app = typer.Typer(help="Training runs that did not end: list them, delete what they keep.", no_args_is_help=True)
 
@@ -37,7 +37,7 @@ def delete(
     folder: Folder = None,
 ) -> None:
     """Delete what runs keep to go on: checkpoints, and the text of a base's run. Adapters and bases stay."""
-    from mongars.training.unfinished import delete_run
+    from mongars.training.runtime.unfinished_runs import delete_run
 
     known = {run.key: run for run in _runs(folder)}
     unknown = [key for key in keys if key not in known]
@@ -49,7 +49,7 @@ def delete(
 
 
 def _runs(folder: Path | None) -> "list[UnfinishedRun]":
-    from mongars.training.unfinished import unfinished_runs
+    from mongars.training.runtime.unfinished_runs import unfinished_runs
 
     settings = load_settings()
     return unfinished_runs(folder or settings.training_dir, settings.pretraining_dir)

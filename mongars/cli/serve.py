@@ -29,7 +29,7 @@ def create(
     json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Make a key and print it, once: only its hash is kept."""
-    from mongars.serving.auth import create_key
+    from mongars.serving.http.auth import create_key
 
     settings = load_settings()
     if if_none and settings.keys_file.exists():

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
+from mongars.curation.catalog.rows import ROW_SCHEMA
 from mongars.curation.cleaning import CLEAN_SCHEMA
-from mongars.curation.dedup import Hashes, Indices
-from mongars.curation.fingerprint import row_shingles
-from mongars.curation.rows import ROW_SCHEMA
+from mongars.curation.dedup.fingerprint import row_shingles
+from mongars.curation.dedup.minhash import Hashes, Indices
 
 _INDEX = [name for name in CLEAN_SCHEMA.names if name not in ("messages", "opinions")]
 # Some 10 MB of chat.

@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mongars.curation.dedup import Hashes, band_hashes
-from mongars.curation.fingerprint import fingerprint_of
-from mongars.curation.language import UNDETERMINED, detect_language
-from mongars.curation.leaks import leaks
+from mongars.curation.catalog.rows import MESSAGES_TYPE, OPINIONS_TYPE, texts_of
+from mongars.curation.dedup.fingerprint import fingerprint_of
+from mongars.curation.dedup.minhash import Hashes, band_hashes
+from mongars.curation.filters.language import UNDETERMINED, detect_language
+from mongars.curation.filters.quality import DropReason, judge, judge_turn
 from mongars.curation.pii import find_pii, redact
-from mongars.curation.pii.person_names import load_tagger
-from mongars.curation.pseudonyms import Pseudonyms, subject_id
-from mongars.curation.quality import DropReason, judge, judge_turn
+from mongars.curation.pii.leak_check import leaks
+from mongars.curation.pii.person_names.tagger import load_tagger
+from mongars.curation.pii.pseudonyms import Pseudonyms, subject_id
 from mongars.curation.recipe import CurationRecipe
-from mongars.curation.rows import MESSAGES_TYPE, OPINIONS_TYPE, texts_of
+from mongars.formats.jsonl import BadLine
+from mongars.formats.shards import Share
 from mongars.records import Conversation
-from mongars.shares import Share
-from mongars.sources import BadLine
 
 # What became of a line, beside a DropReason.
 KEPT, BAD = "kept", "bad"

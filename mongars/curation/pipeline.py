@@ -22,23 +22,23 @@ import pyarrow.compute as pc
 import ray
 import ray.data
 
-from mongars.curation.catalog import DatasetCatalog
+from mongars.curation.catalog.catalog import DatasetCatalog
+from mongars.curation.catalog.draft import Draft
+from mongars.curation.catalog.manifest import Provenance
 from mongars.curation.cleaned_rows import CleanedRows, only
 from mongars.curation.cleaning import BAD, KEPT, Cleaner
-from mongars.curation.dedup import Indices
-from mongars.curation.draft import Draft
-from mongars.curation.earlier import EarlierVersions
-from mongars.curation.manifest import Provenance
+from mongars.curation.dedup.minhash import Indices
+from mongars.curation.dedup.prior_versions import EarlierVersions
+from mongars.curation.dedup.selection import Selection, select
+from mongars.curation.dedup.splits import DUPLICATE, EARLIER
 from mongars.curation.recipe import CurationRecipe, CurationReport, OnProgress
-from mongars.curation.selection import Selection, select
-from mongars.curation.splits import DUPLICATE, EARLIER
-from mongars.digests import file_digest
 from mongars.errors import InputError, UnavailableError
+from mongars.formats.jsonl import BadLine
+from mongars.formats.shards import check_source, count_lines, place_of, shares
 from mongars.records import DatasetRef
 from mongars.records import now as current_time
 from mongars.settings import refuse_unsafe_ray_data
-from mongars.shares import check_source, count_lines, place_of, shares
-from mongars.sources import BadLine
+from mongars.storage.digests import file_digest
 
 # Of cleaned rows that a task holds before it hands them over: some seconds of its work, so that progress is seen.
 BLOCK_BYTES = 8 * 2**20

@@ -7,11 +7,11 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from mongars.curation.language import check_languages
-from mongars.digests import canonical_json_digest
+from mongars.curation.filters.language import check_languages
 from mongars.errors import SettingsError
+from mongars.formats.jsonl import BadLine
 from mongars.records import DatasetRef
-from mongars.sources import BadLine
+from mongars.storage.digests import canonical_json_digest
 
 # Raised with every change of a rule, threshold or detector, so that a version tells which rules made it.
 RULES = 3

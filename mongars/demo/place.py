@@ -11,11 +11,11 @@ from pathlib import Path
 
 from mongars.demo.generator import Gold, generate
 from mongars.errors import InputError
-from mongars.memory.persistence import PersistenceRepository
+from mongars.formats.jsonl import BadLine, read_conversations
+from mongars.memory.sql.persistence import PersistenceRepository
 from mongars.records import Conversation
-from mongars.serving.auth import create_key
+from mongars.serving.http.auth import create_key
 from mongars.settings import Settings
-from mongars.sources import BadLine, read_conversations
 
 GENERATED = "generated"
 SEED = 7

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 
 from mongars.demo.generator import Gold
 from mongars.demo.verify import Tally
-from mongars.digests import canonical_json
-from mongars.files import write_atomically
+from mongars.evaluation.metrics import compared
 from mongars.records import as_json
-from mongars.training.figures import compared
+from mongars.storage.atomic import write_atomically
+from mongars.storage.digests import canonical_json
 
 Rows = list[tuple[str, object]]
 

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mongars.curation.catalog import DatasetCatalog
+from mongars.curation.catalog.catalog import DatasetCatalog
 from mongars.demo.load import Claim, Load, Target
 from mongars.demo.place import GENERATED, Filled, demo_settings, fill, make_keys
 from mongars.demo.report import DemoReport, check_gold, write_report
 from mongars.demo.verify import Encode, Tally, tally
 from mongars.evolution.self_training import CycleReport
-from mongars.evolution.wiring import CyclePlan, build_engine
-from mongars.neurons.base import load_base
-from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder
+from mongars.lm.adapters import attach_adapter
+from mongars.lm.base import load_base
+from mongars.neurons.bidirectional import bidirectional_encoder
 from mongars.neurons.neurons import Neurons
 from mongars.records import RegistryStatus
 from mongars.registry import AdapterManifest, open_store
@@ -27,6 +27,7 @@ from mongars.serving.app import AppArgs, deploy_ray_service
 from mongars.serving.cluster import check_resources, ray_session
 from mongars.settings import Settings
 from mongars.training.config import MNTPConfig
+from mongars.workflows.assembly import CyclePlan, build_engine
 
 NAME = "demo"
 HOST = "127.0.0.1"

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from mongars.curation.recipe import CurationReport
+from mongars.evaluation.metrics import Evaluation
 from mongars.evolution.gate import Gate
 from mongars.evolution.harvest import ConsentedConversations
 from mongars.evolution.rollout import Rollout
 from mongars.records import AdapterRef, DatasetRef, RegistryStatus
 from mongars.registry import AdapterManifest, Publication, Shapes
-from mongars.training.figures import Evaluation
 
 if TYPE_CHECKING:  # its module imports torch and ray
     from mongars.training.trainer import TrainedAdapter

@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 
 from mongars.errors import InputError, SettingsError
-from mongars.training.bootstrap import CONFIDENCE, RESAMPLES, ratio_estimate
-from mongars.training.figures import NOT_MEASURED, Evaluation, Means, Spread
+from mongars.evaluation.bootstrap import CONFIDENCE, RESAMPLES, ratio_estimate
+from mongars.evaluation.metrics import NOT_MEASURED, Evaluation, Means, Spread
 
 KEPT_SPREAD = 0.5
 """The share of the champion's effective rank and of its uniformity that a candidate must keep: coarse, for three

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mongars.digests import file_digest
-from mongars.files import private_folder
+from mongars.formats.jsonl import write_conversations
 from mongars.records import Conversation
-from mongars.sources import write_conversations
+from mongars.storage.atomic import private_folder
+from mongars.storage.digests import file_digest
 
 STAGING_FILE = "consented.jsonl"
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mongars.curation.recipe import CurationReport
-from mongars.digests import folder_digest
 from mongars.errors import DatasetRefusedError, StaleGenerationError
+from mongars.evaluation.metrics import Evaluation
 from mongars.evolution.collaborators import Collaborators
 from mongars.evolution.gate import Verdict
 from mongars.evolution.harvest import Harvest, harvest
 from mongars.records import AdapterKind, AdapterRef, DatasetRef
 from mongars.registry import Shapes
-from mongars.training.figures import Evaluation
+from mongars.storage.digests import folder_digest
 
 if TYPE_CHECKING:  # its module imports torch and ray
     from mongars.training.trainer import TrainedAdapter

@@ -18,8 +18,8 @@ from opentelemetry.metrics import Meter
 
 from mongars import telemetry
 from mongars.errors import UnavailableError
-from mongars.files import private_folder
-from mongars.memory.sqlite_waits import use_write_ahead_log
+from mongars.memory.sql.sqlite_waits import use_write_ahead_log
+from mongars.storage.atomic import private_folder
 
 DAY_S = 86_400.0
 BUSY_TIMEOUT_S = 10.0

@@ -16,11 +16,11 @@ import numpy.typing as npt
 from mongars import telemetry
 from mongars.errors import InputError
 from mongars.memory.cache import TieredCache
-from mongars.memory.grouped import Grouped
-from mongars.memory.index import Hit, MemoryIndex
-from mongars.memory.indexing import EMBED_BATCH, Embedder, Indexing, cache_key, recallable, vectors_of
-from mongars.memory.persistence import PersistenceRepository
-from mongars.memory.rows import check_ids
+from mongars.memory.index.group_commit import Grouped
+from mongars.memory.index.index import Hit, MemoryIndex
+from mongars.memory.index.indexing import EMBED_BATCH, Embedder, Indexing, cache_key, recallable, vectors_of
+from mongars.memory.sql.persistence import PersistenceRepository
+from mongars.memory.sql.rows import check_ids
 from mongars.records import AdapterStamp, Memory, Turn
 
 logger = logging.getLogger(__name__)

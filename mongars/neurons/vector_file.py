@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mongars.errors import InputError, ResourceError
-from mongars.files import replacing
+from mongars.formats.jsonl import BadLine, Text
 from mongars.neurons.neurons import Neurons
 from mongars.records import Attention
-from mongars.sources import BadLine, Text
+from mongars.storage.atomic import replacing
 
 # Texts of one chunk, which is also a row group. Enough that batches of like length fill (Neurons sorts a chunk).
 CHUNK_TEXTS = 1024

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from safetensors import TensorSpec, serialize_file
 
-from mongars.digests import canonical_json_digest, file_digest
 from mongars.errors import AdapterRefusedError
-from mongars.files import new_folder
 from mongars.records import AdapterKind
 from mongars.registry.base_fit import INNER, PEFT_PREFIX, Shapes, modules_of, targeted_by
 from mongars.registry.card import CARD_FILE
 from mongars.registry.validation import CONFIG_FILE, WEIGHTS_FILE, read_config, read_tensors, validate_folder
+from mongars.storage.atomic import new_folder
+from mongars.storage.digests import canonical_json_digest, file_digest
 
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl")
 TASKS: dict[AdapterKind, str] = {"encoder": "FEATURE_EXTRACTION", "chat": "CAUSAL_LM"}

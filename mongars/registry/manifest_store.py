@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mongars.files import write_atomically
-from mongars.registry.locking import held
 from mongars.registry.manifest import AdapterManifest
 from mongars.registry.manifest_json import parse, serialise
+from mongars.storage.atomic import write_atomically
+from mongars.storage.lock import held
 
 MANIFEST_FILE = "adapter_manifest.json"
 LOCK_TIMEOUT_S = 30.0

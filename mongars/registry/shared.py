@@ -8,9 +8,7 @@ the same bytes writes the next one, so that neither needs a lock across machines
 from collections.abc import Hashable
 from pathlib import Path
 
-from mongars.digests import folder_digest
 from mongars.errors import AdapterRefusedError
-from mongars.files import new_folder
 from mongars.records import AdapterRef
 from mongars.registry.manifest import AdapterManifest, prunings
 from mongars.registry.manifest_json import parse, serialise
@@ -18,6 +16,8 @@ from mongars.registry.manifest_store import MANIFEST_FILE, Stored
 from mongars.registry.objects import Objects
 from mongars.registry.store import SHORT_DIGEST, AdapterStore
 from mongars.registry.validation import ADAPTER_FILES
+from mongars.storage.atomic import new_folder
+from mongars.storage.digests import folder_digest
 
 
 class SharedManifest:

@@ -9,15 +9,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from mongars.digests import folder_digest
 from mongars.errors import AdapterRefusedError
-from mongars.files import new_folder
 from mongars.records import ADAPTER_KINDS, AdapterKind, AdapterRef, now
 from mongars.registry.base_fit import Shapes
 from mongars.registry.card import AdapterCard, read_card
-from mongars.registry.locking import held
 from mongars.registry.manifest import AdapterManifest
 from mongars.registry.validation import ADAPTER_FILES, check_files, validate_folder
+from mongars.storage.atomic import new_folder
+from mongars.storage.digests import folder_digest
+from mongars.storage.lock import held
 
 NAME = re.compile(r"[a-z0-9-]{1,64}")
 SHORT_DIGEST = 12

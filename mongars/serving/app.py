@@ -16,14 +16,14 @@ from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 
 from mongars.errors import PortInUseError, ResourceError, UnavailableError
-from mongars.neurons.base_files import base_folder
+from mongars.lm.base_files import base_folder
 from mongars.registry import read_shapes
-from mongars.serving.args import AppArgs
-from mongars.serving.auth import KeyRing
-from mongars.serving.ingress import Ingress
-from mongars.serving.llm import LLMServeDeployment
-from mongars.serving.memory import MemoryDeployment
-from mongars.serving.router import STATS_PERIOD_S, NewestReplicasFirst
+from mongars.serving.deployments.args import AppArgs
+from mongars.serving.deployments.llm import LLMServeDeployment
+from mongars.serving.deployments.memory import MemoryDeployment
+from mongars.serving.deployments.router import STATS_PERIOD_S, NewestReplicasFirst
+from mongars.serving.http.auth import KeyRing
+from mongars.serving.http.ingress import Ingress
 
 __all__ = ["APP_NAME", "AppArgs", "build_app", "deploy_ray_service", "require_free_port", "require_memory"]
 

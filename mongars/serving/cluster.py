@@ -17,8 +17,8 @@ import ray
 import ray.data  # its import sets up its loggers, which would undo what `_quiet` sets before
 
 from mongars.errors import ResourceError, UnavailableError
-from mongars.files import writable_folder
 from mongars.settings import Settings
+from mongars.storage.atomic import writable_folder
 
 # The application alone, with two replicas of the small base, held 2.6 GiB resident (measured on two cores).
 MIN_FREE_MEMORY = 3 * 2**30

@@ -15,7 +15,7 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import DeploymentSchema, ServeDeploySchema
 
 from mongars.errors import SettingsError
-from mongars.serving.args import DEPLOYMENTS, AppArgs
+from mongars.serving.deployments.args import DEPLOYMENTS, AppArgs
 
 IMPORT_PATH = "mongars.serving.app:build_app"
 # Fields that Ray declares as plain dicts although their keys are fixed.

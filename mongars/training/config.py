@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mongars.digests import canonical_json_digest
 from mongars.errors import SettingsError
+from mongars.storage.digests import canonical_json_digest
 
 SHARED_KNOBS = (
     *("lora_rank", "lora_alpha", "target_modules", "packing"),

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from mongars.errors import TrainingError, TrainingStoppedError
-from mongars.neurons.token_rows import TokenRows
+from mongars.lm.token_rows import TokenRows
 from mongars.training.config import AdapterRecipe
-from mongars.training.run import Progress, StepReport
+from mongars.training.runtime.job import Progress, StepReport
 
 SumOverWorkers = Callable[[Sequence[float]], list[float]]
 Outputs = tuple[Tensor, ...]

@@ -18,7 +18,6 @@ import ray.data
 import ray.train
 from ray.util.queue import Queue
 
-from mongars.digests import file_digest, folder_digest
 from mongars.errors import (
     DatasetRefusedError,
     InputError,
@@ -26,20 +25,21 @@ from mongars.errors import (
     TrainingStoppedError,
     UnavailableError,
 )
-from mongars.files import naming_full_disk, writable_folder
-from mongars.neurons.base_files import base_folder, base_model_digest, base_name
+from mongars.lm.base_files import base_folder, base_model_digest, base_name
 from mongars.records import DatasetRef
 from mongars.settings import refuse_unsafe_ray_data
-from mongars.training.checkpoint import check_checkpoint
+from mongars.storage.atomic import naming_full_disk, writable_folder
+from mongars.storage.digests import file_digest, folder_digest
 from mongars.training.config import AdapterRecipe, ContrastiveConfig
-from mongars.training.pairs import PairTable, tokenise_pairs
-from mongars.training.parent import find_parent
-from mongars.training.ray_train import Workers, fit, following
-from mongars.training.run import OtherCheckpoint, StepReport, TrainingJob, adapter_key, is_complete
-from mongars.training.run_id import told_run_id
-from mongars.training.text import COLUMNS, TokenTable, load_tokenizer, tokenise_batch
-from mongars.training.tracking import RunTracker
-from mongars.training.unfinished import remove_torn
+from mongars.training.data.pairs import PairTable, tokenise_pairs
+from mongars.training.data.tokenize import COLUMNS, TokenTable, load_tokenizer, tokenise_batch
+from mongars.training.runtime.checkpoint import check_checkpoint
+from mongars.training.runtime.init_adapter import find_parent
+from mongars.training.runtime.job import OtherCheckpoint, StepReport, TrainingJob, adapter_key, is_complete
+from mongars.training.runtime.ray_train import Workers, fit, following
+from mongars.training.runtime.unfinished_runs import remove_torn
+from mongars.training.tracking.run_id import told_run_id
+from mongars.training.tracking.tracker import RunTracker
 
 TrainProgress = Callable[[int, int, float, float], None]  # step (from 1), steps, loss, tokens per second
 

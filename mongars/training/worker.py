@@ -10,20 +10,20 @@ from collections.abc import Callable
 import torch
 
 from mongars.errors import TrainingError
-from mongars.files import naming_full_disk
-from mongars.neurons.base import Base, load_base
-from mongars.training.adapter import adapted_encoder, adapter_card, write_adapter
-from mongars.training.checkpoint import Checkpoint, load_weights, read_checkpoint, write_checkpoint
-from mongars.training.collective import gather_over_workers, sum_over_workers, world_size
+from mongars.lm.base import Base, load_base
+from mongars.storage.atomic import naming_full_disk
 from mongars.training.config import AdapterRecipe, ContrastiveConfig, MNTPConfig
-from mongars.training.contrastive import ContrastiveObjective, EmbeddingModel
-from mongars.training.engine import DeepSpeedEngine
+from mongars.training.data.pairs import PairTable
+from mongars.training.data.tokenize import TokenTable
 from mongars.training.loop import train_steps
-from mongars.training.objectives import MNTPModel, MNTPObjective
-from mongars.training.pairs import PairTable
-from mongars.training.parent import take_up
-from mongars.training.run import Progress, StepReport, TrainingJob, is_complete
-from mongars.training.text import TokenTable
+from mongars.training.objectives.contrastive import ContrastiveObjective, EmbeddingModel
+from mongars.training.objectives.mntp import MNTPModel, MNTPObjective
+from mongars.training.runtime.adapter_writer import adapted_encoder, adapter_card, write_adapter
+from mongars.training.runtime.checkpoint import Checkpoint, load_weights, read_checkpoint, write_checkpoint
+from mongars.training.runtime.collective import gather_over_workers, sum_over_workers, world_size
+from mongars.training.runtime.deepspeed_engine import DeepSpeedEngine
+from mongars.training.runtime.init_adapter import take_up
+from mongars.training.runtime.job import Progress, StepReport, TrainingJob, is_complete
 
 Rows = TokenTable | PairTable
 

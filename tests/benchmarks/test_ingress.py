@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from benchmarks.ingress import bare, in_streams, processor_seconds, show
-from mongars.serving.engine import Engine
+from mongars.serving.engine.engine import Engine
 
 
 async def test_the_bare_engine_answers_every_stream_the_same_way_each_time(base):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import mntp
-from mongars.training.text import token_ids
+from mongars.training.data.tokenize import token_ids
 
 
 @pytest.fixture

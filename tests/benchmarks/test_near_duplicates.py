@@ -8,9 +8,9 @@ import pytest
 from benchmarks import near_duplicates
 from benchmarks.near_duplicates import brute_force, edited, main, near_pairs, plant, show
 from mongars.cli.output import stages
-from mongars.curation.dedup import shingle_hashes
+from mongars.curation.dedup.minhash import shingle_hashes
 from mongars.demo.generator import generate
-from mongars.sources import write_conversations
+from mongars.formats.jsonl import write_conversations
 
 TEXT = " ".join(f"word{number}" for number in range(100))
 

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.random_base import main
-from mongars.neurons.base import load_base
+from mongars.lm.base import load_base
 
 SHAPE = ("--layers", 2, "--hidden", 24, "--inner", 32, "--heads", 4, "--stored-heads", 2)
 

@@ -1,8 +1,8 @@
 """The parts that need no server; the whole is a run of minutes."""
 
 from benchmarks.swap import make_adapters, show
-from mongars.digests import folder_digest
 from mongars.registry import AdapterStore, read_shapes
+from mongars.storage.digests import folder_digest
 
 
 def test_every_adapter_is_another_and_the_store_takes_it(keep, base_folder, base, tmp_path):

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from mongars.demo.generator import generate
-from mongars.sources import write_conversations
+from mongars.formats.jsonl import write_conversations
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

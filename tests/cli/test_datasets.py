@@ -9,11 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mongars.curation.catalog import DatasetCatalog
-from mongars.curation.manifest import Provenance
-from mongars.curation.pseudonyms import load_or_create_secret, subject_id
+from mongars.curation.catalog.catalog import DatasetCatalog
+from mongars.curation.catalog.manifest import Provenance
+from mongars.curation.catalog.rows import ROW_SCHEMA
+from mongars.curation.pii.pseudonyms import load_or_create_secret, subject_id
 from mongars.curation.recipe import CurationRecipe
-from mongars.curation.rows import ROW_SCHEMA
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 RECIPE = CurationRecipe()

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from mongars.formats.jsonl import write_lines
 from mongars.registry import AdapterRegistry, read_shapes
-from mongars.sources import write_lines
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 TEXTS = ["hello there", "how are you today?", "you"]

@@ -3,9 +3,9 @@
 import pyarrow as pa
 import pytest
 
-from mongars.curation.catalog import DatasetCatalog
-from mongars.curation.manifest import Provenance
-from mongars.curation.rows import ROW_SCHEMA
+from mongars.curation.catalog.catalog import DatasetCatalog
+from mongars.curation.catalog.manifest import Provenance
+from mongars.curation.catalog.rows import ROW_SCHEMA
 
 PROVENANCE = Provenance(recipe={"rules": 1}, recipe_hash="r" * 8, rows_read=3, dropped={"near_duplicate": 1})
 

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mongars.curation.cleaning import BAD, CLEAN_SCHEMA, KEPT, Cleaner
-from mongars.curation.quality import DropReason
+from mongars.curation.filters.quality import DropReason
 from mongars.curation.recipe import CurationRecipe
+from mongars.formats.shards import Share
 from mongars.records import Conversation, Opinion, Profile, Turn
-from mongars.shares import Share
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 ANNA = Profile(names=("Anna Moreau",), phones=("514-555-0123",))

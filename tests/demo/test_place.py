@@ -7,7 +7,7 @@ import pytest
 
 from mongars.demo.place import demo_settings, fill, make_keys
 from mongars.errors import InputError
-from mongars.serving.auth import KeyRing
+from mongars.serving.http.auth import KeyRing
 from mongars.settings import Settings
 
 LINE = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}

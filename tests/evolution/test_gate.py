@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mongars.errors import InputError, SettingsError
+from mongars.evaluation.metrics import Evaluation, Means, Spread, TurnSearch
 from mongars.evolution.gate import Gate, GateConfig
-from mongars.training.figures import Evaluation, Means, Spread, TurnSearch
 
 WIDE = Spread(alignment=0.6, uniformity=-1.4, effective_rank=88.0)
 

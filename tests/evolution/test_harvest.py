@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mongars.evolution.harvest import harvest
+from mongars.formats.jsonl import read_conversations
 from mongars.records import Conversation, Turn
-from mongars.sources import read_conversations
 
 
 class Repository:

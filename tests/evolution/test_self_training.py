@@ -9,13 +9,13 @@ import pytest
 
 from mongars.curation.recipe import CurationReport
 from mongars.errors import DatasetRefusedError, StaleGenerationError, UnavailableError
+from mongars.evaluation.metrics import Evaluation, Means, TurnSearch
 from mongars.evolution.collaborators import Collaborators
 from mongars.evolution.gate import Gate
 from mongars.evolution.rollout import Rollout
 from mongars.evolution.self_training import SelfTrainingEngine, Stage
 from mongars.records import Conversation, DatasetRef, RegistryStatus, ReplicaStatus, Turn, now
 from mongars.registry import AdapterRegistry
-from mongars.training.figures import Evaluation, Means, TurnSearch
 
 BASE = "b" * 64
 WriteAdapter = Callable[..., Path]

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from mongars.demo.nano_corpus import ACCOUNT, DATA_SETS
-from mongars.digests import file_digest
+from mongars.formats.jsonl import parse_line
+from mongars.pretraining.corpus.build import ACCOUNT, DATA_SETS
 from mongars.records import Conversation
-from mongars.sources import parse_line
+from mongars.storage.digests import file_digest
 
 ROOT = Path(__file__).parents[2]
 HELD_OUT = ("sgd_dev.jsonl.gz", "qmsum_val.jsonl.gz", "stsb_en_dev.csv", "stsb_en_train.csv", "wnut17_train.conll")

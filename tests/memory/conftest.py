@@ -13,8 +13,8 @@ import pytest
 
 from mongars.memory.cache import FileTier, MemoryTier, TieredCache
 from mongars.memory.hippocampus import Hippocampus
-from mongars.memory.index import MemoryIndex
-from mongars.memory.persistence import PersistenceRepository
+from mongars.memory.index.index import MemoryIndex
+from mongars.memory.sql.persistence import PersistenceRepository
 from mongars.records import AdapterStamp, Embeddings
 
 DIMENSIONS = 32

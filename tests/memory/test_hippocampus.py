@@ -9,10 +9,10 @@ import pytest
 
 from mongars.errors import BackendError, ConversationNotFoundError, InputError
 from mongars.memory.hippocampus import Hippocampus, Recall
-from mongars.memory.index import MemoryIndex
-from mongars.memory.indexing import FILL_BATCH
+from mongars.memory.index.index import MemoryIndex
+from mongars.memory.index.indexing import FILL_BATCH
 from mongars.memory.pages import PageQuery
-from mongars.memory.persistence import PersistenceRepository
+from mongars.memory.sql.persistence import PersistenceRepository
 from mongars.records import AdapterStamp, Memory, Turn
 from tests.memory.conftest import BASE
 
@@ -111,7 +111,7 @@ async def test_all_is_embedded_anew_in_small_calls_that_leave_the_encoder_to_oth
     await hippocampus.settled()
     embedder.switch("b" * 64)
     embedder.calls.clear()
-    monkeypatch.setattr("mongars.memory.indexing.asyncio.sleep", sleep)
+    monkeypatch.setattr("mongars.memory.index.indexing.asyncio.sleep", sleep)
     assert await hippocampus.reembed() == FILL_BATCH + 1
     assert [len(call) for call in embedder.calls] == [FILL_BATCH, 1]
     assert len(rests) == 2

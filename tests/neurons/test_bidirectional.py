@@ -19,14 +19,9 @@ from transformers import (
 )
 
 from mongars.errors import AdapterRefusedError, TrainingError
-from mongars.neurons.base import Base
-from mongars.neurons.bidirectional import (
-    attach_adapter,
-    bidirectional_encoder,
-    causal_encoder,
-    prove_bidirectional,
-    share_tensors_copy,
-)
+from mongars.lm.adapters import attach_adapter, share_tensors_copy
+from mongars.lm.base import Base
+from mongars.neurons.bidirectional import bidirectional_encoder, causal_encoder, prove_bidirectional
 
 SMALL = {
     "vocab_size": 64,

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mongars.errors import InputError
-from mongars.neurons.base import Base
+from mongars.lm.base import Base
 from mongars.neurons.bidirectional import bidirectional_encoder
 from mongars.neurons.neurons import Neurons
 

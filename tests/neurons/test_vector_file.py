@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from mongars.errors import InputError
+from mongars.formats.jsonl import BadLine, Text
+from mongars.lm.base import Base
 from mongars.neurons import vector_file
-from mongars.neurons.base import Base
 from mongars.neurons.bidirectional import bidirectional_encoder
 from mongars.neurons.neurons import Neurons
 from mongars.neurons.vector_file import Origin, Written, write_vectors
-from mongars.sources import BadLine, Text
 
 ORIGIN = Origin("tiny", "b" * 64, None, "bidirectional")
 WORDS = ["one", "a much longer text than the others", "three", "four", "five"]

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import ray
 
+from mongars.curation.catalog.rows import ROW_SCHEMA
 from mongars.curation.cleaned_rows import CleanedRows
 from mongars.curation.cleaning import CLEAN_SCHEMA, KEPT, Cleaned, as_table
-from mongars.curation.dedup import shingle_hashes
-from mongars.curation.fingerprint import row_shingles
-from mongars.curation.rows import ROW_SCHEMA
+from mongars.curation.dedup.fingerprint import row_shingles
+from mongars.curation.dedup.minhash import shingle_hashes
 
 pytestmark = pytest.mark.ray
 COUNT = 20

@@ -10,11 +10,11 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from mongars.digests import folder_digest
 from mongars.errors import AdapterRefusedError, DatasetRefusedError
 from mongars.neurons.bidirectional import prove_bidirectional
 from mongars.records import DatasetRef
 from mongars.registry.card import read_card
+from mongars.storage.digests import folder_digest
 from mongars.training.config import AdapterRecipe, ContrastiveConfig, MNTPConfig
 from mongars.training.trainer import AdapterTrainer, TrainedAdapter
 

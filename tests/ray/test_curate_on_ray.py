@@ -15,13 +15,13 @@ import ray
 import ray.data
 from ray import cloudpickle
 
-from mongars.curation.catalog import DatasetCatalog
+from mongars.curation.catalog.catalog import DatasetCatalog
+from mongars.curation.catalog.erasure import erase
+from mongars.curation.catalog.rows import ROW_SCHEMA
 from mongars.curation.cleaning import Cleaner
-from mongars.curation.erasure import erase
+from mongars.curation.pii.pseudonyms import subject_id
 from mongars.curation.pipeline import curate
-from mongars.curation.pseudonyms import subject_id
 from mongars.curation.recipe import CurationRecipe
-from mongars.curation.rows import ROW_SCHEMA
 from mongars.errors import DatasetRefusedError, InputError, SettingsError
 from mongars.settings import UNSAFE_RAY_DATA
 
@@ -240,7 +240,7 @@ def test_against_an_earlier_version_only_what_is_new_stays_and_keeps_its_side(lo
 
 def test_the_shares_of_one_file_give_the_same_digest_as_one_task(local_ray, source, tmp_path, monkeypatch):
     whole = run([source], DatasetCatalog(tmp_path / "whole"))
-    monkeypatch.setattr("mongars.shares.MIN_SHARE_BYTES", 1)
+    monkeypatch.setattr("mongars.formats.shards.MIN_SHARE_BYTES", 1)
     shared = run([source], DatasetCatalog(tmp_path / "shared"))
     assert shared.dataset.digest == whole.dataset.digest
     assert shared.bad_lines == whole.bad_lines
@@ -249,7 +249,7 @@ def test_the_shares_of_one_file_give_the_same_digest_as_one_task(local_ray, sour
 def test_parquet_gives_the_digest_of_the_same_lines_and_its_bad_rows_are_named(
     local_ray, source, lines, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("mongars.shares.MIN_SHARE_BYTES", 1_000)  # several tasks share the file
+    monkeypatch.setattr("mongars.formats.shards.MIN_SHARE_BYTES", 1_000)  # several tasks share the file
     path = tmp_path / "in.parquet"
     rows = [json.loads(text) for text in lines if text != "broken json"]
     plain = {"user": None, "consent": True, "opinions": None}

@@ -13,15 +13,15 @@ import torch
 from ray.cluster_utils import Cluster
 
 from mongars.errors import TrainingStoppedError
-from mongars.neurons.base import load_base
+from mongars.lm.base import load_base
 from mongars.records import DatasetRef
-from mongars.training.adapter import adapted_encoder
-from mongars.training.checkpoint import read_checkpoint
 from mongars.training.config import MNTPConfig
 from mongars.training.loop import train_steps
-from mongars.training.objectives import MNTPObjective
-from mongars.training.ray_train import count_nodes_anew
-from mongars.training.run import StepReport
+from mongars.training.objectives.mntp import MNTPObjective
+from mongars.training.runtime.adapter_writer import adapted_encoder
+from mongars.training.runtime.checkpoint import read_checkpoint
+from mongars.training.runtime.job import StepReport
+from mongars.training.runtime.ray_train import count_nodes_anew
 from mongars.training.trainer import MNTPTrainer, tokenise
 from tests.training.conftest import PlainEngine, Workers
 

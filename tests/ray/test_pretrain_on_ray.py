@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from mongars.errors import InputError, TrainingError, TrainingStoppedError
-from mongars.neurons.base import load_base
-from mongars.training.pretraining.config import PretrainConfig
-from mongars.training.pretraining.trainer import BasePretrainer, MadeBase
-from mongars.training.ray_train import Workers
+from mongars.lm.base import load_base
+from mongars.pretraining.config import PretrainConfig
+from mongars.pretraining.trainer import BasePretrainer, MadeBase
+from mongars.training.runtime.ray_train import Workers
 
 pytestmark = pytest.mark.ray
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mongars.errors import InputError, TrainingError
-from mongars.training.ray_train import Workers, fit
+from mongars.training.runtime.ray_train import Workers, fit
 
 pytestmark = pytest.mark.ray
 

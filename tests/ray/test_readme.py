@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from mongars.demo.generator import generate
-from mongars.sources import write_conversations, write_lines
+from mongars.formats.jsonl import write_conversations, write_lines
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 

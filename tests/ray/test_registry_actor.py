@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import ray
 
-from mongars.digests import folder_digest
 from mongars.errors import AdapterRefusedError, ModelNotFoundError, SettingsError, UnavailableError
 from mongars.registry import AdapterRegistry
 from mongars.registry.actor import ACTOR_NAME, BlockingRegistryClient, RegistryClient
+from mongars.storage.digests import folder_digest
 
 # `s3_everywhere` first: the workers inherit the address and keys of the S3 server.
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("s3_everywhere", "local_ray")]

@@ -12,11 +12,11 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from mongars.curation.catalog import DatasetCatalog
-from mongars.curation.manifest import Provenance
-from mongars.curation.rows import ROW_SCHEMA
-from mongars.digests import folder_digest
+from mongars.curation.catalog.catalog import DatasetCatalog
+from mongars.curation.catalog.manifest import Provenance
+from mongars.curation.catalog.rows import ROW_SCHEMA
 from mongars.errors import InputError, TrainingError, TrainingStoppedError
+from mongars.storage.digests import folder_digest
 from mongars.training.config import MNTPConfig
 from mongars.training.trainer import MNTPTrainer, TrainedAdapter
 

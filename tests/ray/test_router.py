@@ -8,7 +8,7 @@ import ray
 from ray import serve
 from ray.serve.config import RequestRouterConfig
 
-from mongars.serving.router import GENERATION, NewestReplicasFirst
+from mongars.serving.deployments.router import GENERATION, NewestReplicasFirst
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 TOGETHER = 8

@@ -20,13 +20,13 @@ from ray import serve
 
 from mongars.conversation.prompt import SYSTEM_PROMPT
 from mongars.errors import PortInUseError, UnavailableError
-from mongars.neurons.bidirectional import attach_adapter, share_tensors_copy
+from mongars.lm.adapters import attach_adapter, share_tensors_copy
 from mongars.records import GenerationRequest, Turn
 from mongars.registry import read_shapes
 from mongars.registry.actor import ACTOR_NAME, BlockingRegistryClient
 from mongars.serving.app import APP_NAME, AppArgs, build_app, deploy_ray_service
-from mongars.serving.auth import create_key
 from mongars.serving.generation.prompt import prompt_tokens
+from mongars.serving.http.auth import create_key
 from mongars.settings import Settings
 
 pytestmark = pytest.mark.ray

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mongars.digests import folder_digest
 from mongars.records import DatasetRef
+from mongars.storage.digests import folder_digest
 from mongars.training.config import MNTPConfig
-from mongars.training.model_versions import CANDIDATE, CHAMPION, DIGEST, MODEL, VERDICT
-from mongars.training.outcome import Outcomes
-from mongars.training.run_id import told_run_id
+from mongars.training.tracking.model_versions import CANDIDATE, CHAMPION, DIGEST, MODEL, VERDICT
+from mongars.training.tracking.outcomes import Outcomes
+from mongars.training.tracking.run_id import told_run_id
 from mongars.training.trainer import MNTPTrainer
 
 pytestmark = pytest.mark.ray

@@ -10,10 +10,10 @@ import torch
 from peft import PeftModel
 from transformers import AutoModel
 
-from mongars.digests import folder_digest
 from mongars.errors import DatasetRefusedError, InputError, TrainingError
 from mongars.neurons.bidirectional import prove_bidirectional
 from mongars.records import DatasetRef
+from mongars.storage.digests import folder_digest
 from mongars.training.config import MNTPConfig
 from mongars.training.trainer import MNTPTrainer, TrainedAdapter
 

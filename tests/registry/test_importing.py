@@ -9,11 +9,12 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from mongars.digests import folder_digest
 from mongars.errors import AdapterRefusedError
-from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder, share_tensors_copy
+from mongars.lm.adapters import attach_adapter, share_tensors_copy
+from mongars.neurons.bidirectional import bidirectional_encoder
 from mongars.registry import AdapterStore, read_shapes
 from mongars.registry.importing import import_adapter
+from mongars.storage.digests import folder_digest
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"

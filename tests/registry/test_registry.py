@@ -10,7 +10,7 @@ import pytest
 
 from mongars.errors import ModelNotFoundError, RefusedError, StaleGenerationError, UnavailableError
 from mongars.registry import AdapterRegistry
-from mongars.registry.locking import held
+from mongars.storage.lock import held
 
 BASE = "b" * 64
 MakeFolder = Callable[..., Path]

@@ -10,13 +10,13 @@ import obstore
 import pytest
 from obstore.store import from_url
 
-from mongars.digests import folder_digest
 from mongars.errors import AdapterRefusedError, RefusedError, UnavailableError
 from mongars.records import AdapterRef
 from mongars.registry import AdapterManifest, AdapterRegistry, pruning
 from mongars.registry.manifest_store import MANIFEST_FILE, Stored
 from mongars.registry.objects import Objects
 from mongars.registry.shared import SharedManifest
+from mongars.storage.digests import folder_digest
 
 BASE = "b" * 64
 MakeFolder = Callable[..., Path]

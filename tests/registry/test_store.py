@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from mongars.digests import folder_digest
 from mongars.errors import AdapterRefusedError
 from mongars.registry import AdapterStore
 from mongars.registry.validation import validate_folder
+from mongars.storage.digests import folder_digest
 
 BASE = "b" * 64
 MODULE = "base_model.model.layers.0.self_attn.q_proj"

@@ -7,8 +7,8 @@ from ray.serve import Application
 from mongars.errors import ModelNotFoundError, PortInUseError, ResourceError, SettingsError
 from mongars.serving import app as application
 from mongars.serving.app import AppArgs, build_app, deploy_ray_service, require_free_port, require_memory
-from mongars.serving.args import DEPLOYMENTS
-from mongars.serving.auth import create_key
+from mongars.serving.deployments.args import DEPLOYMENTS
+from mongars.serving.http.auth import create_key
 from mongars.settings import Settings
 
 

@@ -5,7 +5,7 @@ import itertools
 
 import psutil
 
-from mongars.serving.engine import Engine
+from mongars.serving.engine.engine import Engine
 
 WARM_UP = 40
 ADOPTIONS = 200

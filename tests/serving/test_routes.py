@@ -27,9 +27,9 @@ from mongars.records import (
     now,
 )
 from mongars.registry.manifest import AdapterManifest
-from mongars.serving.auth import KeyRing, create_key
-from mongars.serving.ingress import create_api
-from mongars.serving.services import Services
+from mongars.serving.http.auth import KeyRing, create_key
+from mongars.serving.http.ingress import create_api
+from mongars.serving.http.services import Services
 
 CHAT = AdapterStamp(7)
 ENCODER = AdapterStamp(7, "enc", "e" * 64)
@@ -252,8 +252,8 @@ async def test_a_failure_before_the_first_piece_keeps_its_status_and_one_later_i
 
 
 async def test_a_client_that_leaves_closes_the_answer(http, cortex):
-    from mongars.serving.routes_openai import EventStream, _events
-    from mongars.serving.schemas import ChatAnswer
+    from mongars.serving.http.openai import EventStream, _events
+    from mongars.serving.http.schemas import ChatAnswer
 
     pieces = cortex.answer("ada", ())
     stream = EventStream(_events(ChatAnswer("mongars"), await anext(pieces), pieces, usage=False))

@@ -67,7 +67,7 @@ def test_a_misspelt_key_or_impossible_value_is_refused_by_its_place(check, chang
 
 
 def test_settings_in_the_args_win_over_the_environment_and_the_rest_comes_from_it(check, monkeypatch):
-    from mongars.serving.args import AppArgs
+    from mongars.serving.deployments.args import AppArgs
 
     monkeypatch.setenv("MONGARS_RAY_NAMESPACE", "elsewhere")
     args = AppArgs.model_validate(check(config(args={"settings": {"home": "/tmp/h"}})).applications[0].args)

@@ -12,15 +12,15 @@ import torch
 import torch.multiprocessing
 
 from mongars.errors import TrainingError
-from mongars.neurons.base import load_base
+from mongars.lm.base import load_base
 from mongars.records import DatasetRef
-from mongars.training.adapter import adapted_encoder, adapter_card, write_adapter
 from mongars.training.config import AdapterRecipe, MNTPConfig
+from mongars.training.data.pairs import PairTable
+from mongars.training.data.tokenize import TokenTable
 from mongars.training.loop import train_steps
-from mongars.training.objectives import MNTPObjective
-from mongars.training.pairs import PairTable
-from mongars.training.run import StepReport
-from mongars.training.text import TokenTable
+from mongars.training.objectives.mntp import MNTPObjective
+from mongars.training.runtime.adapter_writer import adapted_encoder, adapter_card, write_adapter
+from mongars.training.runtime.job import StepReport
 
 TINY = {
     "lora_rank": 4,

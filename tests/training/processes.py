@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from mongars.errors import TrainingStoppedError
-from mongars.training.run import TrainingJob
+from mongars.training.runtime.job import TrainingJob
 from mongars.training.worker import run_worker
 
 

@@ -9,14 +9,14 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from mongars.digests import folder_digest
-from mongars.neurons.base_files import base_model_digest
+from mongars.lm.base_files import base_model_digest
 from mongars.neurons.bidirectional import prove_bidirectional
 from mongars.records import DatasetRef
 from mongars.registry.card import read_card
+from mongars.storage.digests import folder_digest
 from mongars.training.config import ContrastiveConfig
-from mongars.training.parent import find_parent
-from mongars.training.run import ParentAdapter, TrainingJob, adapter_key
+from mongars.training.runtime.init_adapter import find_parent
+from mongars.training.runtime.job import ParentAdapter, TrainingJob, adapter_key
 from tests.training.processes import losses_of
 
 CONFIG = ContrastiveConfig(

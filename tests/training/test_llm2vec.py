@@ -11,15 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mongars.neurons.base import load_base
-from mongars.neurons.bidirectional import attach_adapter, bidirectional_encoder
-from mongars.neurons.packing import allow_packing
+from mongars.lm.adapters import attach_adapter
+from mongars.lm.base import load_base
+from mongars.lm.packing import allow_packing
+from mongars.neurons.bidirectional import bidirectional_encoder
 from mongars.registry import read_shapes
 from mongars.registry.importing import import_adapter
-from mongars.training.masking import MaskedRow
-from mongars.training.objectives import MNTPModel, collate
+from mongars.training.data.masking import MaskedRow
+from mongars.training.objectives.mntp import MNTPModel, collate
 
-MADE = Path(__file__).parent / "data" / "llm2vec"
+MADE = Path(__file__).parent / "llm2vec"
 LAYOUTS = pytest.mark.parametrize("packing", [False, True])
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mongars.errors import TrainingError, TrainingStoppedError
-from mongars.training.run import Progress
+from mongars.training.runtime.job import Progress
 
 
 def losses(reports) -> list[float]:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from mongars.digests import file_digest, folder_digest
-from mongars.neurons.base_files import base_model_digest
+from mongars.lm.base_files import base_model_digest
 from mongars.records import DatasetRef
 from mongars.registry.card import read_card
-from mongars.training.checkpoint import check_checkpoint
+from mongars.storage.digests import file_digest, folder_digest
 from mongars.training.config import MNTPConfig
-from mongars.training.run import OtherCheckpoint, TrainingJob, adapter_key
+from mongars.training.runtime.checkpoint import check_checkpoint
+from mongars.training.runtime.job import OtherCheckpoint, TrainingJob, adapter_key
 from tests.training.processes import losses_of
 
 CONFIG = MNTPConfig(

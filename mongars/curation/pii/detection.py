@@ -14,10 +14,10 @@ import re
 from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from mongars.curation.pii import network, numbers, phones, secrets, told
-from mongars.curation.pii.known import known_values
+from mongars.curation.pii import contextual, network, numbers, phones, secrets
+from mongars.curation.pii.known_values import known_values
+from mongars.curation.pii.pseudonyms import TAG
 from mongars.curation.pii.spans import BLANK, Span, blanked
-from mongars.curation.pseudonyms import TAG
 
 Detector = Callable[[str], Iterator[Span]]
 
@@ -35,7 +35,7 @@ _CUES: Mapping[Detector, tuple[Sequence[str], Sequence[str]]] = {
     network.emails: (("@",), ()),
     network.spelled_emails: ((), network.SPELLED_CUES),
     network.own_sites: (("://", "www."), ()),
-    told.handles: (("@",), told.ACCOUNT_CUES),
+    contextual.handles: (("@",), contextual.ACCOUNT_CUES),
 }
 # Most texts have none of them, which is told without going through the detectors.
 _ALL_WRITTEN, _ALL_LOWERED = (
@@ -50,9 +50,9 @@ _WITH_NUMBERS: tuple[Detector, ...] = (
     numbers.national_ids,
     network.coordinates,
 )
-_TOLD: tuple[Detector, ...] = (told.birth_dates,)
-_LAST: tuple[Detector, ...] = (told.addresses,)
-_WORDS: tuple[Detector, ...] = (network.own_sites, told.handles)
+_TOLD: tuple[Detector, ...] = (contextual.birth_dates,)
+_LAST: tuple[Detector, ...] = (contextual.addresses,)
+_WORDS: tuple[Detector, ...] = (network.own_sites, contextual.handles)
 
 
 def find_pii(text: str, known: Sequence[str] = (), find_names: Detector | None = None) -> list[Span]:

@@ -6,8 +6,8 @@ Owns the three forms. Must not know how the spans were found.
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 
+from mongars.curation.pii.pseudonyms import Pseudonyms
 from mongars.curation.pii.spans import Span
-from mongars.curation.pseudonyms import Pseudonyms
 
 _MASK = "█"
 

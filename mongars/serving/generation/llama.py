@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from mongars.neurons.linear import OneDnnLinear
-from mongars.neurons.llama import LlamaDecoder, without_adapter
+from mongars.lm.cpu.onednn import OneDnnLinear
+from mongars.lm.llama import LlamaDecoder, without_adapter
 from mongars.serving.generation.rows import RowCache
 
 GROUP_ROWS = 8

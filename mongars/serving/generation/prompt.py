@@ -6,7 +6,7 @@ Owns the talk with the tokenizer. Must not know batches or adapters.
 from typing import Any
 
 from mongars.errors import InputError
-from mongars.neurons.chat_text import guarded
+from mongars.lm.chat_template import guarded
 from mongars.records import GenerationRequest
 
 

@@ -8,7 +8,7 @@ import threading
 
 from torch import nn
 
-from mongars.serving.bound import closing_error
+from mongars.serving.engine.admission import closing_error
 from mongars.serving.generation.answer import Answer
 from mongars.serving.generation.batch import Batch
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mongars.curation.pii import PiiType, find_pii, redact
-from mongars.curation.pseudonyms import TAG, Pseudonyms
+from mongars.curation.pii.pseudonyms import TAG, Pseudonyms
 
 PSEUDONYMS = Pseudonyms(b"s" * 32, "sub_1")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mongars.curation.pii import Mode, find_pii, replace
-from mongars.curation.pseudonyms import Pseudonyms
+from mongars.curation.pii.pseudonyms import Pseudonyms
 
 TEXT = "Mail anna@example.com or ANNA@example.com, call 408-247-8880."
 PSEUDONYMS = Pseudonyms(b"s" * 32, "sub_1")

@@ -5,8 +5,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from mongars.neurons.bidirectional import share_tensors_copy
-from mongars.neurons.linear import use_onednn
+from mongars.lm.adapters import share_tensors_copy
+from mongars.lm.cpu.onednn import use_onednn
 from mongars.serving.generation import llama
 from mongars.serving.generation.forward import TransformersForward, forward_of
 from mongars.serving.generation.llama import GROUP_ROWS, LlamaForward, products_are_faster

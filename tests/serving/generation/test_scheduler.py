@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mongars.errors import UnavailableError
-from mongars.neurons.bidirectional import share_tensors_copy
+from mongars.lm.adapters import share_tensors_copy
 from mongars.records import Sampling
 from mongars.serving.generation.answer import Answer
 from mongars.serving.generation.scheduler import Scheduler
@@ -25,7 +25,7 @@ def scheduler():
 
 
 def test_answers_of_several_versions_run_side_by_side_and_stay_their_own(scheduler, base, make_adapter):
-    from mongars.neurons.bidirectional import attach_adapter
+    from mongars.lm.adapters import attach_adapter
 
     poet = attach_adapter(share_tensors_copy(base.model), make_adapter(3, "chat").folder)
     answers = [ask(base) for _ in range(6)]

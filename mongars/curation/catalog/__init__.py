@@ -1,0 +1,1 @@
+"""Dataset versions on disk: manifests, cards, retention and erasure."""

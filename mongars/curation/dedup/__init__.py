@@ -1,0 +1,1 @@
+"""Near-duplicate detection, selection of the rows to keep, and splits."""

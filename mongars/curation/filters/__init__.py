@@ -1,0 +1,1 @@
+"""One module per reason for which a text is dropped."""

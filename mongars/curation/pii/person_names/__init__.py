@@ -1,0 +1,1 @@
+"""A small tagger of person names: features, scoring, training and its weights."""

@@ -1,0 +1,86 @@
+"""Person names that nobody told us of: a small tagger, shipped with its weights and its card.
+
+Owns the use of the weights in `tagger/`; `name_training` makes them. Must not know how they were trained.
+It looks at words with a capital, and at common names without; `tagger/README.md` says how many it finds.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from mongars.curation.pii.person_names.features import BUCKETS, FEATURES, Word, read_matches, word_at
+from mongars.curation.pii.person_names.scoring import NameScores
+from mongars.curation.pii.spans import PiiType, Span
+from mongars.errors import InputError
+
+FOLDER = Path(__file__).with_name("weights")
+WEIGHTS, TENSOR = "person_names.safetensors", "weights"
+
+
+@dataclass(frozen=True)
+class PersonTagger:
+    """Logistic regression over the words of a text. `weights` has one number for each bucket of features."""
+
+    weights: Sequence[float] = field(repr=False)
+    threshold: float
+    """The score of a word that is surely of a name."""
+    follows: float = 0.2
+    """The score that is enough beside such a word: Okafor in Anna Okafor."""
+
+    def find(self, text: str) -> Iterator[Span]:
+        """Yield the names in a text; words side by side, with one space or a dot and a space, are one name."""
+        sums = self._sums.of(text)
+        # Most texts hold no word that is sure, and need no places.
+        if not sums or _score(max(sums.values())) < self.threshold:
+            return
+        run: list[tuple[Word, float]] = []
+        for place, match in enumerate(read_matches(text)):
+            if place not in sums and not run:
+                continue
+            word, score = word_at(match), _score(sums[place]) if place in sums else 0.0
+            if run and self._is_over(run[-1][0], word, score, text):
+                yield from self._span(run)
+                run = []
+            if score >= self.follows:
+                run.append((word, score))
+        yield from self._span(run)
+
+    @cached_property
+    def _sums(self) -> NameScores:
+        return NameScores(self.weights)
+
+    def _is_over(self, last: Word, word: Word, score: float, text: str) -> bool:
+        """Say whether a name ends before `word`; the dot of an initial does not end it."""
+        if word.text == "." and len(last.text) == 1:
+            return False
+        return score < self.follows or text[last.end : word.start] not in (" ", ". ", "")
+
+    def _span(self, run: Sequence[tuple[Word, float]]) -> Iterator[Span]:
+        best = max((score for _, score in run), default=0.0)
+        if best >= self.threshold:
+            yield Span(run[0][0].start, run[-1][0].end, PiiType.PERSON, best)
+
+
+def _score(total: float) -> float:
+    return 1 / (1 + math.exp(-max(-30.0, min(30.0, total))))
+
+
+@lru_cache(maxsize=2)
+def load_tagger(folder: Path = FOLDER) -> PersonTagger:
+    """Return the tagger in `folder`. Raises InputError when it is missing, damaged or of another version."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / WEIGHTS
+    remedy = "Install the package again, or train one with jobs/train_name_tagger.py."
+    try:
+        with safe_open(path, framework="numpy") as file:
+            told = json.loads((file.metadata() or {})["mongars"])
+            weights = file.get_tensor(TENSOR)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise InputError(f"Cannot read the tagger of person names in {path}.", remedy=remedy) from error
+    if told["features"] != FEATURES or weights.shape != (BUCKETS,):
+        raise InputError(f"The tagger in {path} was trained on other features.", remedy=remedy)
+    return PersonTagger(weights.astype("float64").tolist(), told["threshold"])

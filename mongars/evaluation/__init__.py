@@ -1,0 +1,1 @@
+"""Held-out metrics of an encoder, and their confidence intervals."""

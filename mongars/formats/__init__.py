@@ -1,0 +1,1 @@
+"""Conversations and texts as files: JSON Lines, Parquet, their schema and their shards."""

@@ -1,0 +1,50 @@
+"""Adapters of a language model: module trees over shared tensors, and LoRA files attached to one of them."""
+
+from pathlib import Path
+from typing import TypeVar
+
+from torch import nn
+
+from mongars.errors import AdapterRefusedError
+from mongars.lm.module_copy import copy_tree
+
+Module = TypeVar("Module", bound=nn.Module)
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+
+def share_tensors_copy(module: Module) -> Module:
+    """Return a module tree of its own (modules, config, hooks) over the same parameters and buffers."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return copy_tree(module, {id(tensor): tensor for tensor in tensors})
+
+
+def attach_adapter(encoder: nn.Module, folder: Path) -> nn.Module:
+    """Return the encoder with the LoRA adapter of `folder` in it, in eval mode.
+
+    The encoder's own module tree is changed; tensors that it shares with others are not. Reads safetensors
+    only, in the layout of the inner model (`base_model.model.layers...`), as LLM2Vec publishes them.
+    Raises AdapterRefusedError when a file is missing, does not fit this model, or does not fill the adapter.
+    """
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import SafetensorError, safe_open
+
+    check_adapter_files(folder)
+    try:
+        with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as stored:
+            names = set(stored.keys())
+        adapted: nn.Module = PeftModel.from_pretrained(encoder, str(folder))
+    except (SafetensorError, ValueError, RuntimeError, TypeError) as error:
+        # peft and torch answer a wrong configuration, other shapes and damaged files with these
+        raise AdapterRefusedError(f"The adapter {folder.name} does not fit the base model: {error}") from error
+    own = get_peft_model_state_dict(adapted, save_embedding_layers=False)  # else peft asks the hub about the base
+    if names != set(own):
+        raise AdapterRefusedError(f"The weights of adapter {folder.name} are not those of its configuration.")
+    return adapted.eval()
+
+
+def check_adapter_files(folder: Path) -> None:
+    """Raise AdapterRefusedError unless weights and configuration are there: peft would ask the hub for them."""
+    for name in (ADAPTER_WEIGHTS, "adapter_config.json"):
+        if not (folder / name).is_file():
+            raise AdapterRefusedError(f"The adapter folder {folder.name} has no {name}.")

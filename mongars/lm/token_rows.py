@@ -1,0 +1,135 @@
+"""Rows of token ids as one pass through an encoder reads them: padded to the longest, or packed without padding.
+
+Owns both layouts, which give the same states of the same tokens. Must not know what is made of the states.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mongars.lm.tokenize import padded
+
+Ids = Sequence[int] | np.ndarray
+
+
+class TokenRows(Protocol):
+    """Rows of tokens in some layout."""
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of each row."""
+        ...
+
+    @property
+    def places(self) -> int:
+        """Places that a pass computes: the tokens and the padding."""
+        ...
+
+    def states(self, encoder: nn.Module) -> Tensor:
+        """Return the last states of the tokens of all rows, one row after the other: [tokens, hidden]."""
+        ...
+
+    def to(self, device: torch.device) -> Self:
+        """Return the rows on a device."""
+        ...
+
+
+def lay_out(rows: Sequence[Ids], *, packing: bool) -> TokenRows:
+    """Return rows, each of at least one token, packed or padded. An encoder must have been made to pack first."""
+    return PackedRows.of(rows) if packing else PaddedRows.of(rows)
+
+
+@dataclass(frozen=True)
+class PaddedRows:
+    """Rows padded at the right. `input_ids`, `attention_mask`: int64 [rows, longest]."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    lengths: tuple[int, ...]
+
+    @classmethod
+    def of(cls, rows: Sequence[Ids]) -> "PaddedRows":
+        """Pad rows to the longest."""
+        return cls(*padded(rows), tuple(map(len, rows)))
+
+    @property
+    def places(self) -> int:
+        """As `TokenRows.places`."""
+        return self.input_ids.numel()
+
+    def states(self, encoder: nn.Module) -> Tensor:
+        """As `TokenRows.states`."""
+        outputs: Any = encoder(input_ids=self.input_ids, attention_mask=self.attention_mask, use_cache=False)
+        states: Tensor = outputs.last_hidden_state[self.attention_mask.bool()]
+        return states
+
+    def to(self, device: torch.device) -> "PaddedRows":
+        """As `TokenRows.to`."""
+        return PaddedRows(self.input_ids.to(device), self.attention_mask.to(device), self.lengths)
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """Rows side by side in one row of tokens, shortest first; for an encoder that `packing.allow_packing` made.
+
+    `input_ids`, `position_ids`: int64 [1, tokens], positions start at 0 in every row; `runs`: (how many, of which
+    length) of rows that follow each other; `order`: int64 [tokens], where each token of the rows as they were
+    given is now, None where they were in order of length.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    lengths: tuple[int, ...]
+    runs: tuple[tuple[int, int], ...]
+    order: Tensor | None
+
+    @classmethod
+    def of(cls, rows: Sequence[Ids]) -> "PackedRows":
+        """Pack rows. Those of one length come together, because attention takes them in one call."""
+        lengths = np.array([len(row) for row in rows])
+        ranked = np.argsort(lengths, kind="stable")
+        sorted_lengths = lengths[ranked]
+        starts = np.empty_like(lengths)
+        starts[ranked] = np.cumsum(sorted_lengths) - sorted_lengths
+        in_order = bool((np.diff(lengths) >= 0).all())
+        return cls(
+            torch.from_numpy(np.concatenate([rows[index] for index in ranked]).astype(np.int64))[None],
+            torch.from_numpy(np.concatenate([np.arange(length) for length in sorted_lengths]))[None],
+            tuple(lengths.tolist()),
+            tuple((len(list(same)), length) for length, same in groupby(sorted_lengths.tolist())),
+            None if in_order else torch.from_numpy(_spans(starts, lengths)),
+        )
+
+    @property
+    def places(self) -> int:
+        """As `TokenRows.places`."""
+        return self.input_ids.numel()
+
+    def states(self, encoder: nn.Module) -> Tensor:
+        """As `TokenRows.states`."""
+        outputs: Any = encoder(
+            input_ids=self.input_ids, position_ids=self.position_ids, packed_runs=self.runs, use_cache=False
+        )
+        return self.as_given(outputs.last_hidden_state[0])
+
+    def as_given(self, states: Tensor) -> Tensor:
+        """Return states [tokens, hidden] in the order of the rows as they were given."""
+        return states if self.order is None else states[self.order]
+
+    def to(self, device: torch.device) -> "PackedRows":
+        """As `TokenRows.to`."""
+        order = None if self.order is None else self.order.to(device)
+        moved = self.input_ids.to(device), self.position_ids.to(device)
+        return PackedRows(*moved, self.lengths, self.runs, order)
+
+
+def _spans(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return the places of spans, one after the other."""
+    return np.concatenate(
+        [np.arange(start, start + length) for start, length in zip(starts, lengths, strict=True)]
+    )

@@ -1,0 +1,1 @@
+"""The LanceDB index of memories: lexical and dense retrieval, fusion, indexing."""

@@ -1,0 +1,1 @@
+"""Conversations, feedback and profiles in SQLite or PostgreSQL."""

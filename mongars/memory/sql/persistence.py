@@ -1,0 +1,293 @@
+"""Conversations in SQL: where truth lives. The index, the cache and the datasets can be rebuilt from here.
+
+Owns every query on the conversations; what was said of answers is in feedback.py, what is known of users in
+profiles.py. Synchronous: callers put it on a thread. Must not know the index or models.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from mongars.errors import ConversationNotFoundError, InputError, RefusedError
+from mongars.memory.pages import ConversationRow, Page, PageQuery
+from mongars.memory.sql.database import Database
+from mongars.memory.sql.feedback import FeedbackRepository, opinions_on
+from mongars.memory.sql.paging import paged
+from mongars.memory.sql.profiles import ProfileRepository, forget_profile, profiles_of
+from mongars.memory.sql.rows import check_ids, header_row, message_rows
+from mongars.memory.sql.tables import conversations, feedback, messages
+from mongars.records import Conversation, Memory, Turn, now
+
+CHUNK = 256  # rows of a stream held in memory at once
+
+_MEMORY = (
+    messages.c.id,
+    conversations.c.user_id,
+    messages.c.conversation_id,
+    messages.c.role,
+    messages.c.text,
+    messages.c.created_at,
+)
+
+
+class PersistenceRepository:
+    """The conversations of all users. Every read names its user, except the streams for curation and the index."""
+
+    def __init__(self, url: str) -> None:
+        """Prepare for the SQLAlchemy `url`. Raises SettingsError when it cannot serve."""
+        self._database = Database(url)
+        self.feedback = FeedbackRepository(self._database)
+        self.profiles = ProfileRepository(self._database)
+
+    def create_schema(self) -> None:
+        """Create what is missing; safe to repeat and to run in several processes at once."""
+        self._database.create_schema()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
+
+    # Writing
+
+    def save_conversation(self, conversation: Conversation) -> bool:
+        """Keep a whole conversation; idempotent by id. Returns False, and adds nothing, when it was there already.
+
+        A turn without a time gets the conversation's; what its profile knows is added to the user's. Raises
+        InputError for text that cannot be kept, and RefusedError when the id belongs to another user.
+        """
+        started = conversation.created_at or next(
+            (t.created_at for t in conversation.turns if t.created_at), now()
+        )
+        header = header_row(conversation.id, conversation.user, conversation.source, conversation.consent, started)
+        rows = message_rows(conversation.id, conversation.turns, first=0, default_time=started)
+        with self._database.transaction(write=True) as connection:
+            if not self._insert_if_absent(connection, header):
+                if _locked_header(connection, conversation.id).user_id != conversation.user:
+                    raise RefusedError(
+                        f"The conversation id {conversation.id!r} is taken by another user.",
+                        remedy="Give it an id of its own.",
+                    )
+                return False
+            if rows:
+                connection.execute(insert(messages), rows)
+            self.profiles.add(connection, conversation.user, conversation.profile)
+        return True
+
+    def append_turns(
+        self,
+        conversation_id: str,
+        user: str,
+        turns: Sequence[Turn],
+        *,
+        consent: bool = False,
+        source: str = "mongars",
+    ) -> tuple[Memory, ...]:
+        """Add turns to a conversation, which begins with them when the id is new; returns them as kept.
+
+        A conversation keeps its consent only while every append gives it: consent to some turns is not
+        consent to the others. Raises InputError, and ConversationNotFoundError for another user's id.
+        """
+        at = now()
+        new_header = header_row(conversation_id, user, source, consent, at)
+        with self._database.transaction(write=True) as connection:
+            self._insert_if_absent(connection, new_header)
+            header = _locked_header(connection, conversation_id)
+            if header.user_id != user:
+                raise _not_found(conversation_id)
+            if header.consent and not consent:
+                connection.execute(
+                    update(conversations).where(conversations.c.id == conversation_id).values(consent=False)
+                )
+            first = connection.scalar(
+                select(func.coalesce(func.max(messages.c.position) + 1, 0)).where(
+                    messages.c.conversation_id == conversation_id
+                )
+            )
+            rows = message_rows(conversation_id, turns, first=cast(int, first), default_time=at)
+            if rows:
+                connection.execute(insert(messages), rows)
+        return tuple(
+            Memory(row["id"], user, conversation_id, row["role"], row["text"], row["created_at"]) for row in rows
+        )
+
+    def _insert_if_absent(self, connection: Connection, header: dict[str, Any]) -> bool:
+        dialect = sqlite if self._database.is_sqlite else postgresql
+        statement = dialect.insert(conversations).values(header).on_conflict_do_nothing()
+        # Not rowcount: it is -1 here with psycopg.
+        return connection.scalar(statement.returning(conversations.c.id)) is not None
+
+    # Reading
+
+    def conversations(self, user: str, page: PageQuery) -> Page[ConversationRow]:
+        """List a user's conversations in order of id, which is order of time for ids made here."""
+        check_ids(user=user, after=page.after)
+        turns = (
+            select(func.count())
+            .select_from(messages)
+            .where(messages.c.conversation_id == conversations.c.id)
+            .scalar_subquery()
+        )
+        query = select(conversations, turns.label("turns")).where(conversations.c.user_id == user)
+        query = paged(query, conversations.c.id, page, page.after)
+        with self._database.transaction(write=False) as connection:
+            found = connection.execute(query).all()
+        rows = tuple(
+            ConversationRow(row.id, row.user_id, row.source, row.consent, row.created_at, row.turns)
+            for row in found[: page.limit]
+        )
+        return Page(rows, has_more=len(found) > page.limit)
+
+    def messages(self, user: str, conversation_id: str, page: PageQuery) -> Page[Memory]:
+        """List a conversation's messages in the order they were said.
+
+        Raises ConversationNotFoundError when the user has no such conversation, InputError for an `after`
+        that is not in it.
+        """
+        check_ids(user=user, conversation_id=conversation_id, after=page.after)
+        with self._database.transaction(write=False) as connection:
+            _owned(connection, user, conversation_id)
+            after = _position(connection, conversation_id, page.after) if page.after else None
+            query = _memories().where(messages.c.conversation_id == conversation_id)
+            found = connection.execute(paged(query, messages.c.position, page, after)).all()
+        return Page(tuple(map(_memory, found[: page.limit])), has_more=len(found) > page.limit)
+
+    def memories(self, user: str, ids: Sequence[str]) -> dict[str, Memory]:
+        """Return those of the user's messages that exist, by id."""
+        check_ids(user=user)
+        with self._database.transaction(write=False) as connection:
+            query = _memories().where(conversations.c.user_id == user, messages.c.id.in_(ids))
+            return {row.id: _memory(row) for row in connection.execute(query)}
+
+    def existing(self, ids: Sequence[str]) -> set[str]:
+        """Return those of the message ids that are kept, whoever's they are."""
+        with self._database.transaction(write=False) as connection:
+            return set(connection.scalars(select(messages.c.id).where(messages.c.id.in_(ids))))
+
+    def memory_chunks(self, size: int = CHUNK) -> Iterator[list[Memory]]:
+        """Stream every message of every user in order of id, `size` at a time: what the index is rebuilt from."""
+        after = ""
+        while True:
+            with self._database.transaction(write=False) as connection:
+                query = _memories().where(messages.c.id > after).order_by(messages.c.id).limit(size)
+                chunk = [_memory(row) for row in connection.execute(query)]
+            if not chunk:
+                return
+            yield chunk
+            after = chunk[-1].id
+
+    def consented(
+        self, since: str | None = None, *, newer_than: datetime | None = None, chunk: int = CHUNK
+    ) -> Iterator[Conversation]:
+        """Stream the conversations that may be trained on, in order of id: what curation may see.
+
+        `since` goes on after that id; `newer_than` is the retention limit: what began before it is left out.
+        Each chunk is a short transaction of its own, so a slow reader holds nothing up.
+        """
+        allowed: ColumnElement[bool] = conversations.c.consent.is_(True)
+        if newer_than is not None:
+            allowed &= conversations.c.created_at >= newer_than
+        return self._stream(allowed, since or "", chunk)
+
+    def export_user(self, user: str) -> Iterator[Conversation]:
+        """Stream everything kept of a user, in order of id."""
+        check_ids(user=user)
+        return self._stream(conversations.c.user_id == user, "", CHUNK)
+
+    def _stream(self, condition: ColumnElement[bool], after: str, chunk: int) -> Iterator[Conversation]:
+        query = select(conversations).where(condition).order_by(conversations.c.id).limit(chunk)
+        while True:
+            with self._database.transaction(write=False) as connection:
+                headers = connection.execute(query.where(conversations.c.id > after)).all()
+                ids = [header.id for header in headers]
+                turns, opinions = _turns(connection, ids), opinions_on(connection, ids)
+                known = profiles_of(connection, {header.user_id for header in headers})
+            for header in headers:
+                yield Conversation(
+                    id=header.id,
+                    user=header.user_id,
+                    turns=tuple(turns[header.id]),
+                    source=header.source,
+                    consent=header.consent,
+                    created_at=header.created_at,
+                    opinions=tuple(opinions[header.id]),
+                    profile=known[header.user_id],
+                )
+            if len(headers) < chunk:
+                return
+            after = headers[-1].id
+
+    # Deleting
+
+    def delete_conversation(self, user: str, conversation_id: str) -> None:
+        """Delete a conversation for good. Raises ConversationNotFoundError when the user has no such one."""
+        check_ids(user=user, conversation_id=conversation_id)
+        with self._database.transaction(write=True) as connection:
+            owned = (conversations.c.id == conversation_id) & (conversations.c.user_id == user)
+            if connection.execute(delete(conversations).where(owned)).rowcount == 0:
+                raise _not_found(conversation_id)
+        self._database.scrub()
+
+    def erase_user(self, user: str) -> dict[str, int]:
+        """Delete everything kept of a user for good; returns the rows removed, by table. Safe to repeat."""
+        check_ids(user=user)
+        with self._database.transaction(write=True) as connection:
+            theirs = select(conversations.c.id).where(conversations.c.user_id == user)
+            answers = select(messages.c.id).where(messages.c.conversation_id.in_(theirs))
+            told = connection.execute(delete(feedback).where(feedback.c.message_id.in_(answers))).rowcount
+            said = connection.execute(delete(messages).where(messages.c.conversation_id.in_(theirs))).rowcount
+            held = connection.execute(delete(conversations).where(conversations.c.user_id == user)).rowcount
+            known = forget_profile(connection, user)
+        self._database.scrub()
+        return {"conversations": held, "messages": said, "feedback": told, "profiles": known}
+
+
+def _memories() -> Select[Any]:
+    return select(*_MEMORY).join(conversations, conversations.c.id == messages.c.conversation_id)
+
+
+def _memory(row: Row[Any]) -> Memory:
+    return Memory(row.id, row.user_id, row.conversation_id, row.role, row.text, row.created_at)
+
+
+def _position(connection: Connection, conversation_id: str, message_id: str) -> int:
+    query = select(messages.c.position).where(
+        messages.c.conversation_id == conversation_id, messages.c.id == message_id
+    )
+    position: int | None = connection.scalar(query)
+    if position is None:
+        raise InputError(f"No message {message_id!r} in this conversation.", param="after")
+    return position
+
+
+def _owned(connection: Connection, user: str, conversation_id: str) -> None:
+    query = select(conversations.c.user_id).where(conversations.c.id == conversation_id)
+    if connection.scalar(query) != user:
+        raise _not_found(conversation_id)
+
+
+def _locked_header(connection: Connection, conversation_id: str) -> Row[Any]:
+    """Return the conversation's row, locked until the transaction ends: appends to it queue up."""
+    query = select(conversations).where(conversations.c.id == conversation_id).with_for_update()
+    header = connection.execute(query).one_or_none()
+    if header is None:  # deleted since it was found
+        raise _not_found(conversation_id)
+    return header
+
+
+def _turns(connection: Connection, ids: Sequence[str]) -> dict[str, list[Turn]]:
+    turns: dict[str, list[Turn]] = {conversation_id: [] for conversation_id in ids}
+    query = (
+        select(messages.c.conversation_id, messages.c.role, messages.c.text, messages.c.created_at)
+        .where(messages.c.conversation_id.in_(ids))
+        .order_by(messages.c.conversation_id, messages.c.position)
+    )
+    for row in connection.execute(query):
+        turns[row.conversation_id].append(Turn(row.role, row.text, row.created_at))
+    return turns
+
+
+def _not_found(conversation_id: str) -> ConversationNotFoundError:
+    return ConversationNotFoundError(f"No conversation {conversation_id!r}.")

@@ -1,0 +1,64 @@
+"""From windows of tokens to the mean of their states, by the encoder that is there.
+
+Owns which implementation an encoder gets: `PaddedMeans` runs every encoder, `FlatMeans` Llama and its like on a
+CPU, without padding. Must not know texts, batches or adapters.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from mongars.lm.llama import LlamaDecoder, is_like_llama
+from mongars.lm.packing import attend_within
+from mongars.lm.token_rows import PackedRows, PaddedRows
+from mongars.neurons.pooling import mean_of_each
+
+
+class Means(Protocol):
+    """An encoder for windows."""
+
+    def __call__(self, windows: Sequence[Sequence[int]]) -> Tensor:
+        """Return the mean state of each window's tokens: float32 [windows, hidden] on the CPU."""
+        ...
+
+
+def means_of(encoder: nn.Module) -> Means:
+    """Return the passes of an encoder, a decoder without head, with an adapter or without."""
+    on_cpu = next(encoder.parameters()).device.type == "cpu"
+    # One call of attention for each window is nothing to a CPU, but many small kernels to a GPU.
+    return FlatMeans(encoder) if on_cpu and is_like_llama(encoder) else PaddedMeans(encoder)
+
+
+class PaddedMeans:
+    """The encoder's own forward, over windows that are padded to the longest."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        self._encoder = encoder
+        self._device = next(encoder.parameters()).device
+
+    def __call__(self, windows: Sequence[Sequence[int]]) -> Tensor:
+        """As `Means`."""
+        rows = PaddedRows.of(windows).to(self._device)
+        return mean_of_each(rows.states(self._encoder), rows.lengths).cpu()
+
+
+class FlatMeans:
+    """The decoder's arithmetic over the tokens of all windows in one list (`llama.py`)."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        config: Any = encoder.config
+        self._decoder = LlamaDecoder(encoder)
+        self._causal = getattr(config, "is_causal", True)
+
+    def __call__(self, windows: Sequence[Sequence[int]]) -> Tensor:
+        """As `Means`."""
+        rows = PackedRows.of(windows)
+
+        def attend(_: int, *states: Tensor) -> Tensor:
+            heads_first = (each.transpose(0, 1)[None] for each in states)
+            read = attend_within(rows.runs, *heads_first, causal=self._causal, scale=self._decoder.scale)
+            return read[0].flatten(1)
+
+        states = self._decoder.states(rows.input_ids[0], rows.position_ids[0], attend)
+        return mean_of_each(rows.as_given(states), rows.lengths)

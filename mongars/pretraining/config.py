@@ -1,0 +1,77 @@
+"""Every knob of a pretraining run.
+
+Owns the validation of a run's configuration and its digest. Must not know where text or models are.
+"""
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mongars.storage.digests import canonical_json_digest
+from mongars.training.config import Precision
+
+
+class PretrainConfig(BaseModel):
+    """A run that makes a base model. The defaults are those of mongars-nano, but for its precision.
+
+    The number of workers and threads belongs to the recipe: it changes the order of floating-point sums, and
+    with it the bytes of the weights.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    vocab_size: int = Field(8192, ge=300, description="Entries of the tokenizer, special tokens included.")
+    hidden_size: int = Field(256, ge=8)
+    layers: int = Field(7, ge=1)
+    heads: int = Field(4, ge=1)
+    intermediate_size: int = Field(768, ge=8)
+    context: int = Field(512, ge=8, description="Tokens in a training row, and the longest input of the model.")
+    batch_rows: int = Field(8, ge=1, description="Rows in a step, over all workers.")
+    steps: int = Field(6000, ge=1)
+    learning_rate: float = Field(1e-2, gt=0)
+    warmup_steps: int = Field(100, ge=0, description="Steps in which the rate rises to its height.")
+    decay_steps: int = Field(3600, ge=0, description="Last steps, in which the rate falls to nothing.")
+    weight_decay: float = Field(0.1, ge=0)
+    clip_norm: float = Field(1.0, gt=0, description="Largest norm of the gradient of a step.")
+    workers: int = Field(1, ge=1)
+    threads: int = Field(2, ge=1, description="Threads of a worker.")
+    precision: Precision = Field(
+        "auto", description="Of matrix products: bf16 on a GPU, fp32 on a CPU; bf16 pays on a CPU that has it."
+    )
+    report_steps: int = Field(10, ge=1, description="Steps between two points of the loss curve.")
+    heldout_steps: int = Field(200, ge=1, description="Steps between two measurements on held-out text.")
+    heldout_rows: int = Field(64, ge=1, description="Rows of held-out text that are measured, at most.")
+    checkpoint_steps: int = Field(100, ge=1, description="Steps that a killed run loses at most.")
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.batch_rows % self.workers:
+            raise ValueError(f"batch_rows {self.batch_rows} is no multiple of workers {self.workers}")
+        if self.hidden_size % (2 * self.heads):
+            raise ValueError(f"hidden_size {self.hidden_size} is no even multiple of heads {self.heads}")
+        if self.warmup_steps + self.decay_steps > self.steps:
+            raise ValueError("warmup_steps and decay_steps together are more than steps")
+        if self.checkpoint_steps % self.report_steps or self.heldout_steps % self.report_steps:
+            raise ValueError("checkpoint_steps and heldout_steps must be multiples of report_steps")
+        return self
+
+    @property
+    def decay_starts(self) -> int:
+        """The first step (from 0) whose rate depends on `steps`; up to it a run can still be made longer."""
+        return self.steps - self.decay_steps
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step (from 0): warm-up, constant, linear decay to 0.
+
+        The trapezoid of Zhai et al. 2022 (arXiv 2106.04560, section 3.5), linear as in Haegele et al. 2024
+        (arXiv 2405.18392): unlike a cosine, it does not need to know its end before the decay begins.
+        """
+        rise = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        fall = min(1.0, (self.steps - step) / max(1, self.decay_steps))
+        return self.learning_rate * min(rise, fall)
+
+    def run_digest(self) -> str:
+        """Return the sha256 of what a run's text and weights depend on before its decay: all but its end."""
+        ends = {"steps", "decay_steps", "checkpoint_steps"}
+        return canonical_json_digest(self.model_dump(mode="json", exclude=ends))

@@ -1,0 +1,1 @@
+"""The pretraining text of mongars-nano, gathered from public data sets."""

@@ -1,0 +1,59 @@
+"""What travels between the driver and the workers of a pretraining run.
+
+Owns its messages. Imports neither torch nor transformers, like `training/run.py` and for its reason.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mongars.errors import InputError
+from mongars.pretraining.config import PretrainConfig
+from mongars.training.runtime.unfinished_runs import CHECKPOINT
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """The loss in nats per token: the mean of the steps since the point before, and on held-out text."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    heldout_loss: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainReport:
+    """How far a run is."""
+
+    point: CurvePoint
+    steps: int
+    tokens_per_second: float  # over all workers
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainJob:
+    """What every worker is told. `folder` holds the prepared text and the checkpoint; rank 0 writes `output`."""
+
+    config: PretrainConfig
+    folder: Path
+    tokenizer: Path
+    rows: Path
+    heldout: Path | None
+    output: Path
+    sources: tuple[str, ...]  # names of the text files, for the card
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that a killed run goes on from."""
+        return self.folder / CHECKPOINT
+
+    @property
+    def stop(self) -> Path:
+        """An empty file that asks the workers to keep where they are and stop."""
+        return self.folder / "stop"
+
+
+def check_output(output: Path) -> None:
+    """Raise InputError for a place that is taken."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"{output} is not empty.", remedy="Remove it, or choose another folder.", param="output")

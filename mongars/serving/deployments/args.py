@@ -1,0 +1,53 @@
+"""AppArgs: what a serve config may say about the application.
+
+Owns the knobs of deployment. Must not know what is built from them. A misspelt key is refused by name.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mongars.records import Dtype
+from mongars.serving.engine.slots import SLOTS
+from mongars.settings import Settings, load_settings
+
+DEPLOYMENTS = ("Ingress", "MemoryDeployment", "LLMServeDeployment")
+"""What a serve config may name under `deployments`."""
+
+
+class AppArgs(BaseModel):
+    """The `args` of the application in a serve YAML. `settings` that it leaves out come from the environment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    settings: Settings = Field(default_factory=load_settings)
+    llm_replicas: int = Field(2, ge=1, description="Replicas of the model; each holds the base once.")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Where the model runs.")
+    dtype: Dtype = Field(
+        "auto",
+        description="Of weights and states; auto: the checkpoint's on a GPU, float32 on a CPU. bfloat16 embeds "
+        "about twice as fast on a CPU with amx_bf16 (1.3 times with avx512_bf16 alone), where a vector depends by "
+        "0.001 on the texts beside it; a CPU without instructions for it refuses it.",
+    )
+    torch_threads: int = Field(
+        1,
+        ge=1,
+        description="Threads of one replica that generate, and as many that embed. At best replicas x threads are "
+        "the cores, and 2 x threads - 1 are no more: OpenMP puts more to sleep after every operation.",
+    )
+    slots: int = Field(SLOTS, ge=2, description="Adapter versions in one replica's memory at a time.")
+    chats: int = Field(64, ge=1, description="Chats of one replica, running or waiting; one more gets 429.")
+    rows: int = Field(32, ge=1, description="Answers of one version that a replica generates at once.")
+    cache_bytes: int = Field(512 * 2**20, ge=1, description="Memory for keys and values of one version's answers.")
+    prefill_tokens: int = Field(512, ge=1, description="Tokens of prompts read between two tokens of an answer.")
+    embeds: int = Field(64, ge=1, description="Embedding requests of one replica, running or waiting.")
+    recall: int = Field(4, ge=1, le=100, description="Memories looked up for an answer.")
+    context_tokens: int = Field(
+        4096, ge=256, description="Prompt and answer together at the `http` and `ollama` backends."
+    )
+    max_body_bytes: int = Field(4 * 2**20, ge=1024, description="Longest request body; a longer one gets 413.")
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, llm_replicas: int = 2) -> "AppArgs":
+        """Return the arguments of a deployment from Python."""
+        return cls(settings=settings, llm_replicas=llm_replicas)

@@ -1,0 +1,111 @@
+"""LLMServeDeployment: an Engine as a Ray Serve replica that follows the registry.
+
+Owns the replica's life: load, be current before ready, follow, be healthy. Must not know HTTP or memory. It offers
+its methods to other deployments through a handle; `clients.py` is the way to call them.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+import torch
+from ray import serve
+
+from mongars import telemetry
+from mongars.errors import SettingsError, UnavailableError
+from mongars.lm.base import Base, asked_dtype, load_base
+from mongars.records import AdapterKind, AdapterStamp, Embeddings, GenerationPiece, GenerationRequest
+from mongars.registry.actor import RegistryClient
+from mongars.registry.registry import open_store
+from mongars.serving.deployments.args import AppArgs
+from mongars.serving.deployments.router import GENERATION
+from mongars.serving.engine.engine import Engine, EngineLimits
+from mongars.serving.engine.ephemeral_thread import on_passing_thread
+from mongars.serving.engine.load_gate import loading_turn, turns_folder
+from mongars.serving.engine.reconcile import Reconciler
+from mongars.serving.engine.slots import Pin
+
+
+class LLMServeDeployment:
+    """Generates and embeds. Each answer carries the version that it was made with."""
+
+    async def __init__(self, args: AppArgs) -> None:  # type: ignore[misc]  # Serve awaits it: loading blocks no health check
+        """Load the base and the current adapters. Raises what either raises; the replica is then not ready."""
+        settings = args.settings
+        telemetry.configure("mongars-llm", otlp_endpoint=settings.otlp_endpoint)
+        torch.set_num_threads(args.torch_threads)
+        # On passing threads, as every load: what OpenMP keeps for them must not crowd those that answer.
+        base = await on_passing_thread(served_base, args)
+        limits = EngineLimits(
+            slots=args.slots,
+            chats=args.chats,
+            embeds=args.embeds,
+            rows=args.rows,
+            prefill_tokens=args.prefill_tokens,
+            cache_bytes=args.cache_bytes,
+        )
+        turn = partial(loading_turn, turns_folder(settings.home))
+        self._engine = await on_passing_thread(Engine, base, limits, turn=turn)
+        encoders = (settings.encoders_dir, settings.encoders_url)
+        registry = await RegistryClient.connect_or_create(settings.ray_namespace, *encoders)
+        replica = serve.get_replica_context().replica_id.unique_id
+        self._reconciler = Reconciler(self._engine, registry, open_store(*encoders), replica)
+        await self._reconciler.start()
+        self._following = asyncio.create_task(self._reconciler.run())
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationPiece, None]:
+        """Yield an answer in pieces; see Engine.generate."""
+        pin = await self._pin("chat", request.adapter)
+        async with aclosing(self._engine.generate(request, pin)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def embed(
+        self, texts: Sequence[str], dimensions: int | None = None, adapter: str | None = None
+    ) -> Embeddings:
+        """Return a vector for each text; see Engine.embed."""
+        return await self._engine.embed(texts, dimensions=dimensions, pin=await self._pin("encoder", adapter))
+
+    async def stamp(self) -> AdapterStamp:
+        """Return what an embedding would be made with now."""
+        pin = self._engine.pin("encoder")
+        pin.release()
+        return pin.stamp
+
+    async def context_tokens(self) -> int:
+        """Return how many tokens prompt and answer may have together."""
+        return self._engine.context_tokens
+
+    async def status(self) -> dict[str, Any]:
+        """Return this replica's generation, slots, load and failures."""
+        return {**self._reconciler.status(), **self._engine.status()}
+
+    async def record_routing_stats(self) -> dict[str, int]:
+        """Return what the router ranks replicas by; Serve asks for it by this name."""
+        return {GENERATION: self._engine.generation}
+
+    async def check_health(self) -> None:
+        """Raise when the replica no longer follows the registry: Serve then replaces it."""
+        if self._following.done():
+            raise UnavailableError("This replica no longer follows the registry.", remedy="See its log.")
+
+    async def _pin(self, kind: AdapterKind, digest: str | None) -> Pin:
+        return self._engine.pin(kind) if digest is None else await self._reconciler.pin(kind, digest)
+
+
+def served_base(args: AppArgs) -> Base:
+    """Load the base as a replica serves it: on its device, in its dtype.
+
+    Raises SettingsError for a device or dtype that this machine has not, and what `load_base` raises.
+    """
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError(
+            "device is cuda, but this replica sees no GPU.",
+            remedy="Set num_gpus for LLMServeDeployment, or device: cpu.",
+        )
+    dtype = asked_dtype(args.dtype, args.device)
+    base = load_base(args.settings.base_model, dtype=dtype, packed=args.device == "cpu")
+    base.model.to(args.device)
+    return base

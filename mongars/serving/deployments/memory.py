@@ -1,0 +1,113 @@
+"""MemoryDeployment: the users' memory as a Ray Serve replica.
+
+Owns the making of PersistenceRepository, MemoryIndex, TieredCache and Hippocampus from the settings. Must not know
+HTTP, nor how an answer is made. SQL and files run on threads, never on the event loop.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from mongars import telemetry
+from mongars.errors import MongarsError
+from mongars.memory.cache import FileTier, MemoryTier, TieredCache
+from mongars.memory.hippocampus import Hippocampus, Recall
+from mongars.memory.index.index import MemoryIndex
+from mongars.memory.pages import ConversationRow, Page, PageQuery
+from mongars.memory.sql.persistence import PersistenceRepository
+from mongars.records import Conversation, Feedback, Memory, Profile, Turn
+from mongars.serving.deployments.args import AppArgs
+from mongars.serving.deployments.clients import LLMClient
+
+logger = logging.getLogger(__name__)
+REEMBED_CHECK_S = 5.0
+"""How often the memory looks for a new encoder: one that stayed for so long is worth embedding anew for."""
+
+
+class MemoryDeployment:
+    """Recalls, remembers, lists and forgets."""
+
+    async def __init__(self, args: AppArgs, llm: Any) -> None:  # type: ignore[misc]  # Serve awaits it
+        """Open the database, the index and the cache. Raises SettingsError or UnavailableError."""
+        settings = args.settings
+        telemetry.configure("mongars-memory", otlp_endpoint=settings.otlp_endpoint)
+        self._llm = LLMClient(llm)
+        self._repository = PersistenceRepository(settings.database)
+        await asyncio.to_thread(self._repository.create_schema)
+        index = await asyncio.to_thread(MemoryIndex, settings.index)
+        cache = TieredCache([MemoryTier(), await asyncio.to_thread(FileTier, settings.home / "cache.db")])
+        self._hippocampus = Hippocampus(self._repository, index, self._llm, cache)
+        self._filling = asyncio.create_task(self._follow_encoder())
+
+    async def recall(self, user: str, query: str, k: int, *, exclude_conversation: str | None = None) -> Recall:
+        """As Hippocampus.recall."""
+        return await self._hippocampus.recall(user, query, k, exclude_conversation=exclude_conversation)
+
+    async def remember(
+        self, conversation_id: str, user: str, turns: Sequence[Turn], *, consent: bool
+    ) -> tuple[Memory, ...]:
+        """As Hippocampus.remember."""
+        return await self._hippocampus.remember(conversation_id, user, turns, consent=consent)
+
+    async def conversations(self, user: str, page: PageQuery) -> Page[ConversationRow]:
+        """As PersistenceRepository.conversations."""
+        return await asyncio.to_thread(self._repository.conversations, user, page)
+
+    async def messages(self, user: str, conversation_id: str, page: PageQuery) -> Page[Memory]:
+        """As PersistenceRepository.messages."""
+        return await asyncio.to_thread(self._repository.messages, user, conversation_id, page)
+
+    async def delete_conversation(self, user: str, conversation_id: str) -> None:
+        """As Hippocampus.forget_conversation."""
+        await self._hippocampus.forget_conversation(user, conversation_id)
+
+    async def give_feedback(self, user: str, **given: Any) -> Feedback:
+        """As FeedbackRepository.give."""
+        return await asyncio.to_thread(self._repository.feedback.give, user, **given)
+
+    async def feedback(self, user: str, page: PageQuery) -> Page[Feedback]:
+        """As FeedbackRepository.page."""
+        return await asyncio.to_thread(self._repository.feedback.page, user, page)
+
+    async def withdraw_feedback(self, user: str, feedback_id: str) -> None:
+        """As FeedbackRepository.withdraw."""
+        await asyncio.to_thread(self._repository.feedback.withdraw, user, feedback_id)
+
+    async def profile(self, user: str) -> Profile:
+        """As ProfileRepository.of."""
+        return await asyncio.to_thread(self._repository.profiles.of, user)
+
+    async def put_profile(self, user: str, profile: Profile) -> Profile:
+        """As ProfileRepository.put."""
+        return await asyncio.to_thread(self._repository.profiles.put, user, profile)
+
+    async def export(self, user: str) -> AsyncGenerator[tuple[Conversation, tuple[Feedback, ...]], None]:
+        """Yield every conversation of a user, and what the user said of its answers."""
+        conversations = self._repository.export_user(user)
+        while (conversation := await asyncio.to_thread(next, conversations, None)) is not None:
+            yield (
+                conversation,
+                await asyncio.to_thread(self._repository.feedback.of_conversation, user, conversation.id),
+            )
+
+    async def erase(self, user: str) -> dict[str, int]:
+        """As Hippocampus.forget_user."""
+        return await self._hippocampus.forget_user(user)
+
+    async def ready(self) -> None:
+        """Raise UnavailableError unless the database answers."""
+        await asyncio.to_thread(self._repository.conversations, "", PageQuery(limit=1))
+
+    async def check_health(self) -> None:
+        """Raise when the task that fills the memory's spaces has died: Serve then replaces the replica."""
+        if self._filling.done():
+            self._filling.result()
+
+    async def _follow_encoder(self) -> None:
+        while True:
+            try:
+                await self._hippocampus.follow_encoder()
+            except MongarsError as error:
+                logger.warning("The memory could not be embedded anew (%s); trying again.", error.code)
+            await asyncio.sleep(REEMBED_CHECK_S)

@@ -1,0 +1,1 @@
+"""The engine of a replica: adapter slots, generation and embedding, reconciliation."""

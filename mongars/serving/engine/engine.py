@@ -1,0 +1,293 @@
+"""Engine: one base in memory, adapter versions as slots beside it, generation and embedding through them.
+
+Owns loading and checking a version, the flip to it, and the bounded queues. A plain class without Ray: `llm.py`
+wraps it. Must not know the registry or HTTP. The weights that a request runs on never change under it: a version
+is a module tree of its own over the base's tensors, and a request holds the one it was admitted to.
+
+Model work runs on threads, one that generates (`generation/`), one that embeds: a tree has one caller at a time.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mongars.errors import AdapterRefusedError, SettingsError
+from mongars.lm.adapter_template import AdapterTemplate
+from mongars.lm.adapters import attach_adapter, share_tensors_copy
+from mongars.lm.base import Base
+from mongars.neurons.bidirectional import bidirectional_encoder
+from mongars.neurons.neurons import Neurons
+from mongars.records import (
+    ADAPTER_KINDS,
+    AdapterKind,
+    AdapterRef,
+    Embeddings,
+    GenerationPiece,
+    GenerationRequest,
+)
+from mongars.serving.engine.admission import Bound
+from mongars.serving.engine.embedding import EmbeddingScheduler
+from mongars.serving.engine.slots import SLOTS, Pin, Slot, SlotTable
+from mongars.serving.generation.answer import Answer
+from mongars.serving.generation.prompt import end_tokens, prompt_tokens, room_for_answer
+from mongars.serving.generation.proof import prove_batched
+from mongars.serving.generation.scheduler import Scheduler
+from mongars.serving.generation.texts import TextQueue
+from mongars.storage.digests import folder_digest
+
+LoadingTurn = Callable[[], AbstractContextManager[None]]
+CANARY = "The quick brown fox."
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """Bounds of one replica. `chats` and `embeds` count requests that run or wait; one more is refused.
+
+    `rows` is how many answers of one version are generated at once, `cache_bytes` the memory of their keys and
+    values, `prefill_tokens` how much of prompts is read between two tokens of theirs. `drain_timeout_s` is how
+    long a load waits for a slot to become free.
+    """
+
+    slots: int = SLOTS
+    chats: int = 64
+    rows: int = 32
+    prefill_tokens: int = 512
+    cache_bytes: int = 512 * 2**20
+    embeds: int = 64
+    drain_timeout_s: float = 60.0
+
+
+class Engine:
+    """Generates and embeds. `generate` and `embed` belong to an event loop; `adopt` and `open` block.
+
+    `turn` makes a load wait for other loads on the same machine.
+    """
+
+    def __init__(self, base: Base, limits: EngineLimits | None = None, *, turn: LoadingTurn = nullcontext) -> None:
+        import_module("peft")  # it loads adapters: seconds of work that the first one would bring among answers
+        self.base = base
+        self.limits = limits or EngineLimits()
+        if not base.tokenizer.chat_template:
+            raise SettingsError(
+                f"The base model {base.path.name} has no chat template, so it cannot chat.",
+                remedy="Set MONGARS_BASE_MODEL to an instruction-tuned model.",
+            )
+        bare = {kind: self._bare(kind) for kind in ADAPTER_KINDS}
+        self._slots = SlotTable(bare, base_digest=base.digest, limit=self.limits.slots)
+        self._loading, self._turn = threading.Lock(), turn
+        self._templates: dict[AdapterKind, AdapterTemplate] = {}
+        prove_batched(self.base.model)
+        self._ends = end_tokens(base.model, base.tokenizer)
+        self._chats, self._embeds = Bound("chat", self.limits.chats), Bound("embedding", self.limits.embeds)
+        self._generating = Scheduler(
+            rows=self.limits.rows,
+            prefill_tokens=self.limits.prefill_tokens,
+            cache_bytes=self.limits.cache_bytes,
+        )
+        self._embedding = EmbeddingScheduler()
+
+    @property
+    def generation(self) -> int:
+        """Return the generation that new requests of every kind have reached."""
+        return min(route.generation for route in self._slots.routes.values())
+
+    @property
+    def current(self) -> dict[AdapterKind, str | None]:
+        """Return the digest that is routed for each kind; None is the base."""
+        return {kind: route.slot.digest for kind, route in self._slots.routes.items()}
+
+    @property
+    def context_tokens(self) -> int:
+        """Return how many tokens prompt and answer may have together."""
+        config: Any = self.base.model.config
+        return int(config.max_position_embeddings)
+
+    def adopt(
+        self,
+        generation: int,
+        current: Mapping[AdapterKind, tuple[AdapterRef, Path] | None],
+        *,
+        revoked: frozenset[str] = frozenset(),
+    ) -> bool:
+        """Load what `current` names and route new requests to it, kind by kind; return False if a newer one is.
+
+        On an error the kinds that are not loaded go on with their old version. Requests under way keep the version
+        they began with, and a version that nobody holds is dropped. Raises AdapterRefusedError, or OverloadedError
+        when no slot drains in time.
+        """
+        # What needs no slot first: it may give one back to what does.
+        order = sorted(ADAPTER_KINDS, key=lambda kind: current.get(kind) is not None)
+        try:
+            flipped = [self._route(generation, kind, current.get(kind)) for kind in order]
+            return all(flipped)
+        finally:
+            self._slots.revoke(revoked)  # also where what takes its place cannot be loaded
+
+    def open(self, ref: AdapterRef, folder: Path) -> Pin:
+        """Hold the slot of an adapter, loading it first if need be. Raises as `adopt`."""
+        with self._loading:
+            if (pin := self._slots.pin_loaded(ref.digest)) is not None:
+                return pin
+            self._slots.wait_for_room(self.limits.drain_timeout_s)
+            with self._turn():
+                slot = self._load(ref, folder)
+            return self._slots.add(slot)
+
+    def pin(self, kind: AdapterKind, digest: str | None = None) -> Pin:
+        """Admit a request: hold the current slot of `kind`, or a named adapter's. Raises ModelNotFoundError."""
+        return self._slots.pin(kind, digest)
+
+    async def generate(
+        self, request: GenerationRequest, pin: Pin | None = None
+    ) -> AsyncGenerator[GenerationPiece, None]:
+        """Yield an answer in pieces; the last one carries `finish_reason` and usage.
+
+        Closing the generator ends the generation within a pass. `pin` is the caller's hold on a slot, which this
+        takes over. Raises ModelNotFoundError, OverloadedError, InputError.
+        """
+        pin = pin or self.pin("chat", request.adapter)
+        texts = TextQueue(asyncio.get_running_loop())
+        answer = await self._admitted(request, pin, texts)
+        try:
+            async for text in texts:
+                yield GenerationPiece(text=text, stamp=pin.stamp)
+            reason, usage = answer.result.result(timeout=0)  # the queue ends when it is set
+            yield GenerationPiece(text="", stamp=pin.stamp, finish_reason=reason, usage=usage)
+        finally:
+            answer.cancelled.set()
+
+    async def embed(
+        self, texts: Sequence[str], *, dimensions: int | None = None, pin: Pin | None = None
+    ) -> Embeddings:
+        """Return a vector for each text by the current encoder, or by the one that `pin` holds.
+
+        Raises OverloadedError; InputError for an empty text or impossible dimensions.
+        """
+        pin = pin or self.pin("encoder")
+        neurons: Neurons = pin.slot.model
+        with self._admission(self._embeds, pin) as held:
+            neurons.check_dimensions(dimensions)
+            reading = await asyncio.to_thread(neurons.read, texts)
+            over = held.pop_all()
+        future = self._embedding.submit(neurons, reading, dimensions)
+        future.add_done_callback(lambda _: over.close())
+        vectors, tokens = await asyncio.wrap_future(future)
+        return Embeddings(
+            vectors=vectors.astype("<f4").tobytes(),
+            count=vectors.shape[0],
+            dimensions=vectors.shape[1],
+            prompt_tokens=tokens,
+            stamp=pin.stamp,
+        )
+
+    async def _admitted(self, request: GenerationRequest, pin: Pin, texts: TextQueue) -> Answer:
+        """Return the answer to a request, on its way; the pin is released when it is over."""
+        with self._admission(self._chats, pin) as held:
+            tokenizer = self.base.tokenizer
+            tokens = await asyncio.to_thread(prompt_tokens, tokenizer, request)
+            answer = Answer(
+                tokens,
+                request.sampling,
+                room=room_for_answer(len(tokens), self.context_tokens),
+                ends=self._ends,
+                tokenizer=tokenizer,
+                emit=texts.put,
+            )
+            over = held.pop_all()
+        over.callback(texts.end)
+        answer.result.add_done_callback(lambda _: over.close())
+        self._generating.submit(pin.slot.model, answer)
+        return answer
+
+    def status(self) -> dict[str, Any]:
+        """Return what is routed, loaded and under way, as JSON values."""
+        slots = [
+            {"kind": slot.kind, "digest": slot.digest, "in_flight": slot.in_flight}
+            for slot in self._slots.loaded()
+        ]
+        return {
+            "generation": self.generation,
+            "current": self.current,
+            "slots": slots,
+            "chats": self._chats.count,
+            "embeds": self._embeds.count,
+            "context_tokens": self.context_tokens,
+        }
+
+    def close(self) -> None:
+        """Stop the threads after what they are doing."""
+        self._generating.close()
+        self._embedding.close()
+
+    @contextmanager
+    def _admission(self, bound: Bound, pin: Pin) -> Iterator[ExitStack]:
+        """Count a request, and yield what ends it: it ends with the block, unless the block takes that over."""
+        with ExitStack() as held:
+            held.callback(pin.release)
+            bound.take()
+            held.callback(bound.give)
+            yield held
+
+    def _route(self, generation: int, kind: AdapterKind, target: tuple[AdapterRef, Path] | None) -> bool:
+        if target is None:
+            return self._slots.flip(generation, kind, None)
+        pin = self.open(*target)
+        try:
+            return self._slots.flip(generation, kind, target[0].digest)
+        finally:
+            pin.release()
+
+    def _bare(self, kind: AdapterKind) -> Slot:
+        if kind == "chat":
+            return Slot(kind, None, share_tensors_copy(self.base.model).eval())
+        return Slot(kind, None, Neurons(bidirectional_encoder(self.base), self.base.tokenizer))
+
+    def _load(self, ref: AdapterRef, folder: Path) -> Slot:
+        """Build the slot of an adapter and prove it: digest of its files, base, and a finite canary."""
+        if ref.base_digest != self.base.digest:
+            raise AdapterRefusedError(
+                f"Adapter {ref.name}@{ref.digest[:12]} belongs to base {ref.base_digest[:12]}, "
+                f"not to {self.base.digest[:12]}.",
+                remedy="Train it again on this base, or serve its base.",
+            )
+        if not folder.is_dir() or folder_digest(folder) != ref.digest:
+            raise AdapterRefusedError(
+                f"The files of adapter {ref.name}@{ref.digest[:12]} are missing or were changed.",
+                remedy="Roll back with: mongars adapters rollback",
+            )
+        adapted = self._adapted(ref.kind, folder)
+        slot = Slot(ref.kind, ref, adapted if ref.kind == "chat" else Neurons(adapted, self.base.tokenizer))
+        if not _canary(slot, self.base.tokenizer):
+            raise AdapterRefusedError(f"Adapter {ref.name}@{ref.digest[:12]} gives values that are not finite.")
+        return slot
+
+    def _adapted(self, kind: AdapterKind, folder: Path) -> nn.Module:
+        """Return a tree with the adapter in it, without peft where one before it had the same form."""
+        template = self._templates.get(kind)
+        if template and template.fits(folder):
+            return template.filled(folder)
+        bare = share_tensors_copy(self.base.model) if kind == "chat" else bidirectional_encoder(self.base)
+        adapted = attach_adapter(share_tensors_copy(bare), folder)
+        template = AdapterTemplate.of(bare, adapted)
+        if template is None:
+            return adapted
+        self._templates[kind] = template
+        return template.filled(folder)  # so that all versions of a form compute alike
+
+
+def _canary(slot: Slot, tokenizer: Any) -> bool:
+    """Return whether a forward pass gives finite values."""
+    if slot.kind == "encoder":
+        vectors, _ = slot.model.encode([CANARY])
+        return bool(torch.isfinite(torch.from_numpy(vectors)).all())
+    ids = tokenizer(CANARY, return_tensors="pt")["input_ids"].to(slot.model.device)
+    with torch.inference_mode():
+        return bool(torch.isfinite(slot.model(input_ids=ids).logits).all())

@@ -1,0 +1,1 @@
+"""Atomic files, digests and locks."""

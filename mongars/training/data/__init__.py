@@ -1,0 +1,1 @@
+"""Dataset rows as tokens: masking, pairs, sampling."""

@@ -1,0 +1,1 @@
+"""A training run on Ray Train and DeepSpeed: workers, checkpoints, resumption, written adapters."""

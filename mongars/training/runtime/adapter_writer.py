@@ -1,0 +1,124 @@
+"""The adapter that a run makes: LoRA on the inner model, its folder and its card.
+
+Owns the layout of the folder. Everything in it is a function of (recipe, dataset, base), so that equal runs have
+equal digests: times, paths and run ids stay outside. Must not know how the weights were trained.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import save
+from torch import Tensor
+
+from mongars.errors import TrainingError
+from mongars.lm.adapters import ADAPTER_WEIGHTS
+from mongars.lm.base import Base
+from mongars.neurons.bidirectional import bidirectional_encoder
+from mongars.records import DatasetRef
+from mongars.storage.atomic import new_folder
+from mongars.training.config import AdapterRecipe
+
+
+def adapted_encoder(base: Base, config: AdapterRecipe, base_name: str) -> PeftModel:
+    """Return the base as a bidirectional encoder with fresh LoRA weights, the only ones that are trained.
+
+    Draws from torch's global generator. Raises TrainingError when the base lacks a target module, or
+    one is not linear.
+    """
+    encoder = bidirectional_encoder(base)
+    modules = {name.rsplit(".", 1)[-1] for name, _ in encoder.named_modules()}
+    missing = [name for name in config.target_modules if name not in modules]
+    if missing:
+        raise TrainingError(
+            f"{base_name} has no modules named {', '.join(missing)}.",
+            remedy="Set target_modules to names of its linear layers.",
+        )
+    lora = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=list(config.target_modules),
+        task_type="FEATURE_EXTRACTION",
+    )
+    try:
+        adapted = get_peft_model(encoder, lora)
+    except ValueError as error:  # of a module that is there and has no LoRA, a norm say
+        raise TrainingError(
+            f"{base_name}: {str(error).partition('. ')[0]}.",
+            remedy="Set target_modules to names of its linear layers.",
+        ) from error
+    adapted.peft_config["default"].base_model_name_or_path = base_name
+    if config.recompute:
+        _recompute(encoder, base_name)
+    return adapted
+
+
+def _recompute(encoder: Any, base_name: str) -> None:
+    try:
+        encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    except ValueError as error:  # transformers tells by it that an architecture cannot
+        raise TrainingError(f"{base_name} cannot recompute activations.", remedy="Set recompute=false.") from error
+
+
+def adapter_card(
+    config: AdapterRecipe,
+    dataset: DatasetRef,
+    base: Base,
+    base_name: str,
+    metrics: Mapping[str, float],
+    *,
+    resumed_from: str | None = None,
+    init_from: str | None = None,
+    worlds: Sequence[tuple[int, int]] | None = None,
+) -> dict[str, Any]:
+    """Return the card: what the adapter was made from, how, and with what result.
+
+    `resumed_from` is the digest of another run's checkpoint, for an adapter that was begun by that run;
+    `init_from` that of the adapter whose weights it started from; `worlds`, of an elastic run, since which step
+    how many workers trained it.
+    """
+    origins = {"resumed_from": resumed_from, "init_from": init_from, "worlds": worlds}
+    return {name: origin for name, origin in origins.items() if origin} | {
+        "schema": 1,
+        "kind": "encoder",
+        "objective": config.objective,
+        "base": base_name,
+        "base_digest": base.digest,
+        "dataset": {"name": dataset.name, "version": dataset.version, "digest": dataset.digest},
+        "recipe": config.model_dump(mode="json"),
+        "recipe_digest": config.recipe_digest(),
+        "seed": config.seed,
+        "metrics": dict(metrics),
+    }
+
+
+def write_adapter(
+    target: Path, adapted: PeftModel, trained: Mapping[str, Tensor], card: Mapping[str, Any]
+) -> None:
+    """Write the folder `target` at once, in the layout that plain peft loads on plain AutoModel.
+
+    `trained` are the LoRA weights by the names of `adapted`'s parameters.
+    """
+    # peft would ask the hub for the base's vocabulary, to guess whether embeddings were trained
+    state = get_peft_model_state_dict(adapted, state_dict=dict(trained), save_embedding_layers=False)
+    with new_folder(target) as folder:
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
+        (folder / ADAPTER_WEIGHTS).write_bytes(save(tensors))  # not save_file: a full disk must be an OSError
+        adapted.peft_config["default"].save_pretrained(str(folder))
+        _sort_lists(folder / "adapter_config.json")
+        _write_json(folder / "card.json", card)
+
+
+def _sort_lists(path: Path) -> None:
+    """Order what peft keeps in sets, which come out in another order in every process."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["inference_mode"] = True  # what PeftModel.save_pretrained writes
+    config["target_modules"] = sorted(config["target_modules"])
+    _write_json(path, config)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")

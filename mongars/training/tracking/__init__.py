@@ -1,0 +1,1 @@
+"""MLflow tracking of runs and of what became of their adapters."""

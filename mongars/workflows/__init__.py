@@ -1,0 +1,1 @@
+"""One function per use case; the command line, the jobs and the demo call these."""

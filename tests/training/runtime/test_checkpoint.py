@@ -1,0 +1,102 @@
+import errno
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mongars.errors import InputError, TrainingError
+from mongars.records import DatasetRef
+from mongars.training.config import ContrastiveConfig, MNTPConfig
+from mongars.training.runtime.checkpoint import Checkpoint, check_checkpoint, read_checkpoint, write_checkpoint
+from mongars.training.runtime.job import OtherCheckpoint, ParentAdapter, Progress, TrainingJob, adapter_key
+
+DATASET = DatasetRef("chats", "1", "d" * 64, "ready", 40)
+KEPT = Checkpoint(
+    Progress(3, {"loss_first": 1 / 3, "loss_last": 0.1}, ((1, 2), (3, 1))),
+    {"a.lora_A": torch.full((2, 3), 1 / 3), "a.lora_B": torch.zeros(3, 2)},
+    {"exp_avg|a.lora_A": torch.full((2, 3), 1e-30), "exp_avg_sq|a.lora_A": torch.rand(2, 3)},
+)
+
+
+def job(folder: Path, **knobs) -> TrainingJob:
+    return TrainingJob(MNTPConfig(**knobs), DATASET, folder / "base", "tiny", "b" * 64, folder / "key")
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    path = job(tmp_path).checkpoint
+    write_checkpoint(path, KEPT, job(tmp_path).fixed)
+    return path
+
+
+def test_a_checkpoint_is_read_as_it_was_written_to_the_bit(path):
+    read = read_checkpoint(path)
+    assert read.progress == KEPT.progress
+    for mine, other in ((KEPT.weights, read.weights), (KEPT.moments, read.moments)):
+        assert mine.keys() == other.keys()
+        assert all(torch.equal(mine[name], other[name]) for name in mine)
+
+
+def test_another_world_stage_or_rate_may_go_on_and_another_recipe_may_not(path, tmp_path):
+    check_checkpoint(
+        path,
+        job(tmp_path, workers=4, threads=2, zero_stage=3, micro_rows=2, learning_rate=1e-5, checkpoint_steps=7),
+    )
+    with pytest.raises(TrainingError, match="differs in lora_rank, seed"):
+        check_checkpoint(path, job(tmp_path, lora_rank=2, seed=3))
+
+
+def test_a_checkpoint_of_another_parent_or_objective_is_not_taken_up(path, tmp_path):
+    mine = job(tmp_path)
+    with pytest.raises(TrainingError, match="differs in init_from"):
+        check_checkpoint(path, replace(mine, parent=ParentAdapter(tmp_path, "a" * 64)))
+    with pytest.raises(TrainingError, match=r"differs in .*batch_pairs"):
+        check_checkpoint(path, replace(mine, config=ContrastiveConfig()))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint at all", None])
+def test_a_file_that_is_no_checkpoint_is_refused_by_name(tmp_path, content):
+    other = tmp_path / "other.safetensors"
+    if content is not None:
+        other.write_bytes(content)
+    with pytest.raises(InputError, match=r"other\.safetensors is no checkpoint"):
+        check_checkpoint(other, job(tmp_path))
+
+
+def test_weights_that_are_not_finite_are_not_kept_in_place_of_good_ones(path, tmp_path):
+    before = path.read_bytes()
+    bad = Checkpoint(Progress(4), {"a.lora_A": torch.tensor([float("nan")])}, {})
+    with pytest.raises(TrainingError, match="not finite after step 4"):
+        write_checkpoint(path, bad, job(tmp_path).fixed)
+    assert path.read_bytes() == before
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_and_nothing_beside_it(path, tmp_path, monkeypatch):
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_checkpoint(path, KEPT, job(tmp_path).fixed)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_progress_knows_since_when_how_many_workers_trained():
+    two = Progress(0).by(2)
+    assert two.by(2) == two
+    assert two.by(1).worlds == ((1, 1),), "the two did nothing"
+    later = Progress(4, {}, two.worlds).by(1)
+    assert later.worlds == ((1, 2), (5, 1))
+    assert Progress(4, {}, later.worlds).by(3).worlds == ((1, 2), (5, 3)), "the one lost what it did"
+
+
+def test_the_checkpoint_of_another_run_is_part_of_the_key():
+    config = MNTPConfig()
+    other = OtherCheckpoint(Path("somewhere"), "c" * 64)
+    keys = {adapter_key(config, DATASET, "b1"), adapter_key(config, DATASET, "b1", other)}
+    assert len(keys) == 2

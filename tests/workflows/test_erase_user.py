@@ -1,0 +1,58 @@
+"""From a user's name to the datasets and adapters that hold what they said."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from safetensors.numpy import save_file
+
+from mongars.curation.catalog.catalog import DatasetCatalog
+from mongars.curation.catalog.manifest import Provenance
+from mongars.curation.catalog.rows import ROW_SCHEMA
+from mongars.curation.pii.pseudonyms import load_or_create_secret, subject_id
+from mongars.curation.recipe import CurationRecipe
+from mongars.registry.registry import AdapterRegistry
+from mongars.settings import Settings
+from mongars.workflows.erase_user import erase_user
+
+
+@pytest.fixture
+def place(tmp_path, write_adapter):
+    """Settings of a home with Ana's version v1, Ben's v2 after it, and an adapter that learned from each."""
+    settings = Settings(home=tmp_path / "var", models_dir=tmp_path / "models")
+    secret = load_or_create_secret(settings.pseudonym_key_file)
+    catalog = DatasetCatalog(settings.datasets_dir)
+    registry = AdapterRegistry(settings.encoders_dir)
+    recipe = CurationRecipe()
+    for seed, user in enumerate(("ana", "ben"), start=1):
+        row = {"id": user, "subject": subject_id(secret, user), "split": "train", "source": "", "language": "en"}
+        messages = [{"role": "user", "content": f"I am {user}."}]
+        with catalog.open_draft("chats") as draft:
+            draft.append(pa.Table.from_pylist([row | {"messages": messages}], schema=ROW_SCHEMA))
+            ref, _ = catalog.publish(draft, Provenance(recipe=recipe.as_json(), recipe_hash=recipe.digest()))
+        card = {"name": ref.name, "version": ref.version, "digest": ref.digest}
+        folder = write_adapter(tmp_path / f"adapter-{seed}", seed, dataset=card)
+        registry.register(folder, user, base_digest="b" * 64, base_shapes=None)
+    return settings
+
+
+def test_adapters_that_learned_from_the_person_are_listed_before_and_after(place):
+    for preview in (True, False, False):
+        erasure = erase_user(place, "ana", preview=preview)
+        assert [ref.name for ref in erasure.adapters] == ["ana"]
+    assert [ref.state for ref in DatasetCatalog(place.datasets_dir).list()] == ["erased", "ready"]
+
+
+def test_unfinished_runs_that_learned_from_the_person_are_listed(place):
+    training = place.home / "training"
+    training.mkdir(parents=True)
+    for key, label in (("a" * 16, "chats@v1"), ("b" * 16, "chats@v2")):
+        header = json.dumps({"progress": {"step": 3}, "fixed": {"steps": 9}, "label": label})
+        save_file({"w": np.zeros(1)}, training / f"{key}.checkpoint.safetensors", {"run": header})
+    assert erase_user(place, "ana").runs == ("a" * 16,)
+
+
+def test_someone_unknown_is_in_nothing(place):
+    erasure = erase_user(place, "cleo", preview=False)
+    assert (erasure.adapters, erasure.runs, erasure.datasets.versions) == ((), (), ())
