@@ -60,7 +60,7 @@ def take_turns(
 
 
 def on_own_thread(way: Callable[[], T]) -> T:
-    """Run a way on a thread that ends with it, and with it its OpenMP threads (`serving/passing_thread.py`).
+    """Run a way on a thread that ends with it, and with it its OpenMP threads (`serving/ephemeral_thread.py`).
 
     Left over, they would slow down the way that comes next: libgomp puts idle threads to sleep at once where a
     process has more of them than there are cores (1,270 tokens a second in place of 1,760 on two cores).

@@ -36,7 +36,7 @@ from benchmarks.common import (
     take_turns,
 )
 from mongars.cli.output import Stages
-from mongars.lm.tokenize import text_ids
+from mongars.lm.tokenize import tokenize
 
 TOKENS = (5, 250)
 TEXTS_OF_A_REQUEST = 8
@@ -68,7 +68,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     ways = ways_of(base, texts)
     on_own = {name: partial(on_own_thread, way) for name, way in ways.items()}
     vectors = {name: way() for name, way in on_own.items()}
-    tokens = sum(map(len, text_ids(base.tokenizer, texts)))
+    tokens = sum(map(len, tokenize(base.tokenizer, texts)))
     on_own[PRODUCTS] = partial(on_own_thread, partial(products_alone, base, tokens))
     rates = take_turns(on_own, len(texts), flags.repeats, progress, "texts")
     if flags.infinity:
@@ -92,12 +92,12 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
 def ways_of(base: Any, texts: list[str]) -> dict[str, Callable[[], np.ndarray]]:
     """Return our way in the base's dtype, and the usual ones in float32 and, where that is another, in it."""
     from mongars.neurons.bidirectional import bidirectional_encoder
-    from mongars.neurons.mean_pooling import PaddedMeans
+    from mongars.neurons.mean_pooling import PaddedMeanPooler
     from mongars.neurons.neurons import Neurons
 
     ways = {"ours": partial(ours, Neurons(bidirectional_encoder(base), base.tokenizer), texts)}
     for kept, loaded in as_transformers_loads(base).items():
-        peer = Neurons(bidirectional_encoder(loaded), base.tokenizer, passes=PaddedMeans)
+        peer = Neurons(bidirectional_encoder(loaded), base.tokenizer, passes=PaddedMeanPooler)
         ways |= {f"{name}{kept}": partial(way, peer, texts) for name, way in WAYS.items()}
     return ways
 

@@ -120,16 +120,16 @@ def make_work(streams: int, vocabulary: int, *, seed: int) -> Work:
 def ours(base: Any, work: Work) -> None:
     """All at once, by the scheduler that serves."""
     from mongars.records import Sampling
-    from mongars.serving.generation.answer import Answer
     from mongars.serving.generation.scheduler import Scheduler
+    from mongars.serving.generation.sequence import TokenSequence
 
     scheduler = Scheduler(rows=32, prefill_tokens=512, cache_bytes=2**30)
     answers = [
-        Answer(
+        TokenSequence(
             prompt,
             Sampling(max_tokens=length),
-            room=length,
-            ends=frozenset(),
+            max_new_tokens=length,
+            eos_ids=frozenset(),
             tokenizer=base.tokenizer,
             emit=lambda _: None,
         )

@@ -146,23 +146,23 @@ def show(result: dict[str, Any]) -> str:
 
 def reply(base: Any, texts: Sequence[str], seed: int) -> dict[str, str]:
     """Return what the base says after the turns, and why it ended: `stop` or `length`."""
-    from mongars.serving.generation.alone import answer_alone
+    from mongars.serving.generation.offline import generate_one
 
     pieces: list[str] = []
     request = GenerationRequest("reply", _turns(texts), Sampling(MAX_TOKENS, TEMPERATURE, TOP_P, seed=seed))
-    finish, _ = answer_alone(base.model, base.tokenizer, request, pieces.append)
+    finish, _ = generate_one(base.model, base.tokenizer, request, pieces.append)
     return {"reply": "".join(pieces), "finish": finish}
 
 
 def reply_times(base: Any) -> list[float]:
     """Return the seconds that replies of exactly 64 tokens take, each from its prompt on, after one to warm up."""
-    from mongars.serving.generation.alone import answer_alone
+    from mongars.serving.generation.offline import generate_one
 
     request = GenerationRequest("timed", _turns(PROMPTS[0][1]), Sampling(max_tokens=TIMED_TOKENS))
     times = []
     for _ in range(TIMED_RUNS + 1):
         started = time.perf_counter()
-        answer_alone(base.model, base.tokenizer, request, lambda _: None, ends=False)
+        generate_one(base.model, base.tokenizer, request, lambda _: None, stop_at_eos=False)
         times.append(time.perf_counter() - started)
     return times[1:]
 

@@ -15,7 +15,7 @@ from mongars.errors import MongarsError
 from mongars.records import as_json
 from mongars.serving.cluster import job_session
 from mongars.settings import load_settings
-from mongars.workflows.assembly import curate_files, earlier_versions
+from mongars.workflows.assembly import curate_files, prior_versions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +62,7 @@ def _curate(flags: argparse.Namespace) -> CurationReport:
     if flags.models_dir:
         settings = settings.model_copy(update={"models_dir": flags.models_dir})
     settings = settings.resolved()
-    earlier = earlier_versions(settings, flags.against)
+    earlier = prior_versions(settings, flags.against)
     with job_session(settings):
         return curate_files(
             settings,

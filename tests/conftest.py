@@ -148,13 +148,13 @@ def make_adapter(tmp_path_factory, base):
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from mongars.lm.adapters import share_tensors_copy
+    from mongars.lm.adapters import clone_sharing_tensors
     from mongars.records import AdapterRef, now
     from mongars.storage.digests import canonical_json, folder_digest
 
     def make(seed, kind="encoder"):
         inner = kind == "encoder"
-        tree = share_tensors_copy(base.model)
+        tree = clone_sharing_tensors(base.model)
         torch.manual_seed(seed)
         lora = LoraConfig(
             r=2,

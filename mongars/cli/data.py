@@ -84,10 +84,10 @@ def curate(
 ) -> None:
     """Make a dataset version: personal data, junk and duplicates go out."""
     from mongars.serving.cluster import ray_session
-    from mongars.workflows.assembly import curate_files, earlier_versions, harvest_to_file
+    from mongars.workflows.assembly import curate_files, harvest_to_file, prior_versions
 
     settings = load_settings().resolved()
-    earlier = earlier_versions(settings, against or ())
+    earlier = prior_versions(settings, against or ())
     harvested = None if files else harvest_to_file(settings)
     sources = [harvested] if harvested else [path.resolve() for path in files or ()]
     try:

@@ -126,11 +126,11 @@ def _write(draft: Draft, cleaned: CleanedRows, selection: Selection, progress: O
     for batch in cleaned.in_order(selection.keys, selection.splits):
         draft.append(batch)
         progress(draft.rows, total, "write")
-    for batch in cleaned.in_order(*_aside(cleaned.index, selection)):
+    for batch in cleaned.in_order(*_set_aside_rows(cleaned.index, selection)):
         draft.set_aside(batch)
 
 
-def _aside(index: pa.Table, selection: Selection) -> tuple[Indices, npt.NDArray[np.str_]]:
+def _set_aside_rows(index: pa.Table, selection: Selection) -> tuple[Indices, npt.NDArray[np.str_]]:
     """Return the duplicates to keep beside the dataset, and their split; none in which a leak was found."""
     rows = only(index.select(["key", "leaks"]), np.union1d(selection.duplicates, selection.earlier))
     keys = np.sort(rows.filter(pc.equal(pc.list_value_length(rows["leaks"]), 0))["key"].to_numpy())

@@ -47,7 +47,7 @@ class Target:
 class Load:
     """`clients` clients, half of them chatting in streams and half embedding, until the context ends.
 
-    They take it easy at first; `hurry()` takes the pauses out.
+    They take it easy at first; `flush()` takes the pauses out.
     """
 
     def __init__(self, target: Target, texts: Sequence[str], *, clients: int = 8) -> None:
@@ -68,7 +68,7 @@ class Load:
         self._stop.set()
         self._thread.join()
 
-    def hurry(self) -> None:
+    def flush(self) -> None:
         """Send the next request as soon as an answer is there."""
         self._pause_s = 0.0
 

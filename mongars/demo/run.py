@@ -140,7 +140,7 @@ def _run_cycle(place: Settings, registry: BlockingRegistryClient, load: Load, cl
     def on_stage(stage: str) -> None:
         clock.begin(stage)
         if stage == "gate":
-            load.hurry()
+            load.flush()
 
     show = clock.show
     plan = CyclePlan(

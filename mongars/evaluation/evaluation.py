@@ -20,7 +20,7 @@ from mongars.evaluation.embedding_quality import (
     sts_spearman,
     uniformity,
 )
-from mongars.evaluation.metrics import Evaluation, Means, Spread, TurnSearch
+from mongars.evaluation.metrics import Evaluation, ItemMeans, Spread, TurnSearch
 from mongars.evaluation.scored_pairs import ScoredPairs
 from mongars.evaluation.turn_retrieval import TurnCorpus, held_out_pairs
 from mongars.lm.adapters import attach_adapter
@@ -70,7 +70,7 @@ def _masked(rows: Sequence[Row], tokenizer: Any, config: MNTPConfig) -> list[Mas
     return masked
 
 
-def _prediction(model: MNTPModel, masked: Sequence[MaskedRow]) -> tuple[Means, float]:
+def _prediction(model: MNTPModel, masked: Sequence[MaskedRow]) -> tuple[ItemMeans, float]:
     """Return the loss of each target, by conversation, and the accuracy on the truly masked ones."""
     losses_of: dict[str, tuple[float, int]] = {}
     right = hidden = 0
@@ -81,7 +81,7 @@ def _prediction(model: MNTPModel, masked: Sequence[MaskedRow]) -> tuple[Means, f
         hidden += int(batch.hidden.sum())
         for row, part in zip(rows_of_batch, losses.split([row.labels.size for row in rows_of_batch]), strict=True):
             losses_of[row.id] = (float(part.sum()), row.labels.size)
-    return Means(losses_of), right / max(hidden, 1)
+    return ItemMeans(losses_of), right / max(hidden, 1)
 
 
 def _turns(neurons: Neurons, rows: Sequence[Row]) -> tuple[TurnSearch | None, Spread | None]:

@@ -21,7 +21,7 @@ LABELS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class ItemMeans:
     """A mean over items (targets, queries): (sum, count of items) by the id of a held-out conversation.
 
     There is a conversation, and each has an item.
@@ -44,8 +44,8 @@ class Means:
 class TurnSearch:
     """How well turns find the turns that answer them, over queries."""
 
-    recall_at_10: Means
-    ndcg_at_10: Means
+    recall_at_10: ItemMeans
+    ndcg_at_10: ItemMeans
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Evaluation:
     encoder gives all of them the same cosine.
     """
 
-    loss: Means
+    loss: ItemMeans
     accuracy: float
     search: TurnSearch | None = None
     spread: Spread | None = None

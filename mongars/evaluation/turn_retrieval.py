@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 
 from mongars.evaluation.embedding_quality import CUTOFF, retrieval
-from mongars.evaluation.metrics import Means, TurnSearch
+from mongars.evaluation.metrics import ItemMeans, TurnSearch
 from mongars.training.data.tokenize import Row
 
 # Pairs of one evaluation, which runs twice in a cycle. The standard error of a mean of 1,000 scores is
@@ -61,12 +61,12 @@ class TurnCorpus:
         found = retrieval(vectors[self._queries] @ vectors[self._documents].T, self._right)
         return TurnSearch(self._by_conversation(found.recall_at_10), self._by_conversation(found.ndcg_at_10))
 
-    def _by_conversation(self, scores: np.ndarray) -> Means:
+    def _by_conversation(self, scores: np.ndarray) -> ItemMeans:
         gathered: dict[str, tuple[float, int]] = {}
         for pair, score in zip(self.pairs, scores.tolist(), strict=True):
             total, count = gathered.get(pair.conversation, (0.0, 0))
             gathered[pair.conversation] = (total + score, count + 1)
-        return Means(gathered)
+        return ItemMeans(gathered)
 
 
 def answered_turns(turns: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:

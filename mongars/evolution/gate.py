@@ -15,7 +15,7 @@ import numpy as np
 
 from mongars.errors import InputError, SettingsError
 from mongars.evaluation.bootstrap import CONFIDENCE, RESAMPLES, ratio_estimate
-from mongars.evaluation.metrics import NOT_MEASURED, Evaluation, Means, Spread
+from mongars.evaluation.metrics import NOT_MEASURED, Evaluation, ItemMeans, Spread
 
 KEPT_SPREAD = 0.5
 """The share of the champion's effective rank and of its uniformity that a candidate must keep: coarse, for three
@@ -129,7 +129,7 @@ class Gate:
             reason="; ".join(told for _, told in findings),
         )
 
-    def _change(self, champion: Means, candidate: Means) -> Change:
+    def _change(self, champion: ItemMeans, candidate: ItemMeans) -> Change:
         before, after, items = _paired(champion, candidate)
         config = self._config
         found = ratio_estimate(
@@ -195,7 +195,7 @@ def _spread(champion: Spread | None, candidate: Spread | None) -> tuple[bool, st
     return kept, f"{told}: {'not ' if kept else ''}collapsed"
 
 
-def _paired(champion: Means, candidate: Means) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _paired(champion: ItemMeans, candidate: ItemMeans) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return each conversation's sum before, sum after and items: float64 [conversations]."""
     names = sorted(champion.by_conversation)
     if not names or names != sorted(candidate.by_conversation):

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from mongars.errors import AdapterRefusedError
-from mongars.lm.adapters import ADAPTER_WEIGHTS, check_adapter_files, share_tensors_copy
+from mongars.lm.adapters import ADAPTER_WEIGHTS, check_adapter_files, clone_sharing_tensors
 from mongars.lm.lora import PEFT_NAME, LoraLinear
 
 # Where an adapter was made and how it was trained; what is left says what a forward pass does.
@@ -96,7 +96,7 @@ class AdapterTemplate:
         }
         if shapes != {name: tensor.shape for name, tensor in weights.items()}:
             raise AdapterRefusedError(f"The weights of adapter {folder.name} are not those of its configuration.")
-        tree = share_tensors_copy(self._bare)
+        tree = clone_sharing_tensors(self._bare)
         for path, layer in self._layers.items():
             parent, _, name = path.rpartition(".")
             owner = tree.get_submodule(parent)

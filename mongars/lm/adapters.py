@@ -6,17 +6,17 @@ from typing import TypeVar
 from torch import nn
 
 from mongars.errors import AdapterRefusedError
-from mongars.lm.module_copy import copy_tree
+from mongars.lm.module_copy import clone_module_tree
 
 Module = TypeVar("Module", bound=nn.Module)
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
-def share_tensors_copy(module: Module) -> Module:
+def clone_sharing_tensors(module: Module) -> Module:
     """Return a module tree of its own (modules, config, hooks) over the same parameters and buffers."""
     tensors = [*module.parameters(), *module.buffers()]
-    return copy_tree(module, {id(tensor): tensor for tensor in tensors})
+    return clone_module_tree(module, {id(tensor): tensor for tensor in tensors})
 
 
 def attach_adapter(encoder: nn.Module, folder: Path) -> nn.Module:

@@ -15,9 +15,9 @@ from torch import nn
 
 from mongars.errors import InputError, MongarsError, SettingsError
 from mongars.lm.base_files import base_folder, base_model_digest
-from mongars.lm.cpu.malloc import keep_freed_memory
+from mongars.lm.cpu.malloc import tune_glibc_malloc
 from mongars.lm.cpu.onednn import onednn_is_faster, pack_weights, use_onednn
-from mongars.lm.llama import is_like_llama, lay_products_together
+from mongars.lm.llama import fuse_projections, is_like_llama
 from mongars.records import Dtype
 
 OTHER_BASE = "Use a base of another architecture, such as Llama, Qwen3 or Mistral."
@@ -60,10 +60,10 @@ def load_base(path_or_id: str | Path, *, dtype: torch.dtype | None = None, packe
     if onednn_is_faster():
         use_onednn(model)
     if is_like_llama(model):
-        lay_products_together(model)
+        fuse_projections(model)
     if packed:
         pack_weights(model)
-    keep_freed_memory()
+    tune_glibc_malloc()
     return Base(model.eval(), tokenizer, path, base_model_digest(path))
 
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 
-def guarded(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+def escape_special_tokens(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     """Return the messages with every special token of the tokenizer in a content broken by a space."""
     pattern = _special_tokens(frozenset(special_tokens(tokenizer)))
     return [{**message, "content": pattern.sub(_broken, message["content"])} for message in messages]

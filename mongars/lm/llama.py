@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm, silu
 
-from mongars.lm.cpu.fused_linear import lay_together, products_of
+from mongars.lm.cpu.fused_linear import fuse_weights, fused_projection
 
 Attention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """From a layer's index, queries, keys and values [tokens, heads, size] to what is read [tokens, heads x size]."""
@@ -51,7 +51,7 @@ def without_adapter(model: nn.Module) -> nn.Module:
     return unwrap() if unwrap else model
 
 
-def lay_products_together(model: nn.Module) -> None:
+def fuse_projections(model: nn.Module) -> None:
     """Have a model that `is_like_llama`, freshly loaded, make products of the same states as one (`products.py`).
 
     A pass of 16 tokens took 0.9 of its time so, on a processor where MKL also took oneDNN's place
@@ -61,7 +61,7 @@ def lay_products_together(model: nn.Module) -> None:
     for layer in inner.layers:
         for layers in _of_same_states(layer):
             if all(isinstance(each, nn.Linear) and each.bias is None for each in layers):
-                lay_together(layers)
+                fuse_weights(layers)
 
 
 def _of_same_states(layer: Any) -> tuple[list[Any], list[Any]]:
@@ -76,7 +76,7 @@ class LlamaDecoder:
         plain: Any = without_adapter(model)
         self._inner: Any = getattr(plain, "model", plain)
         self._layers = list(self._inner.layers)
-        self._products = [[products_of(each) for each in _of_same_states(layer)] for layer in self._layers]
+        self._products = [[fused_projection(each) for each in _of_same_states(layer)] for layer in self._layers]
         attention = self._layers[0].self_attn
         self.size, self.scale = attention.head_dim, attention.scaling
         self.heads, self.stored_heads = plain.config.num_attention_heads, plain.config.num_key_value_heads
@@ -89,13 +89,13 @@ class LlamaDecoder:
         """
         states: Tensor = self._inner.embed_tokens(ids.to(self.device))
         cosine, sine = self._inner.rotary_emb(states, position_ids=positions.to(self.device)[None])
-        turn = (cosine[0, :, None], _signed(sine[0, :, None]))
+        cos_sin = (cosine[0, :, None], _rotate_sign(sine[0, :, None]))
         for index, layer in enumerate(self._layers):
             attention, (attended, gated) = layer.self_attn, self._products[index]
-            asked, named, held = attended(_normed(states, layer.input_layernorm))
-            queries = self._turned(asked, getattr(attention, "q_norm", None), turn)
-            keys = self._turned(named, getattr(attention, "k_norm", None), turn)
-            values = held.view(len(ids), -1, self.size)
+            q, k, v = attended(_normed(states, layer.input_layernorm))
+            queries = self._apply_rope(q, getattr(attention, "q_norm", None), cos_sin)
+            keys = self._apply_rope(k, getattr(attention, "k_norm", None), cos_sin)
+            values = v.view(len(ids), -1, self.size)
             states = attention.o_proj(attend(index, queries, keys, values)).add_(states)
             gate, up = gated(_normed(states, layer.post_attention_layernorm))
             states = layer.mlp.down_proj(silu(gate, inplace=True) * up).add_(states)
@@ -103,19 +103,19 @@ class LlamaDecoder:
             states = states[keep.to(self.device)]
         return _normed(states, self._inner.norm)
 
-    def _turned(self, projected: Tensor, norm: nn.Module | None, turn: tuple[Tensor, Tensor]) -> Tensor:
+    def _apply_rope(self, projected: Tensor, norm: nn.Module | None, cos_sin: tuple[Tensor, Tensor]) -> Tensor:
         """Return the heads of queries or keys, [tokens, heads, size], turned by their positions."""
         heads = projected.view(len(projected), -1, self.size)
         if norm is not None:
             heads = _normed(heads, norm)
-        return torch.addcmul(heads * turn[0], heads.roll(self.size // 2, -1), turn[1])
+        return torch.addcmul(heads * cos_sin[0], heads.roll(self.size // 2, -1), cos_sin[1])
 
 
 def _normed(states: Tensor, norm: Any) -> Tensor:
     return rms_norm(states, (states.shape[-1],), norm.weight, norm.variance_epsilon)
 
 
-def _signed(sine: Tensor) -> Tensor:
+def _rotate_sign(sine: Tensor) -> Tensor:
     """Return the sine for halves that are exchanged: the first, which holds the second's values, is negative."""
     half = sine.shape[-1] // 2
     return torch.cat([-sine[..., :half], sine[..., half:]], -1)

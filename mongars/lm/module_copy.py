@@ -20,7 +20,7 @@ _COLLECTIONS = _DICTIONARIES | {set, list}
 _COPYING = {"__deepcopy__", "__getstate__", "__setstate__", "__reduce__", "__reduce_ex__"}
 
 
-def copy_tree(tree: Module, tensors: Mapping[int, Tensor]) -> Module:
+def clone_module_tree(tree: Module, tensors: Mapping[int, Tensor]) -> Module:
     """Return a tree whose modules, configuration and hooks are its own.
 
     `tensors` says by the id of a tensor which one is in its place in the copy; one that is not named is copied.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def text_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+def tokenize(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Return the token ids of each text, none for a text of which the tokenizer makes nothing."""
     # a tokenizer does not take an empty list
     rows: list[list[int]] = tokenizer(list(texts), verbose=False)["input_ids"] if texts else []

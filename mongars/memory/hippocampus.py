@@ -16,7 +16,7 @@ import numpy.typing as npt
 from mongars import telemetry
 from mongars.errors import InputError
 from mongars.memory.cache import TieredCache
-from mongars.memory.index.group_commit import Grouped
+from mongars.memory.index.group_commit import GroupCommit
 from mongars.memory.index.index import Hit, MemoryIndex
 from mongars.memory.index.indexing import EMBED_BATCH, Embedder, Indexing, cache_key, recallable, vectors_of
 from mongars.memory.sql.persistence import PersistenceRepository
@@ -57,7 +57,7 @@ class Hippocampus:
         self._cache = cache
         self._indexing = Indexing(repository, index, embedder, cache)
         # A write to the index takes 5 to 20 ms for one memory: 16 chats took 260 ms one by one, and 100 joined.
-        self._joined = Grouped(self._indexing.add, limit=EMBED_BATCH, patience_s=INDEX_WITHIN_S)
+        self._commits = GroupCommit(self._indexing.add, limit=EMBED_BATCH, patience_s=INDEX_WITHIN_S)
         self._pending: dict[str, set[asyncio.Future[None]]] = {}
         self.behind = False
         self._seen: AdapterStamp | None = None
@@ -81,7 +81,7 @@ class Hippocampus:
             await self._index_soon(user, indexed)
         return memories
 
-    async def settled(self, user: str | None = None, *, timeout_s: float | None = None) -> None:
+    async def wait_indexed(self, user: str | None = None, *, timeout_s: float | None = None) -> None:
         """Return when what was remembered before, of one user or of all, is in the index or was refused by it.
 
         At the latest after `timeout_s`.
@@ -89,7 +89,7 @@ class Hippocampus:
         pending = self._pending.values() if user is None else [self._pending.get(user, set())]
         waited_for = [indexed for own in pending for indexed in own]
         if waited_for:
-            self._joined.hurry()
+            self._commits.flush()
             await asyncio.wait(waited_for, timeout=timeout_s)
 
     async def recall(
@@ -103,7 +103,7 @@ class Hippocampus:
             raise InputError(f"k is {k}.", remedy=f"Ask for 1 to {MAX_RECALL} memories.", param="k")
         check_ids(user=user, query=query, exclude_conversation=exclude_conversation)
         started = time.perf_counter()
-        await self.settled(user)
+        await self.wait_indexed(user)
         vector, stamp, fresh = await self._embed_query(user, query)
         search = asyncio.to_thread(
             self._index.search,
@@ -130,7 +130,7 @@ class Hippocampus:
         ConversationNotFoundError then rises as it does for a conversation of somebody else.
         """
         check_ids(user=user, conversation_id=conversation_id)
-        await self.settled(user, timeout_s=FORGET_WAIT_S)
+        await self.wait_indexed(user, timeout_s=FORGET_WAIT_S)
         try:
             await asyncio.to_thread(self._repository.delete_conversation, user, conversation_id)
         finally:
@@ -140,7 +140,7 @@ class Hippocampus:
 
     async def forget_user(self, user: str) -> dict[str, int]:
         """Erase everything of a user everywhere; returns what was removed, by place. Safe to repeat."""
-        await self.settled(user, timeout_s=FORGET_WAIT_S)
+        await self.wait_indexed(user, timeout_s=FORGET_WAIT_S)
         removed = await asyncio.to_thread(self._repository.erase_user, user)
         removed["index"] = await asyncio.to_thread(self._index.remove_user, user)
         removed["cache"] = await asyncio.to_thread(self._cache.drop_namespace, user)
@@ -169,13 +169,13 @@ class Hippocampus:
         meanwhile, each batch is filed under the encoder that made it; a later call finishes the new one. After all
         rows, the spaces of encoders long past are dropped. It leaves the encoder to others for half of the time.
         """
-        await self.settled()
+        await self.wait_indexed()
         self.behind = False
         return await self._indexing.fill(limit)
 
     async def _index_soon(self, user: str, memories: Sequence[Memory]) -> None:
         """Have memories indexed, and wait for it only where too much is under way."""
-        indexed = self._joined.add(memories)
+        indexed = self._commits.add(memories)
         self._pending.setdefault(user, set()).add(indexed)
         indexed.add_done_callback(lambda _: self._indexed(user, indexed))
         if sum(map(len, self._pending.values())) > MAX_PENDING:

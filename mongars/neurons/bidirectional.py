@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mongars.errors import TrainingError
-from mongars.lm.adapters import share_tensors_copy
+from mongars.lm.adapters import clone_sharing_tensors
 from mongars.lm.base import Base
 
 PROOF_TOKENS = 8
@@ -21,7 +21,7 @@ PROOF_TOKENS = 8
 
 def causal_encoder(base: Base) -> nn.Module:
     """Return the base's inner model as it is, in a tree of its own; adapters are not trained for it."""
-    return share_tensors_copy(_inner(base.model)).eval()
+    return clone_sharing_tensors(_inner(base.model)).eval()
 
 
 def bidirectional_encoder(base: Base) -> nn.Module:

@@ -1,7 +1,7 @@
 """From windows of tokens to the mean of their states, by the encoder that is there.
 
-Owns which implementation an encoder gets: `PaddedMeans` runs every encoder, `FlatMeans` Llama and its like on a
-CPU, without padding. Must not know texts, batches or adapters.
+Owns which implementation an encoder gets: `PaddedMeanPooler` runs every encoder, `VarlenMeanPooler` Llama
+and its like on a CPU, without padding. Must not know texts, batches or adapters.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from mongars.lm.token_rows import PackedRows, PaddedRows
 from mongars.neurons.pooling import mean_of_each
 
 
-class Means(Protocol):
+class MeanPooler(Protocol):
     """An encoder for windows."""
 
     def __call__(self, windows: Sequence[Sequence[int]]) -> Tensor:
@@ -23,14 +23,14 @@ class Means(Protocol):
         ...
 
 
-def means_of(encoder: nn.Module) -> Means:
+def mean_pooler(encoder: nn.Module) -> MeanPooler:
     """Return the passes of an encoder, a decoder without head, with an adapter or without."""
     on_cpu = next(encoder.parameters()).device.type == "cpu"
     # One call of attention for each window is nothing to a CPU, but many small kernels to a GPU.
-    return FlatMeans(encoder) if on_cpu and is_like_llama(encoder) else PaddedMeans(encoder)
+    return VarlenMeanPooler(encoder) if on_cpu and is_like_llama(encoder) else PaddedMeanPooler(encoder)
 
 
-class PaddedMeans:
+class PaddedMeanPooler:
     """The encoder's own forward, over windows that are padded to the longest."""
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -38,12 +38,12 @@ class PaddedMeans:
         self._device = next(encoder.parameters()).device
 
     def __call__(self, windows: Sequence[Sequence[int]]) -> Tensor:
-        """As `Means`."""
+        """As `MeanPooler`."""
         rows = PaddedRows.of(windows).to(self._device)
         return mean_of_each(rows.states(self._encoder), rows.lengths).cpu()
 
 
-class FlatMeans:
+class VarlenMeanPooler:
     """The decoder's arithmetic over the tokens of all windows in one list (`llama.py`)."""
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -52,7 +52,7 @@ class FlatMeans:
         self._causal = getattr(config, "is_causal", True)
 
     def __call__(self, windows: Sequence[Sequence[int]]) -> Tensor:
-        """As `Means`."""
+        """As `MeanPooler`."""
         rows = PackedRows.of(windows)
 
         def attend(_: int, *states: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from mongars.errors import InputError
-from mongars.lm.tokenize import text_ids
-from mongars.neurons.mean_pooling import Means, means_of
+from mongars.lm.tokenize import tokenize
+from mongars.neurons.mean_pooling import MeanPooler, mean_pooler
 from mongars.neurons.pooling import normalise
 
 # Longest row x rows of a batch. In two threads 1,024 gives 0.9 of the pace and 4,096 gives 1.06 of it, where who
@@ -47,7 +47,7 @@ class Neurons:
         tokenizer: Any,
         *,
         token_budget: int = TOKEN_BUDGET,
-        passes: Callable[[nn.Module], Means] = means_of,
+        passes: Callable[[nn.Module], MeanPooler] = mean_pooler,
     ) -> None:
         self._means = passes(encoder.eval())
         self._tokenizer = tokenizer
@@ -87,7 +87,7 @@ class Neurons:
 
     def without_tokens(self, texts: Sequence[str]) -> set[int]:
         """Return the places of the texts that the tokenizer makes nothing of: those that `encode` refuses."""
-        return {index for index, ids in enumerate(text_ids(self._tokenizer, texts)) if not ids}
+        return {index for index, ids in enumerate(tokenize(self._tokenizer, texts)) if not ids}
 
     def zeros(self, texts: int) -> Tensor:
         """Return where the sums of some texts' tokens are gathered: float32 [texts, hidden]."""
@@ -105,7 +105,7 @@ class Neurons:
         return vectors
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        rows = text_ids(self._tokenizer, texts)
+        rows = tokenize(self._tokenizer, texts)
         for index, ids in enumerate(rows):
             if not ids:
                 raise InputError(f"Text {index} is empty.", param="input")

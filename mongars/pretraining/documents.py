@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mongars.formats.jsonl import BadLine, parse_line
-from mongars.lm.chat_template import guarded
+from mongars.lm.chat_template import escape_special_tokens
 from mongars.training.data.tokenize import token_ids
 
 Document = str | list[dict[str, str]]
@@ -42,7 +42,7 @@ def document_texts(document: Document) -> Iterator[str]:
 def document_ids(tokenizer: Any, document: Document) -> list[int]:
     """Return a document's token ids, whole: bos (of a text or of the chat template) first, eos last."""
     if isinstance(document, str):
-        content = guarded(tokenizer, [{"content": document}])[0]["content"]
+        content = escape_special_tokens(tokenizer, [{"content": document}])[0]["content"]
         ids: list[int] = tokenizer(content, verbose=False)["input_ids"]
     else:
         ids = token_ids(tokenizer, document, max_tokens=sys.maxsize)

@@ -79,7 +79,7 @@ class AdapterRecipe(BaseModel, ABC):
         if self.min_workers is not None and self.min_workers >= self.workers:
             raise ValueError(f"min_workers {self.min_workers} is not less than workers {self.workers}")
         for workers in range(self.min_workers or self.workers, self.workers + 1):
-            passes = self.at_world(workers).accumulation
+            passes = self.with_world_size(workers).accumulation
             if self.batch < workers * passes:
                 raise ValueError(f"a batch of {self.batch} is too small for {workers} workers of {passes} passes")
         return self
@@ -104,7 +104,7 @@ class AdapterRecipe(BaseModel, ABC):
         """Forward passes of a worker in a step."""
         return -(-self.share // self.micro_batch)
 
-    def at_world(self, workers: int) -> Self:
+    def with_world_size(self, workers: int) -> Self:
         """Return the recipe by which so many workers compute: of an elastic run, those of the moment."""
         return self.model_copy(update={"workers": workers, "min_workers": None})
 

@@ -140,7 +140,7 @@ def train_steps(
             raise _not_finite(loss, progress.step + 1, kept)
         engine.step()
         done = _report(progress.step, config, loss, total, time.perf_counter() - started, device)
-        progress = progress.after(done)
+        progress = progress.advanced(done)
         report(done)
         if progress.step % config.checkpoint_steps == 0 and progress.step < config.steps:
             keep(progress)

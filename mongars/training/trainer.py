@@ -34,8 +34,8 @@ from mongars.training.config import AdapterRecipe, ContrastiveConfig
 from mongars.training.data.pairs import PairTable, tokenise_pairs
 from mongars.training.data.tokenize import COLUMNS, TokenTable, load_tokenizer, tokenise_batch
 from mongars.training.runtime.checkpoint import check_checkpoint
-from mongars.training.runtime.init_adapter import find_parent
-from mongars.training.runtime.job import OtherCheckpoint, StepReport, TrainingJob, adapter_key, is_complete
+from mongars.training.runtime.init_adapter import find_init_adapter
+from mongars.training.runtime.job import ResumeSource, StepReport, TrainingJob, adapter_key, is_complete
 from mongars.training.runtime.ray_train import Workers, fit, following
 from mongars.training.runtime.unfinished_runs import remove_torn
 from mongars.training.tracking.run_id import told_run_id
@@ -124,7 +124,7 @@ class AdapterTrainer:
         base = base_folder(self._base_path).resolve()
         digest = base_model_digest(base)
         resumed = _other_checkpoint(self._resume_from) if self._resume_from else None
-        parent = find_parent(self._init_from, self._config, base, digest) if self._init_from else None
+        parent = find_init_adapter(self._init_from, self._config, base, digest) if self._init_from else None
         folder = self._output_dir / adapter_key(self._config, self._dataset, digest, resumed, parent)
         name = base_name(self._base_path)
         job = TrainingJob(self._config, self._dataset, base, name, digest, folder, resumed, parent)
@@ -275,10 +275,10 @@ def _check_rows(rows: TokenTable | PairTable, dataset: DatasetRef) -> None:
         raise DatasetRefusedError(f"{label} has no training text.", remedy="Curate more text.")
 
 
-def _other_checkpoint(path: Path) -> OtherCheckpoint:
+def _other_checkpoint(path: Path) -> ResumeSource:
     if not path.is_file():
         raise InputError(f"{path} is not there.", remedy="Name a checkpoint, KEY.checkpoint.safetensors.")
-    return OtherCheckpoint(path, file_digest(path))
+    return ResumeSource(path, file_digest(path))
 
 
 def _result(folder: Path, *, reused: bool) -> TrainedAdapter:

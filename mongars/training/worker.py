@@ -22,7 +22,7 @@ from mongars.training.runtime.adapter_writer import adapted_encoder, adapter_car
 from mongars.training.runtime.checkpoint import Checkpoint, load_weights, read_checkpoint, write_checkpoint
 from mongars.training.runtime.collective import gather_over_workers, sum_over_workers, world_size
 from mongars.training.runtime.deepspeed_engine import DeepSpeedEngine
-from mongars.training.runtime.init_adapter import take_up
+from mongars.training.runtime.init_adapter import load_into
 from mongars.training.runtime.job import Progress, StepReport, TrainingJob, is_complete
 
 Rows = TokenTable | PairTable
@@ -43,7 +43,7 @@ def run_worker(
     """
     if is_complete(job.folder):
         return  # the workers were started again after their last work: one died then, or the cluster grew
-    config = job.config.at_world(world_size())
+    config = job.config.with_world_size(world_size())
     torch.set_num_threads(config.threads)
     base = load_base(job.base_path, dtype=torch.float32)
     if base.digest != job.base_digest:
@@ -52,7 +52,7 @@ def run_worker(
     torch.manual_seed(config.seed)  # the fresh LoRA weights
     adapted = adapted_encoder(base, config, job.base_name)
     if job.parent:
-        take_up(adapted, job.parent)
+        load_into(adapted, job.parent)
     engine, start = _begin(job, config, objective.model(adapted))
     first = rank == 0
     with naming_full_disk(job.folder.parent):
@@ -60,7 +60,7 @@ def run_worker(
             engine,
             objective,
             config,
-            start.by(config.workers),
+            start.resized(config.workers),
             rank=rank,
             sum_over_workers=sum_over_workers,
             keep=lambda progress: _keep(engine, progress, job, first=first),
@@ -78,7 +78,7 @@ def run_worker(
                 end.metrics,
                 resumed_from=job.resumed.digest if job.resumed else None,
                 init_from=job.parent.digest if job.parent else None,
-                worlds=end.worlds if job.config.min_workers else None,
+                world_sizes=end.world_sizes if job.config.min_workers else None,
             )
             write_adapter(job.folder, adapted, trained, card)
 
@@ -102,7 +102,7 @@ def _begin(
     kept = read_checkpoint(found)
     load_weights(model.encoder, kept.weights)
     engine = DeepSpeedEngine(model, config)
-    engine.go_on(kept.moments, kept.progress.step)
+    engine.resume(kept.moments, kept.progress.step)
     return engine, kept.progress
 
 

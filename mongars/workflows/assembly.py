@@ -121,7 +121,7 @@ def harvest_to_file(settings: Settings) -> Path:
     return harvested.path
 
 
-def earlier_versions(settings: Settings, names: Sequence[str]) -> list[DatasetRef]:
+def prior_versions(settings: Settings, names: Sequence[str]) -> list[DatasetRef]:
     """Return the ready versions that are named as NAME or NAME@VERSION; without a version the latest.
 
     Raises DatasetNotFoundError, and DatasetRefusedError for one that is not ready.

@@ -9,7 +9,7 @@ def test_requests_that_fail_are_noted_and_the_clients_go_on() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     with Load(Target(f"http://127.0.0.1:{port}", ("mg-key",)), ["hello"], clients=2) as load:
-        load.hurry()
+        load.flush()
         assert not load.wait_for("chat", 0, 1, timeout_s=1.0)
     assert len(load.answers) >= 2
     assert {answer.kind for answer in load.answers} == {"chat", "embedding"}

@@ -2,18 +2,18 @@
 
 import pytest
 
-from mongars.evaluation.metrics import LABELS, Evaluation, Means, Spread, TurnSearch, compared
+from mongars.evaluation.metrics import LABELS, Evaluation, ItemMeans, Spread, TurnSearch, compared
 
 
 def test_a_mean_weighs_conversations_by_their_items():
-    means = Means({"long": (90.0, 90), "short": (0.0, 10)})
+    means = ItemMeans({"long": (90.0, 90), "short": (0.0, 10)})
     assert (means.items, means.value) == (100, 0.9)
 
 
 def test_every_figure_has_its_label_and_what_was_not_measured_is_none():
-    bare = Evaluation(Means({"a": (6.0, 2)}), 0.25)
+    bare = Evaluation(ItemMeans({"a": (6.0, 2)}), 0.25)
     assert bare.figures() == dict.fromkeys(LABELS) | {"held_out_loss": 3.0, "held_out_accuracy": 0.25}
-    search = TurnSearch(Means({"a": (1.0, 2)}), Means({"a": (0.5, 2)}))
+    search = TurnSearch(ItemMeans({"a": (1.0, 2)}), ItemMeans({"a": (0.5, 2)}))
     whole = Evaluation(bare.loss, 0.25, search, Spread(0.7, -1.5, 80.0), 0.0)
     assert whole.figures() == {
         "held_out_loss": 3.0,
@@ -29,7 +29,7 @@ def test_every_figure_has_its_label_and_what_was_not_measured_is_none():
 
 
 def test_two_evaluations_are_told_side_by_side_and_never_a_zero_for_what_was_not_measured():
-    before, after = Evaluation(Means({"a": (6.0, 2)}), 0.25), Evaluation(Means({"a": (5.0, 2)}), 0.0)
+    before, after = Evaluation(ItemMeans({"a": (6.0, 2)}), 0.25), Evaluation(ItemMeans({"a": (5.0, 2)}), 0.0)
     told = dict(compared(before.figures(), after.figures()))
     assert told["held-out loss"] == "3.000 -> 2.500"
     assert told["held-out accuracy"] == "0.250 -> 0.000"

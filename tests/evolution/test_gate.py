@@ -8,18 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mongars.errors import InputError, SettingsError
-from mongars.evaluation.metrics import Evaluation, Means, Spread, TurnSearch
+from mongars.evaluation.metrics import Evaluation, ItemMeans, Spread, TurnSearch
 from mongars.evolution.gate import Gate, GateConfig
 
 WIDE = Spread(alignment=0.6, uniformity=-1.4, effective_rank=88.0)
 
 
-def means(values: list[float], items: int = 10) -> Means:
-    return Means({f"c{index:03}": (value * items, items) for index, value in enumerate(values)})
+def means(values: list[float], items: int = 10) -> ItemMeans:
+    return ItemMeans({f"c{index:03}": (value * items, items) for index, value in enumerate(values)})
 
 
 def of_losses(by_conversation: dict[str, tuple[float, int]]) -> Evaluation:
-    return Evaluation(Means(by_conversation), accuracy=0.5)
+    return Evaluation(ItemMeans(by_conversation), accuracy=0.5)
 
 
 def measured(losses: list[float], ndcg: list[float] | None = None, spread: Spread | None = None) -> Evaluation:

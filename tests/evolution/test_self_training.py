@@ -9,7 +9,7 @@ import pytest
 
 from mongars.curation.recipe import CurationReport
 from mongars.errors import DatasetRefusedError, StaleGenerationError, UnavailableError
-from mongars.evaluation.metrics import Evaluation, Means, TurnSearch
+from mongars.evaluation.metrics import Evaluation, ItemMeans, TurnSearch
 from mongars.evolution.collaborators import Collaborators
 from mongars.evolution.gate import Gate
 from mongars.evolution.rollout import Rollout
@@ -88,11 +88,11 @@ class World:
     def evaluate(self, folder: Path | None, dataset: DatasetRef) -> Evaluation:
         self.on_evaluate()
         loss = self.base_loss if folder is None else self.losses[self._weights(folder)]
-        found = Means({f"c{index}": (self.found, 1) for index in range(20)})
+        found = ItemMeans({f"c{index}": (self.found, 1) for index in range(20)})
         if folder is None:
-            found = Means(dict.fromkeys(found.by_conversation, (0.5, 1)))
+            found = ItemMeans(dict.fromkeys(found.by_conversation, (0.5, 1)))
         return Evaluation(
-            Means({f"c{index}": (loss * 10, 10) for index in range(20)}), 0.5, TurnSearch(found, found)
+            ItemMeans({f"c{index}": (loss * 10, 10) for index in range(20)}), 0.5, TurnSearch(found, found)
         )
 
     def run(self):

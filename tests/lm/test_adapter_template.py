@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from mongars.errors import AdapterRefusedError
 from mongars.lm.adapter_template import AdapterTemplate
-from mongars.lm.adapters import attach_adapter, share_tensors_copy
+from mongars.lm.adapters import attach_adapter, clone_sharing_tensors
 from mongars.neurons.bidirectional import bidirectional_encoder
-from mongars.neurons.mean_pooling import FlatMeans, means_of
+from mongars.neurons.mean_pooling import VarlenMeanPooler, mean_pooler
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 
@@ -41,7 +41,7 @@ def template(base, write):
 
 def template_of(base, folder: Path) -> AdapterTemplate | None:
     bare = bidirectional_encoder(base)
-    return AdapterTemplate.of(bare, attach_adapter(share_tensors_copy(bare), folder))
+    return AdapterTemplate.of(bare, attach_adapter(clone_sharing_tensors(bare), folder))
 
 
 def states(encoder: torch.nn.Module) -> torch.Tensor:
@@ -62,9 +62,11 @@ def test_a_filled_template_gives_the_states_of_the_adapter_that_peft_loads(base,
 def test_without_padding_a_filled_template_gives_the_means_of_the_adapter_that_peft_loads(base, template, write):
     folder, windows = write(2), [[5, 6, 7, 8], [9], [10, 11]]
     filled, theirs = template.filled(folder), attach_adapter(bidirectional_encoder(base), folder)
-    assert isinstance(means_of(filled), FlatMeans)
+    assert isinstance(mean_pooler(filled), VarlenMeanPooler)
     with torch.no_grad():
-        torch.testing.assert_close(means_of(filled)(windows), means_of(theirs)(windows), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(
+            mean_pooler(filled)(windows), mean_pooler(theirs)(windows), rtol=1e-6, atol=1e-6
+        )
 
 
 def test_it_shares_the_tensors_of_the_base_and_holds_no_adapter(base, template, write):

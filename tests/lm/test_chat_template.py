@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mongars.lm.chat_template import guarded, special_tokens
+from mongars.lm.chat_template import escape_special_tokens, special_tokens
 from mongars.pretraining.tokenizer import ROLE_TOKENS, SPECIAL_TOKENS, train_tokenizer
 
 TOKENIZER = train_tokenizer(["hello there, how are you?"] * 4, vocab_size=300, max_tokens=512)
@@ -11,7 +11,7 @@ PIECES = st.one_of(st.sampled_from(SPECIAL_TOKENS), st.text(max_size=8))
 
 
 def roles_seen(content: str) -> list[int]:
-    messages = guarded(TOKENIZER, [{"role": "user", "content": content}])
+    messages = escape_special_tokens(TOKENIZER, [{"role": "user", "content": content}])
     ids = TOKENIZER.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"]
     return [token for token in ids if token in TOKENIZER.convert_tokens_to_ids(list(SPECIAL_TOKENS))]
 
@@ -22,7 +22,7 @@ def test_a_message_has_the_control_tokens_of_the_template_and_no_others(content:
 
 
 def test_a_marker_stays_readable() -> None:
-    (message,) = guarded(TOKENIZER, [{"role": "user", "content": "what does <|system|> mean?"}])
+    (message,) = escape_special_tokens(TOKENIZER, [{"role": "user", "content": "what does <|system|> mean?"}])
     assert message == {"role": "user", "content": "what does < |system|> mean?"}
 
 

@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from mongars.lm.module_copy import copy_tree
+from mongars.lm.module_copy import clone_module_tree
 from mongars.neurons.bidirectional import bidirectional_encoder
 
 
@@ -66,7 +66,7 @@ def form(tree):
 @pytest.mark.parametrize("frozen", [True, False])
 def test_a_copy_has_the_form_that_deepcopy_gives_it_and_the_tensors_of_the_tree(frozen):
     tree = nn.Sequential(Block(), nn.ReLU(), Block()).train(not frozen)
-    quick, slow = copy_tree(tree, same(tree)), copy.deepcopy(tree, same(tree))
+    quick, slow = clone_module_tree(tree, same(tree)), copy.deepcopy(tree, same(tree))
     assert form(quick) == form(slow) == form(tree)
     assert {id(module) for module in quick.modules()}.isdisjoint(id(module) for module in tree.modules())
     assert quick[0].beside[1]["norm"] is quick[0].norm is quick[0].names[1]
@@ -76,7 +76,7 @@ def test_a_copy_has_the_form_that_deepcopy_gives_it_and_the_tensors_of_the_tree(
 
 def test_what_is_done_to_a_copy_is_not_done_to_the_tree():
     tree = Block()
-    quick = copy_tree(tree, same(tree))
+    quick = clone_module_tree(tree, same(tree))
     quick.register_forward_hook(lambda *_: torch.full((1,), 7.0))
     quick.setting["rate"].append(3)
     quick.seen.add("x")
@@ -93,7 +93,7 @@ def test_what_modules_share_their_copies_share(shared):
     tree = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     for module in tree:
         object.__setattr__(module, "log", shared)
-    quick = copy_tree(tree, same(tree))
+    quick = clone_module_tree(tree, same(tree))
     assert quick[0].log is quick[1].log
     assert quick[0].log is not shared
 
@@ -101,12 +101,12 @@ def test_what_modules_share_their_copies_share(shared):
 def test_hooks_of_the_tree_are_hooks_of_the_copy():
     tree = Block()
     tree.register_forward_hook(lambda *_: torch.full((1,), 5.0))
-    assert copy_tree(tree, same(tree))(torch.ones(1, 4)).item() == 5.0
+    assert clone_module_tree(tree, same(tree))(torch.ones(1, 4)).item() == 5.0
 
 
 def test_a_tensor_that_is_not_named_is_copied_and_one_that_is_replaced_is_the_other_one():
     tree, other = nn.Linear(2, 2), nn.Parameter(torch.ones(2, 2))
-    quick = copy_tree(tree, {id(tree.weight): other})
+    quick = clone_module_tree(tree, {id(tree.weight): other})
     assert quick.weight is other
     assert quick.bias is not tree.bias
     assert torch.equal(quick.bias, tree.bias)
@@ -115,7 +115,7 @@ def test_a_tensor_that_is_not_named_is_copied_and_one_that_is_replaced_is_the_ot
 def test_a_module_with_its_own_way_of_being_copied_is_copied_so():
     tree = nn.Sequential(nn.ReLU(), Counted(2, 2))
     Counted.copies = 0
-    quick = copy_tree(tree, same(tree))
+    quick = clone_module_tree(tree, same(tree))
     assert Counted.copies == 1
     assert type(quick[1]) is nn.Linear
     assert quick[1].weight is tree[1].weight
@@ -125,7 +125,7 @@ def test_an_adapted_encoder_is_copied_whole(base):
     torch.manual_seed(1)
     lora = LoraConfig(r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
     tree = get_peft_model(bidirectional_encoder(base), lora).eval()
-    quick, slow = copy_tree(tree, same(tree)), copy.deepcopy(tree, same(tree))
+    quick, slow = clone_module_tree(tree, same(tree)), copy.deepcopy(tree, same(tree))
     assert [name for name, _ in quick.named_modules()] == [name for name, _ in slow.named_modules()]
     assert {id(tensor) for tensor in quick.parameters()} == {id(tensor) for tensor in tree.parameters()}
     ids = torch.tensor([[5, 6, 7]])

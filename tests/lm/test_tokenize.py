@@ -1,6 +1,6 @@
 import torch
 
-from mongars.lm.tokenize import padded, text_ids
+from mongars.lm.tokenize import padded, tokenize
 
 
 def test_rows_are_padded_at_the_right_to_the_longest():
@@ -11,5 +11,5 @@ def test_rows_are_padded_at_the_right_to_the_longest():
 
 
 def test_each_text_is_read_alone_and_none_is_no_error(base):
-    assert text_ids(base.tokenizer, ["hello", ""]) == [base.tokenizer("hello")["input_ids"], []]
-    assert text_ids(base.tokenizer, []) == []
+    assert tokenize(base.tokenizer, ["hello", ""]) == [base.tokenizer("hello")["input_ids"], []]
+    assert tokenize(base.tokenizer, []) == []

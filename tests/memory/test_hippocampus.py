@@ -43,7 +43,7 @@ async def test_what_was_said_is_recalled_with_its_score_and_lanes(hippocampus: H
 async def test_turns_wait_to_be_indexed_together_until_their_user_asks_or_is_forgotten(
     hippocampus, embedder, monkeypatch
 ) -> None:
-    monkeypatch.setattr(hippocampus._joined, "_patience_s", 600)
+    monkeypatch.setattr(hippocampus._commits, "_patience_s", 600)
     await hippocampus.remember("c1", "anna", said("my cat is called Mina"), consent=True)
     await hippocampus.remember("c2", "bob", said("my dog is called Rex"), consent=True)
     assert embedder.calls == []
@@ -79,7 +79,7 @@ async def test_instructions_and_blank_turns_are_kept_but_not_recalled(hippocampu
 
 async def test_rows_without_a_vector_of_the_new_encoder_are_found_by_their_words(hippocampus, embedder) -> None:
     await hippocampus.remember("c", "anna", said("the red bicycle"), consent=False)
-    await hippocampus.settled()
+    await hippocampus.wait_indexed()
     embedder.switch("a" * 64)
     recall = await hippocampus.recall("anna", "bicycle")
     assert recall.stamp.digest == "a" * 64
@@ -90,7 +90,7 @@ async def test_reembed_fills_the_space_of_the_current_encoder_and_then_has_nothi
     hippocampus, embedder
 ) -> None:
     await hippocampus.remember("c", "anna", said("a puppy", "a car", "some rain"), consent=False)
-    await hippocampus.settled()
+    await hippocampus.wait_indexed()
     embedder.switch("b" * 64)
     assert await hippocampus.reembed(limit=2) == 2
     assert await hippocampus.reembed() == 1
@@ -108,7 +108,7 @@ async def test_all_is_embedded_anew_in_small_calls_that_leave_the_encoder_to_oth
         await honest(seconds)
 
     await hippocampus.remember("c", "anna", said(*(f"line {n}" for n in range(FILL_BATCH + 1))), consent=False)
-    await hippocampus.settled()
+    await hippocampus.wait_indexed()
     embedder.switch("b" * 64)
     embedder.calls.clear()
     monkeypatch.setattr("mongars.memory.index.indexing.asyncio.sleep", sleep)
@@ -132,7 +132,7 @@ async def test_spaces_of_encoders_long_past_are_dropped_when_all_is_embedded_ane
 
 async def test_an_encoder_is_followed_at_once_at_the_start_and_then_when_it_stays(hippocampus, embedder) -> None:
     await hippocampus.remember("c", "anna", said("a puppy"), consent=False)
-    await hippocampus.settled()
+    await hippocampus.wait_indexed()
     embedder.switch("a" * 64)
     assert await hippocampus.follow_encoder() == 1
     embedder.switch("b" * 64)
@@ -147,7 +147,7 @@ async def test_what_the_index_misses_does_not_wait_for_an_encoder_to_stay(hippoc
     await hippocampus.follow_encoder()
     embedder.error = BackendError("no answer")
     await hippocampus.remember("c", "anna", said("a puppy"), consent=False)
-    await hippocampus.settled()
+    await hippocampus.wait_indexed()
     embedder.error = None
     embedder.switch("a" * 64)
     assert hippocampus.behind
@@ -166,7 +166,7 @@ async def test_an_encoder_that_changes_during_the_call_files_vectors_under_its_o
 
     embedder.embed = switching
     kept = await hippocampus.remember("c", "anna", said("a puppy"), consent=False)
-    await hippocampus.settled()
+    await hippocampus.wait_indexed()
     ids = [memory.id for memory in kept]
     assert index.missing_vectors("c" * 64, ids) == set()
     assert index.missing_vectors(OF_BASE, ids) == set(ids)
@@ -174,7 +174,7 @@ async def test_an_encoder_that_changes_during_the_call_files_vectors_under_its_o
 
 async def test_a_query_is_embedded_once_for_each_encoder(hippocampus, embedder) -> None:
     await hippocampus.remember("c", "anna", said("a puppy"), consent=False)
-    await hippocampus.settled()
+    await hippocampus.wait_indexed()
     embedder.calls.clear()
     first = await hippocampus.recall("anna", "hound")
     assert texts_of(await hippocampus.recall("anna", "hound")) == texts_of(first)
@@ -191,12 +191,12 @@ async def test_a_question_that_was_looked_up_is_not_embedded_again_when_it_is_re
     exchange = [Turn("user", "where is the hound?"), Turn("assistant", "in the car")]
     embedder.calls.clear()
     memories = await hippocampus.remember("c", "anna", exchange, consent=False)
-    await hippocampus.settled()
+    await hippocampus.wait_indexed()
     assert embedder.calls == [["in the car"]]
     assert index.missing_vectors(OF_BASE, [memory.id for memory in memories]) == set()
     embedder.switch("d" * 64)  # what the cache holds is of another encoder now
     await hippocampus.remember("c", "anna", exchange, consent=False)
-    await hippocampus.settled()
+    await hippocampus.wait_indexed()
     assert embedder.calls[1] == ["where is the hound?", "in the car"]
 
 
@@ -209,7 +209,7 @@ async def test_one_user_never_answers_from_the_cache_of_another(hippocampus, emb
 async def test_a_failing_embedder_loses_no_text(hippocampus, embedder, caplog) -> None:
     embedder.error = BackendError("The encoder is away.")
     await hippocampus.remember("c", "anna", said("the red bicycle"), consent=False)
-    await hippocampus.settled()
+    await hippocampus.wait_indexed()
     assert hippocampus.behind
     assert "BackendError" in caplog.text
     assert "bicycle" not in caplog.text
@@ -362,7 +362,7 @@ async def test_what_is_forgotten_while_it_is_being_indexed_does_not_stay(
     await inside.wait()
     await hippocampus.forget_user("anna")
     forgotten.set()
-    await hippocampus.settled()
+    await hippocampus.wait_indexed()
     ids = [memory.id for memory in kept]
     assert index.missing_texts(ids) == index.missing_vectors(OF_BASE, ids) == set(ids)
 

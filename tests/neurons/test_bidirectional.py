@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from mongars.errors import AdapterRefusedError, TrainingError
-from mongars.lm.adapters import attach_adapter, share_tensors_copy
+from mongars.lm.adapters import attach_adapter, clone_sharing_tensors
 from mongars.lm.base import Base
 from mongars.neurons.bidirectional import bidirectional_encoder, causal_encoder, prove_bidirectional
 
@@ -140,7 +140,7 @@ def test_an_adapter_changes_its_own_tree_only(base: Base, adapter: Path):
 
 def test_a_copy_of_an_adapted_encoder_computes_the_same(base: Base, adapter: Path):
     adapted = attach_adapter(bidirectional_encoder(base), adapter)
-    assert torch.equal(states(share_tensors_copy(adapted)), states(adapted))
+    assert torch.equal(states(clone_sharing_tensors(adapted)), states(adapted))
 
 
 def test_an_adapter_without_safetensors_is_refused(base: Base, tmp_path: Path):

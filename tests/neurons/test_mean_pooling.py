@@ -6,7 +6,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from mongars.neurons.mean_pooling import FlatMeans, PaddedMeans, means_of
+from mongars.neurons.mean_pooling import PaddedMeanPooler, VarlenMeanPooler, mean_pooler
 
 SHAPE = {
     "vocab_size": 120,
@@ -42,7 +42,7 @@ def windows():
     return [torch.randint(5, 120, (length,), generator=generator).tolist() for length in LENGTHS]
 
 
-@pytest.mark.parametrize("means", [FlatMeans, PaddedMeans])
+@pytest.mark.parametrize("means", [VarlenMeanPooler, PaddedMeanPooler])
 @pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize(("kind", "more"), LLAMAS)
 @torch.inference_mode()
@@ -59,7 +59,7 @@ def test_a_window_among_others_has_the_mean_of_the_encoder_alone(kind, more, is_
 @pytest.mark.parametrize(("kind", "more"), LLAMAS)
 def test_llama_and_its_like_are_read_without_padding(kind, more):
     for model in (encoder(kind, **more), adapted(encoder(kind, **more))):
-        assert isinstance(means_of(model), FlatMeans)
+        assert isinstance(mean_pooler(model), VarlenMeanPooler)
 
 
 @pytest.mark.parametrize(
@@ -67,4 +67,4 @@ def test_llama_and_its_like_are_read_without_padding(kind, more):
     [("mistral", {"sliding_window": 4}), ("llama", {"hidden_act": "gelu"}), ("gemma", {"head_dim": 8})],
 )
 def test_what_is_not_quite_llama_is_read_by_its_own_forward(kind, more):
-    assert isinstance(means_of(encoder(kind, **more)), PaddedMeans)
+    assert isinstance(mean_pooler(encoder(kind, **more)), PaddedMeanPooler)

@@ -39,11 +39,11 @@ def test_its_tokenizer_gives_back_any_text(nano, text):
 
 
 def test_it_answers_in_a_sentence_and_ends_by_itself(nano):
-    from mongars.serving.generation.alone import answer_alone
+    from mongars.serving.generation.offline import generate_one
 
     said: list[str] = []
     turns = (Turn("user", "I would like to book a table for two tonight."),)
-    finish, usage = answer_alone(
+    finish, usage = generate_one(
         nano.model, nano.tokenizer, GenerationRequest("r", turns, Sampling(64)), said.append
     )
     assert finish == "stop"

@@ -113,7 +113,7 @@ def test_a_run_grows_and_shrinks_with_its_cluster_and_has_the_losses_of_one_work
 
     progress = read_checkpoint(checkpoint).progress
     assert worlds_kept(place) == [1, 2, 1]
-    assert all(start % CONFIG.checkpoint_steps == 1 for start, _ in progress.worlds), "from its checkpoints"
+    assert all(start % CONFIG.checkpoint_steps == 1 for start, _ in progress.world_sizes), "from its checkpoints"
     last = dict(told.steps)  # of a step that was lost and done again, the last
     assert sorted(last) == list(range(1, progress.step + 1))
     expected = losses_of_one_worker(progress.step, tokenise([part], base_folder, CONFIG), base_folder)
@@ -123,12 +123,12 @@ def test_a_run_grows_and_shrinks_with_its_cluster_and_has_the_losses_of_one_work
 def worlds_kept(place: Path) -> list[int]:
     """Return how many workers there were, one after the other, by the checkpoint: what was lost never was."""
     found = list(place.glob("*.checkpoint.safetensors"))
-    return [workers for _, workers in read_checkpoint(found[0]).progress.worlds] if found else []
+    return [workers for _, workers in read_checkpoint(found[0]).progress.world_sizes] if found else []
 
 
 def losses_of_one_worker(steps: int, rows: Any, base_folder: Path) -> list[float]:
     """Return the losses of an undisturbed run, without Ray and DeepSpeed."""
-    config = CONFIG.at_world(1).model_copy(update={"steps": steps, "micro_rows": None})
+    config = CONFIG.with_world_size(1).model_copy(update={"steps": steps, "micro_rows": None})
     base = load_base(base_folder)
     objective = MNTPObjective(config, base, rows)
     torch.manual_seed(config.seed)

@@ -20,7 +20,7 @@ from ray import serve
 
 from mongars.conversation.prompt import SYSTEM_PROMPT
 from mongars.errors import PortInUseError, UnavailableError
-from mongars.lm.adapters import attach_adapter, share_tensors_copy
+from mongars.lm.adapters import attach_adapter, clone_sharing_tensors
 from mongars.records import GenerationRequest, Turn
 from mongars.registry import read_shapes
 from mongars.registry.actor import ACTOR_NAME, BlockingRegistryClient
@@ -214,7 +214,7 @@ def test_a_client_that_leaves_a_stream_frees_the_replicas(app):
 
 def offline_reply(base, folder, question, tokens):
     """Return the greedy reply to a question without memories, by transformers' own `generate`."""
-    model = share_tensors_copy(base.model)
+    model = clone_sharing_tensors(base.model)
     if folder is not None:
         model = attach_adapter(model, folder)
     request = GenerationRequest("offline", (Turn("system", SYSTEM_PROMPT), Turn("user", question)))

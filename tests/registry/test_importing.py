@@ -10,7 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from mongars.errors import AdapterRefusedError
-from mongars.lm.adapters import attach_adapter, share_tensors_copy
+from mongars.lm.adapters import attach_adapter, clone_sharing_tensors
 from mongars.neurons.bidirectional import bidirectional_encoder
 from mongars.registry import AdapterStore, read_shapes
 from mongars.registry.importing import import_adapter
@@ -26,7 +26,7 @@ def elsewhere(base, tmp_path_factory):
     """Return elsewhere(layout, dtype, **options) -> folder: a LoRA as peft saves it, with its README.md."""
 
     def make(layout: str, dtype: torch.dtype = torch.float32, **options: object) -> Path:
-        tree = share_tensors_copy(base.model)
+        tree = clone_sharing_tensors(base.model)
         torch.manual_seed(5)
         lora = LoraConfig(
             **{"r": 4, "lora_alpha": 12, "target_modules": ["q_proj", "down_proj"], "init_lora_weights": False}
@@ -62,7 +62,7 @@ def states(base, adapted_by) -> torch.Tensor:
 
 def logits(base, adapted_by) -> torch.Tensor:
     with torch.inference_mode():
-        return adapted_by(share_tensors_copy(base.model)).eval()(input_ids=IDS, use_cache=False).logits
+        return adapted_by(clone_sharing_tensors(base.model)).eval()(input_ids=IDS, use_cache=False).logits
 
 
 @pytest.mark.parametrize("layout", ["inner", "outer"])

@@ -48,8 +48,8 @@ def test_an_elastic_recipe_is_another_one_and_computes_as_the_workers_of_the_mom
     fixed, elastic = MNTPConfig(workers=2), MNTPConfig(workers=2, min_workers=1)
     assert elastic.recipe_digest() != fixed.recipe_digest()
     assert "min_workers" not in fixed.model_dump(), "its digest is what it was before there were elastic runs"
-    assert elastic.at_world(1) == MNTPConfig(workers=1)
-    assert elastic.at_world(2) == fixed
+    assert elastic.with_world_size(1) == MNTPConfig(workers=1)
+    assert elastic.with_world_size(2) == fixed
 
 
 def test_the_recipe_digest_changes_with_any_knob_and_with_nothing_else():

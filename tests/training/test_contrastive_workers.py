@@ -15,8 +15,8 @@ from mongars.records import DatasetRef
 from mongars.registry.card import read_card
 from mongars.storage.digests import folder_digest
 from mongars.training.config import ContrastiveConfig
-from mongars.training.runtime.init_adapter import find_parent
-from mongars.training.runtime.job import ParentAdapter, TrainingJob, adapter_key
+from mongars.training.runtime.init_adapter import find_init_adapter
+from mongars.training.runtime.job import InitAdapter, TrainingJob, adapter_key
 from tests.training.processes import losses_of
 
 CONFIG = ContrastiveConfig(
@@ -34,8 +34,8 @@ def run(run_workers, pair_rows):
 
 
 @pytest.fixture
-def parent(write_parent, tmp_path, base, base_folder) -> ParentAdapter:
-    return find_parent(write_parent(tmp_path / "parent", CONFIG), CONFIG, base_folder, base.digest)
+def parent(write_parent, tmp_path, base, base_folder) -> InitAdapter:
+    return find_init_adapter(write_parent(tmp_path / "parent", CONFIG), CONFIG, base_folder, base.digest)
 
 
 @pytest.fixture

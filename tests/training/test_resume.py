@@ -11,7 +11,7 @@ from mongars.registry.card import read_card
 from mongars.storage.digests import file_digest, folder_digest
 from mongars.training.config import MNTPConfig
 from mongars.training.runtime.checkpoint import check_checkpoint
-from mongars.training.runtime.job import OtherCheckpoint, TrainingJob, adapter_key
+from mongars.training.runtime.job import ResumeSource, TrainingJob, adapter_key
 from tests.training.processes import losses_of
 
 CONFIG = MNTPConfig(
@@ -22,7 +22,7 @@ STOPPED_AFTER = 5  # between two checkpoints, in the second epoch
 STAGES = (0, 1, 2, 3)
 
 
-def job_of(output: Path, base: Path, resumed: OtherCheckpoint | None = None, **knobs) -> TrainingJob:
+def job_of(output: Path, base: Path, resumed: ResumeSource | None = None, **knobs) -> TrainingJob:
     config = CONFIG.model_copy(update=knobs)
     digest = base_model_digest(base)
     folder = output / adapter_key(config, DATASET, digest, resumed)
@@ -81,7 +81,7 @@ def test_another_number_of_workers_goes_on_at_any_stage_with_the_same_losses(run
     whole = job_of(tmp_path / "whole", base_folder, **exact)
     source = job_of(tmp_path / "source", base_folder, **exact)
     run(2, [(whole, 0), (source, STOPPED_AFTER)])
-    taken = OtherCheckpoint(source.checkpoint, file_digest(source.checkpoint))
+    taken = ResumeSource(source.checkpoint, file_digest(source.checkpoint))
     jobs = [job_of(tmp_path / "n", base_folder, taken, workers=world, zero_stage=s, **exact) for s in STAGES]
     check_checkpoint(taken.path, jobs[0])
     run(world, [(job, 0) for job in jobs])
@@ -108,5 +108,5 @@ def test_an_elastic_run_goes_on_by_itself_with_as_many_workers_as_there_are(run,
         assert [loss for _, loss in losses_of(job)] == pytest.approx(
             [loss for _, loss in losses_of(whole)], abs=1e-4
         )
-        assert read_card(job.folder).worlds == [(1, 2), (4, 1), (8, 3)]
-    assert read_card(whole.folder).worlds is None
+        assert read_card(job.folder).world_sizes == [(1, 2), (4, 1), (8, 3)]
+    assert read_card(whole.folder).world_sizes is None

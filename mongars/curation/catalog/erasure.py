@@ -102,7 +102,7 @@ def _succeed(catalog: DatasetCatalog, ref: DatasetRef, subject: str, *, preview:
         lambda keys: shingles_of(enumerate(_others(catalog, ref, subject)), keys),
         pins=_splits(index) if manifest.against else {},
     )
-    in_earlier = [row for row in _aside(catalog, ref, subject) if row["split"] == EARLIER]
+    in_earlier = [row for row in _set_aside_rows(catalog, ref, subject) if row["split"] == EARLIER]
     before = {row["id"] for row in _rows(catalog, ref, catalog.parts(ref)) if row["subject"] != subject}
     after = set(index["id"].take(selection.keys).to_pylist())
     removed = manifest.rows - len(before)
@@ -132,11 +132,11 @@ def _others(catalog: DatasetCatalog, ref: DatasetRef, subject: str) -> Iterator[
     What an earlier version holds is not among them: it stays set aside, whoever is erased from this version.
     """
     kept = (row for row in _rows(catalog, ref, catalog.parts(ref)) if row["subject"] != subject)
-    aside = (row for row in _aside(catalog, ref, subject) if row["split"] != EARLIER)
+    aside = (row for row in _set_aside_rows(catalog, ref, subject) if row["split"] != EARLIER)
     return heapq.merge(kept, aside, key=lambda row: row["id"])
 
 
-def _aside(catalog: DatasetCatalog, ref: DatasetRef, subject: str) -> Iterator[dict[str, Any]]:
+def _set_aside_rows(catalog: DatasetCatalog, ref: DatasetRef, subject: str) -> Iterator[dict[str, Any]]:
     return (row for row in _rows(catalog, ref, catalog.duplicates(ref)) if row["subject"] != subject)
 
 

@@ -112,7 +112,7 @@ class Manifest(BaseModel):
         return self.model_copy(update=gone | {"erased_at": at, "erased_because": because})
 
     @property
-    def _because(self) -> str:
+    def _erasure_reason(self) -> str:
         return self.erased_because or "a person was erased"  # the one reason before the field was there
 
     def card(self) -> str:
@@ -129,7 +129,11 @@ class Manifest(BaseModel):
                 f"- read: {self.rows_read} lines, of which {self.bad_lines} could not be read",
                 *([f"- without what these hold: {', '.join(self.against)}"] if self.against else []),
                 *_aside_note(self.duplicates, self.against),
-                *([f"- rows removed on {self.erased_at:%Y-%m-%d}: {self._because}"] if self.erased_at else []),
+                *(
+                    [f"- rows removed on {self.erased_at:%Y-%m-%d}: {self._erasure_reason}"]
+                    if self.erased_at
+                    else []
+                ),
                 "",
                 *_counts("Splits", "by subject and near-duplicate cluster", self.splits),
                 *_counts("Conversations dropped", "by reason", self.dropped),

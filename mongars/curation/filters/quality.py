@@ -16,7 +16,7 @@ from enum import StrEnum
 from mongars.curation.filters.encoding import is_broken
 from mongars.curation.filters.non_prose import is_encoded, is_filler, is_links, is_markup, is_mashed
 from mongars.curation.filters.prompt_injection import carries_injection
-from mongars.curation.filters.repetition import SaidSoFar
+from mongars.curation.filters.repetition import ConversationHistory
 from mongars.records import Role, Turn
 
 
@@ -34,7 +34,7 @@ class DropReason(StrEnum):
     ENCODED_DATA = "encoded_data"
     MARKUP = "markup"
     LINKS = "links"
-    MASHED_KEYS = "mashed_keys"
+    MASHED_KEYS = "keyboard_mashing"
     PROMPT_INJECTION = "prompt_injection"
     REPEATS_MEMORY = "repeats_memory"
     REPEATS_TURN = "repeats_turn"
@@ -136,7 +136,7 @@ def _judge_turns(turns: Sequence[Turn]) -> list[DropReason | None]:
     question it follows from nothing.
     """
     reasons: list[DropReason | None] = []
-    said, attacked = SaidSoFar(), False
+    said, attacked = ConversationHistory(), False
     for turn in turns:
         reason = judge_turn(turn.content, turn.role)
         if turn.role == "user":
@@ -149,7 +149,7 @@ def _judge_turns(turns: Sequence[Turn]) -> list[DropReason | None]:
     return reasons
 
 
-def _copies(said: SaidSoFar, text: str) -> DropReason | None:
+def _copies(said: ConversationHistory, text: str) -> DropReason | None:
     match said.source_of(text):
         case "memory":
             return DropReason.REPEATS_MEMORY

@@ -24,7 +24,7 @@ MIN_WORDS = 12
 MIN_SHARES = {"memory": 0.8, "assistant": 0.9, "user": 1.0}
 
 
-class SaidSoFar:
+class ConversationHistory:
     """The turns of one conversation up to now, and their shingles once they are asked for: 80 bytes a word."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ Owns those words, in English and French. Must not know the order of the detector
 import re
 from collections.abc import Iterator
 
-from mongars.curation.pii.spans import FORMED, PiiType, Span, told
+from mongars.curation.pii.spans import FORMED, PiiType, Span, match_with_cue
 
 _MONTH = (
     r"(?:jan(?:uary|vier)?|feb(?:ruary)?|f[ée]v(?:rier)?|mar(?:ch|s)|apr(?:il)?|avr(?:il)?|may|mai|june?|juin"
@@ -28,7 +28,7 @@ _BIRTH_CUES = ("birth", "born", "dob", "d.o.b", "né", "née", "naissance", "ann
 
 def birth_dates(text: str) -> Iterator[Span]:
     """Yield dates that the text calls the day of somebody's birth."""
-    return told(text, _BIRTH_CUES, _BIRTH, PiiType.BIRTH_DATE)
+    return match_with_cue(text, _BIRTH_CUES, _BIRTH, PiiType.BIRTH_DATE)
 
 
 # A public address (that of a shop) is none of a person: somebody must live there, or have things sent there.
@@ -69,7 +69,7 @@ _HOME_CUES = ("address", "adresse", "live at", "living at", "reside", "moved to"
 
 def addresses(text: str) -> Iterator[Span]:
     """Yield postal addresses at which the text says that somebody lives or gets mail; only the street form."""
-    return told(text, _HOME_CUES, _ADDRESS, PiiType.ADDRESS)
+    return match_with_cue(text, _HOME_CUES, _ADDRESS, PiiType.ADDRESS)
 
 
 _ACCOUNT = re.compile(
@@ -88,7 +88,7 @@ _AT_NAME = re.compile(r"(?<=[^\n\w@./])@[A-Za-z]\w{2,29}(?![\w@(]|\.\w)")
 
 def handles(text: str) -> Iterator[Span]:
     """Yield user names: behind an "@", or where the text calls them so and they are no plain word."""
-    accounts = list(told(text, ACCOUNT_CUES, _ACCOUNT, PiiType.HANDLE))
+    accounts = list(match_with_cue(text, ACCOUNT_CUES, _ACCOUNT, PiiType.HANDLE))
     yield from accounts
     taken = {account.start for account in accounts}
     if "@" in text:

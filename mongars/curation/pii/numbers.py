@@ -19,7 +19,7 @@ from stdnum.it import codicefiscale
 from stdnum.se import personnummer
 from stdnum.us import ssn
 
-from mongars.curation.pii.spans import FORMED, PROVEN, PiiType, Span, told
+from mongars.curation.pii.spans import FORMED, PROVEN, PiiType, Span, match_with_cue
 
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}")
 
@@ -128,7 +128,7 @@ _TOLD_CUES = ("sin", "nas", "social", "sociale", "nir", "nino", "national", "tax
 
 def national_ids(text: str) -> Iterator[Span]:
     """Yield numbers by which states know people: where the check passes, or where the text says what they are."""
-    named = list(told(text, _TOLD_CUES, _TOLD_NATIONAL, PiiType.NATIONAL_ID))
+    named = list(match_with_cue(text, _TOLD_CUES, _TOLD_NATIONAL, PiiType.NATIONAL_ID))
     yield from named
     taken = {each.start for each in named}
     for match in _NATIONAL.finditer(text):
@@ -149,7 +149,7 @@ _DOCUMENT_CUES = ("licen", "permis", "pass", "card", "carte d")
 
 def documents(text: str) -> Iterator[Span]:
     """Yield numbers of driving licences, passports and identity cards, where the text calls them so."""
-    return told(text, _DOCUMENT_CUES, _TOLD_DOCUMENT, PiiType.DOCUMENT)
+    return match_with_cue(text, _DOCUMENT_CUES, _TOLD_DOCUMENT, PiiType.DOCUMENT)
 
 
 def digits(text: str) -> str:

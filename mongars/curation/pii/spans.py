@@ -52,7 +52,7 @@ PROVEN, FORMED, LIKELY = 0.99, 0.9, 0.6
 BLANK = "\ue000"
 
 
-def told(text: str, cues: Iterable[str], pattern: re.Pattern[str], kind: PiiType) -> Iterator[Span]:
+def match_with_cue(text: str, cues: Iterable[str], pattern: re.Pattern[str], kind: PiiType) -> Iterator[Span]:
     """Yield each `value` of a pattern that asks for words around it, in a text that has one of the cues.
 
     Cues are in lower case. They are searched first, because most texts have none.

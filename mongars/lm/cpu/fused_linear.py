@@ -1,4 +1,4 @@
-"""Products of linear layers that read the same states, made as one where their weights lie together.
+"""FusedLinear of linear layers that read the same states, made as one where their weights lie together.
 
 Owns the laying together and the choice. Must not know models, nor which library multiplies.
 """
@@ -13,20 +13,20 @@ from torch.nn.functional import linear
 from mongars.lm.cpu.onednn import OneDnnLinear
 from mongars.lm.lora import LoraLinear
 
-Products = Callable[[Tensor], Sequence[Tensor]]
+FusedLinear = Callable[[Tensor], Sequence[Tensor]]
 """From states [tokens, in] to what each of some linear layers makes of them, [tokens, out] each."""
 
 
-def lay_together(layers: Sequence[nn.Linear]) -> None:
+def fuse_weights(layers: Sequence[nn.Linear]) -> None:
     """Put the weights of layers that read the same states into one tensor, one after the other.
 
-    Each stays a parameter of its own layer, and is saved, copied and adapted as before; `products_of` then finds
-    that one product makes all of them. The caller sees to it that nothing has put a weight elsewhere before.
+    Each stays a parameter of its own layer, and is saved, copied and adapted as before; `fused_projection` then
+    computes all of them in one matrix product. The caller must not have moved a weight before.
     """
     _lay([layer.weight for layer in layers])
 
 
-def products_of(layers: Sequence[nn.Module]) -> Products:
+def fused_projection(layers: Sequence[nn.Module]) -> FusedLinear:
     """Return the products of layers that read the same states: one where their weights lie together, else each.
 
     A layer with a bias, or with an adapter of peft's in it, is called by itself, and so are those beside it. Where
@@ -52,7 +52,7 @@ def products_of(layers: Sequence[nn.Module]) -> Products:
     return products
 
 
-def _own_products(layers: Sequence[nn.Module]) -> Products:
+def _own_products(layers: Sequence[nn.Module]) -> FusedLinear:
     kind = type(layers[0])
     plain = kind in (nn.Linear, OneDnnLinear) and all(
         type(layer) is kind and layer.bias is None for layer in layers

@@ -11,7 +11,7 @@ KEPT_BYTES = 2**29
 LARGEST_BYTES = 2**25  # the most that glibc takes
 
 
-def keep_freed_memory() -> None:
+def tune_glibc_malloc() -> None:
     """Have glibc keep what this process frees, up to 512 MiB at the end of a heap, for what is allocated next.
 
     Each pass frees what the next one needs, tensors of some MB. By default glibc gives them back to the system,

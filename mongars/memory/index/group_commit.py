@@ -12,10 +12,10 @@ Item = TypeVar("Item")
 _Group = list[tuple[Sequence[Item], "asyncio.Future[None]"]]
 
 
-class Grouped(Generic[Item]):
+class GroupCommit(Generic[Item]):
     """Calls `work` with the items of all who came within `patience_s`, or while it was at work.
 
-    Nobody waits for company once there are `limit` items, or somebody says `hurry`. A call has at most `limit`
+    Nobody waits for company once there are `limit` items, or somebody says `flush`. A call has at most `limit`
     items, unless one caller brings more. Belongs to one event loop.
     """
 
@@ -34,12 +34,12 @@ class Grouped(Generic[Item]):
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((items, done))
         if sum(len(waiting) for waiting, _ in self._waiting) >= self._limit:
-            self.hurry()
+            self.flush()
         if self._running is None:
             self._running = asyncio.create_task(self._run())
         return done
 
-    def hurry(self) -> None:
+    def flush(self) -> None:
         """Begin with all that waits as soon as the work under way is done."""
         if self._waiting:
             self._hurried.set()
@@ -49,7 +49,7 @@ class Grouped(Generic[Item]):
             while self._waiting:
                 group: _Group[Item] = []
                 try:
-                    await self._company()
+                    await self._wait_for_batch()
                     group = self._next_group()
                     await self._work([item for items, _ in group for item in items])
                 except Exception as error:  # noqa: BLE001 (raised again in each caller)
@@ -63,7 +63,7 @@ class Grouped(Generic[Item]):
         finally:
             self._running = None
 
-    async def _company(self) -> None:
+    async def _wait_for_batch(self) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._hurried.wait(), self._patience_s)
 

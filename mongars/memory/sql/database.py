@@ -15,7 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from mongars.errors import SettingsError, UnavailableError
-from mongars.memory.sql.sqlite_waits import in_time, use_write_ahead_log
+from mongars.memory.sql.sqlite_waits import retry_until, use_write_ahead_log
 from mongars.memory.sql.tables import metadata
 from mongars.storage.atomic import private_folder
 
@@ -78,7 +78,7 @@ class Database:
         if not self.is_sqlite:
             return
         # SQLite waits for readers and writers by itself, but not for another one that empties the log.
-        if not in_time(self._truncate_log, BUSY_TIMEOUT_S):
+        if not retry_until(self._truncate_log, BUSY_TIMEOUT_S):
             raise UnavailableError(
                 "The rows are deleted, but a long read keeps the database's log in use.",
                 remedy="End the program that reads it; the next deletion or checkpoint empties the log.",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 PAUSE_S = 0.02
 
 
-def in_time(done: Callable[[], bool], timeout_s: float) -> bool:
+def retry_until(done: Callable[[], bool], timeout_s: float) -> bool:
     """Try until it is done or the time is over; return whether it is."""
     deadline = time.monotonic() + timeout_s
     while not done():
@@ -36,5 +36,5 @@ def use_write_ahead_log(connection: sqlite3.Connection, timeout_s: float) -> Non
             return False
         return True
 
-    if not in_time(has_log, timeout_s):
+    if not retry_until(has_log, timeout_s):
         raise sqlite3.OperationalError("database is locked")

@@ -22,10 +22,10 @@ from mongars.registry.registry import open_store
 from mongars.serving.deployments.args import AppArgs
 from mongars.serving.deployments.router import GENERATION
 from mongars.serving.engine.engine import Engine, EngineLimits
-from mongars.serving.engine.ephemeral_thread import on_passing_thread
-from mongars.serving.engine.load_gate import loading_turn, turns_folder
+from mongars.serving.engine.ephemeral_thread import run_in_ephemeral_thread
+from mongars.serving.engine.load_gate import adapter_load_slot, load_gate_folder
 from mongars.serving.engine.reconcile import Reconciler
-from mongars.serving.engine.slots import Pin
+from mongars.serving.engine.slots import Lease
 
 
 class LLMServeDeployment:
@@ -36,8 +36,8 @@ class LLMServeDeployment:
         settings = args.settings
         telemetry.configure("mongars-llm", otlp_endpoint=settings.otlp_endpoint)
         torch.set_num_threads(args.torch_threads)
-        # On passing threads, as every load: what OpenMP keeps for them must not crowd those that answer.
-        base = await on_passing_thread(served_base, args)
+        # On ephemeral threads, as every load: what OpenMP keeps for them must not crowd those that answer.
+        base = await run_in_ephemeral_thread(served_base, args)
         limits = EngineLimits(
             slots=args.slots,
             chats=args.chats,
@@ -46,8 +46,8 @@ class LLMServeDeployment:
             prefill_tokens=args.prefill_tokens,
             cache_bytes=args.cache_bytes,
         )
-        turn = partial(loading_turn, turns_folder(settings.home))
-        self._engine = await on_passing_thread(Engine, base, limits, turn=turn)
+        turn = partial(adapter_load_slot, load_gate_folder(settings.home))
+        self._engine = await run_in_ephemeral_thread(Engine, base, limits, turn=turn)
         encoders = (settings.encoders_dir, settings.encoders_url)
         registry = await RegistryClient.connect_or_create(settings.ray_namespace, *encoders)
         replica = serve.get_replica_context().replica_id.unique_id
@@ -91,7 +91,7 @@ class LLMServeDeployment:
         if self._following.done():
             raise UnavailableError("This replica no longer follows the registry.", remedy="See its log.")
 
-    async def _pin(self, kind: AdapterKind, digest: str | None) -> Pin:
+    async def _pin(self, kind: AdapterKind, digest: str | None) -> Lease:
         return self._engine.pin(kind) if digest is None else await self._reconciler.pin(kind, digest)
 
 

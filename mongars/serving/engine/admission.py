@@ -8,7 +8,7 @@ import threading
 from mongars.errors import OverloadedError, UnavailableError
 
 
-class Bound:
+class AdmissionLimit:
     """At most `limit` at a time, running or waiting. Every method may be called from any thread."""
 
     def __init__(self, name: str, limit: int) -> None:
@@ -17,7 +17,7 @@ class Bound:
         self._lock = threading.Lock()
         self.count = 0
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Count one more. Raises OverloadedError at the limit."""
         with self._lock:
             if self.count >= self._limit:
@@ -26,7 +26,7 @@ class Bound:
                 )
             self.count += 1
 
-    def give(self) -> None:
+    def release(self) -> None:
         """Count one less."""
         with self._lock:
             self.count -= 1

@@ -21,7 +21,7 @@ from torch import nn
 
 from mongars.errors import AdapterRefusedError, SettingsError
 from mongars.lm.adapter_template import AdapterTemplate
-from mongars.lm.adapters import attach_adapter, share_tensors_copy
+from mongars.lm.adapters import attach_adapter, clone_sharing_tensors
 from mongars.lm.base import Base
 from mongars.neurons.bidirectional import bidirectional_encoder
 from mongars.neurons.neurons import Neurons
@@ -33,14 +33,14 @@ from mongars.records import (
     GenerationPiece,
     GenerationRequest,
 )
-from mongars.serving.engine.admission import Bound
+from mongars.serving.engine.admission import AdmissionLimit
 from mongars.serving.engine.embedding import EmbeddingScheduler
-from mongars.serving.engine.slots import SLOTS, Pin, Slot, SlotTable
-from mongars.serving.generation.answer import Answer
-from mongars.serving.generation.prompt import end_tokens, prompt_tokens, room_for_answer
-from mongars.serving.generation.proof import prove_batched
+from mongars.serving.engine.slots import SLOTS, Lease, Slot, SlotTable
+from mongars.serving.generation.delta_queue import DeltaQueue
+from mongars.serving.generation.prompt import end_tokens, max_new_tokens, prompt_tokens
 from mongars.serving.generation.scheduler import Scheduler
-from mongars.serving.generation.texts import TextQueue
+from mongars.serving.generation.self_check import check_batch_invariance
+from mongars.serving.generation.sequence import TokenSequence
 from mongars.storage.digests import folder_digest
 
 LoadingTurn = Callable[[], AbstractContextManager[None]]
@@ -84,9 +84,12 @@ class Engine:
         self._slots = SlotTable(bare, base_digest=base.digest, limit=self.limits.slots)
         self._loading, self._turn = threading.Lock(), turn
         self._templates: dict[AdapterKind, AdapterTemplate] = {}
-        prove_batched(self.base.model)
-        self._ends = end_tokens(base.model, base.tokenizer)
-        self._chats, self._embeds = Bound("chat", self.limits.chats), Bound("embedding", self.limits.embeds)
+        check_batch_invariance(self.base.model)
+        self._eos_ids = end_tokens(base.model, base.tokenizer)
+        self._chats, self._embeds = (
+            AdmissionLimit("chat", self.limits.chats),
+            AdmissionLimit("embedding", self.limits.embeds),
+        )
         self._generating = Scheduler(
             rows=self.limits.rows,
             prefill_tokens=self.limits.prefill_tokens,
@@ -131,7 +134,7 @@ class Engine:
         finally:
             self._slots.revoke(revoked)  # also where what takes its place cannot be loaded
 
-    def open(self, ref: AdapterRef, folder: Path) -> Pin:
+    def open(self, ref: AdapterRef, folder: Path) -> Lease:
         """Hold the slot of an adapter, loading it first if need be. Raises as `adopt`."""
         with self._loading:
             if (pin := self._slots.pin_loaded(ref.digest)) is not None:
@@ -141,12 +144,12 @@ class Engine:
                 slot = self._load(ref, folder)
             return self._slots.add(slot)
 
-    def pin(self, kind: AdapterKind, digest: str | None = None) -> Pin:
+    def pin(self, kind: AdapterKind, digest: str | None = None) -> Lease:
         """Admit a request: hold the current slot of `kind`, or a named adapter's. Raises ModelNotFoundError."""
         return self._slots.pin(kind, digest)
 
     async def generate(
-        self, request: GenerationRequest, pin: Pin | None = None
+        self, request: GenerationRequest, pin: Lease | None = None
     ) -> AsyncGenerator[GenerationPiece, None]:
         """Yield an answer in pieces; the last one carries `finish_reason` and usage.
 
@@ -154,7 +157,7 @@ class Engine:
         takes over. Raises ModelNotFoundError, OverloadedError, InputError.
         """
         pin = pin or self.pin("chat", request.adapter)
-        texts = TextQueue(asyncio.get_running_loop())
+        texts = DeltaQueue(asyncio.get_running_loop())
         answer = await self._admitted(request, pin, texts)
         try:
             async for text in texts:
@@ -165,7 +168,7 @@ class Engine:
             answer.cancelled.set()
 
     async def embed(
-        self, texts: Sequence[str], *, dimensions: int | None = None, pin: Pin | None = None
+        self, texts: Sequence[str], *, dimensions: int | None = None, pin: Lease | None = None
     ) -> Embeddings:
         """Return a vector for each text by the current encoder, or by the one that `pin` holds.
 
@@ -188,16 +191,16 @@ class Engine:
             stamp=pin.stamp,
         )
 
-    async def _admitted(self, request: GenerationRequest, pin: Pin, texts: TextQueue) -> Answer:
+    async def _admitted(self, request: GenerationRequest, pin: Lease, texts: DeltaQueue) -> TokenSequence:
         """Return the answer to a request, on its way; the pin is released when it is over."""
         with self._admission(self._chats, pin) as held:
             tokenizer = self.base.tokenizer
             tokens = await asyncio.to_thread(prompt_tokens, tokenizer, request)
-            answer = Answer(
+            answer = TokenSequence(
                 tokens,
                 request.sampling,
-                room=room_for_answer(len(tokens), self.context_tokens),
-                ends=self._ends,
+                max_new_tokens=max_new_tokens(len(tokens), self.context_tokens),
+                eos_ids=self._eos_ids,
                 tokenizer=tokenizer,
                 emit=texts.put,
             )
@@ -228,12 +231,12 @@ class Engine:
         self._embedding.close()
 
     @contextmanager
-    def _admission(self, bound: Bound, pin: Pin) -> Iterator[ExitStack]:
+    def _admission(self, bound: AdmissionLimit, pin: Lease) -> Iterator[ExitStack]:
         """Count a request, and yield what ends it: it ends with the block, unless the block takes that over."""
         with ExitStack() as held:
             held.callback(pin.release)
-            bound.take()
-            held.callback(bound.give)
+            bound.acquire()
+            held.callback(bound.release)
             yield held
 
     def _route(self, generation: int, kind: AdapterKind, target: tuple[AdapterRef, Path] | None) -> bool:
@@ -247,7 +250,7 @@ class Engine:
 
     def _bare(self, kind: AdapterKind) -> Slot:
         if kind == "chat":
-            return Slot(kind, None, share_tensors_copy(self.base.model).eval())
+            return Slot(kind, None, clone_sharing_tensors(self.base.model).eval())
         return Slot(kind, None, Neurons(bidirectional_encoder(self.base), self.base.tokenizer))
 
     def _load(self, ref: AdapterRef, folder: Path) -> Slot:
@@ -274,8 +277,8 @@ class Engine:
         template = self._templates.get(kind)
         if template and template.fits(folder):
             return template.filled(folder)
-        bare = share_tensors_copy(self.base.model) if kind == "chat" else bidirectional_encoder(self.base)
-        adapted = attach_adapter(share_tensors_copy(bare), folder)
+        bare = clone_sharing_tensors(self.base.model) if kind == "chat" else bidirectional_encoder(self.base)
+        adapted = attach_adapter(clone_sharing_tensors(bare), folder)
         template = AdapterTemplate.of(bare, adapted)
         if template is None:
             return adapted

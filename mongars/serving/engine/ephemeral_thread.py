@@ -18,7 +18,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def on_passing_thread(work: Callable[P, T], *args: P.args, **options: P.kwargs) -> "asyncio.Future[T]":
+def run_in_ephemeral_thread(work: Callable[P, T], *args: P.args, **options: P.kwargs) -> "asyncio.Future[T]":
     """Begin work on a thread of its own, in the caller's context; the thread ends when the work is done.
 
     As `asyncio.to_thread`, whose threads stay; the work begins at once and goes on when nobody waits for it.

@@ -22,7 +22,7 @@ REST_S = 0.1  # between two loads, for the requests that gathered during the fir
 PATIENCE_S = 10.0
 
 
-def turns_folder(home: Path) -> Path:
+def load_gate_folder(home: Path) -> Path:
     """Return the folder of the lock files: of this machine, as machines may share a home.
 
     Not a public temporary folder, where anybody could hold the locks or put something in their place.
@@ -31,7 +31,7 @@ def turns_folder(home: Path) -> Path:
 
 
 @contextmanager
-def loading_turn(folder: Path, *, cores: int | None = None, patience_s: float = PATIENCE_S) -> Iterator[None]:
+def adapter_load_slot(folder: Path, *, cores: int | None = None, patience_s: float = PATIENCE_S) -> Iterator[None]:
     """Hold one of the turns that there are, half as many as cores of this process; wait for one in use.
 
     Who holds it next rests first, until REST_S after this load: back to back, the loads of all replicas would be

@@ -17,8 +17,8 @@ from mongars.records import ADAPTER_KINDS, AdapterKind, AdapterRef
 from mongars.registry.manifest import UNSERVABLE, AdapterManifest
 from mongars.registry.service import HEARTBEAT_S
 from mongars.serving.engine.engine import Engine
-from mongars.serving.engine.ephemeral_thread import on_passing_thread
-from mongars.serving.engine.slots import Pin
+from mongars.serving.engine.ephemeral_thread import run_in_ephemeral_thread
+from mongars.serving.engine.slots import Lease
 
 logger = logging.getLogger(__name__)
 RETRY_S = 1.0
@@ -87,7 +87,7 @@ class Reconciler:
             await self._try_to_adopt(self._manifest)
         await self._acknowledge()
 
-    async def pin(self, kind: AdapterKind, digest: str) -> Pin:
+    async def pin(self, kind: AdapterKind, digest: str) -> Lease:
         """Hold the slot of a named adapter, loading it if need be.
 
         Raises ModelNotFoundError when it is unknown, of another kind, revoked, rejected or pruned.
@@ -100,7 +100,7 @@ class Reconciler:
                 remedy="GET /v1/models lists what is.",
                 param="model",
             )
-        load = on_passing_thread(self._open, ref, manifest)
+        load = run_in_ephemeral_thread(self._open, ref, manifest)
         try:
             return await asyncio.shield(load)
         except asyncio.CancelledError:
@@ -124,7 +124,7 @@ class Reconciler:
             return await self._registry.snapshot()
         return self._manifest
 
-    def _open(self, ref: AdapterRef, manifest: AdapterManifest) -> Pin:
+    def _open(self, ref: AdapterRef, manifest: AdapterManifest) -> Lease:
         return self._engine.open(ref, self._store.fetch(ref, manifest))
 
     async def _try_to_adopt(self, manifest: AdapterManifest) -> None:
@@ -143,7 +143,7 @@ class Reconciler:
 
     async def _adopt(self, manifest: AdapterManifest) -> None:
         started = time.monotonic()
-        await on_passing_thread(self._adopt_blocking, manifest)
+        await run_in_ephemeral_thread(self._adopt_blocking, manifest)
         self.last_failure = None
         _load_duration.record(time.monotonic() - started)
 
@@ -158,6 +158,6 @@ class Reconciler:
         await self._registry.acknowledge(self._replica, self._engine.generation, digests)
 
 
-def _release(load: "asyncio.Future[Pin]") -> None:
+def _release(load: "asyncio.Future[Lease]") -> None:
     if not load.cancelled() and load.exception() is None:
         load.result().release()

@@ -47,7 +47,7 @@ class Route:
     slot: Slot
 
 
-class Pin:
+class Lease:
     """A request's hold on its slot, and what its answer may claim. Release it once; more does nothing."""
 
     def __init__(self, table: "SlotTable", slot: Slot, generation: int) -> None:
@@ -60,7 +60,7 @@ class Pin:
         """Let go; the last one to leave a slot that is no longer routed drops it."""
         table, self._table = self._table, None
         if table is not None:
-            table.let_go(self.slot)
+            table.release(self.slot)
 
 
 class SlotTable:
@@ -82,7 +82,7 @@ class SlotTable:
         with self._changed:
             return dict(self._routes)
 
-    def pin(self, kind: AdapterKind, digest: str | None = None) -> Pin:
+    def pin(self, kind: AdapterKind, digest: str | None = None) -> Lease:
         """Hold the current slot of `kind`, or the loaded slot of a named adapter.
 
         Raises ModelNotFoundError when the named adapter is not loaded here, is revoked, or is of another kind.
@@ -97,7 +97,7 @@ class SlotTable:
                 )
             return self._hold(slot)
 
-    def pin_loaded(self, digest: str) -> Pin | None:
+    def pin_loaded(self, digest: str) -> Lease | None:
         """Hold the slot of an adapter that is in memory, or return None."""
         with self._changed:
             slot = self._adapters.get(digest)
@@ -111,7 +111,7 @@ class SlotTable:
                     f"All {self._limit} adapter slots are in use.", remedy="Try again when requests have finished."
                 )
 
-    def add(self, slot: Slot) -> Pin:
+    def add(self, slot: Slot) -> Lease:
         """Take in a loaded slot and hold it, so that it stays until it is routed or its request is over."""
         assert slot.digest is not None, "the base's slots are given at the start"
         with self._changed:
@@ -137,8 +137,8 @@ class SlotTable:
             for digest, slot in self._adapters.items():
                 slot.revoked = slot.revoked or digest in digests
 
-    def let_go(self, slot: Slot) -> None:
-        """Count one request less on a slot (Pin.release calls it)."""
+    def release(self, slot: Slot) -> None:
+        """Count one request less on a slot (Lease.release calls it)."""
         with self._changed:
             slot.in_flight -= 1
             self._drop_idle()
@@ -148,9 +148,9 @@ class SlotTable:
         with self._changed:
             return tuple(self._adapters.values())
 
-    def _hold(self, slot: Slot) -> Pin:
+    def _hold(self, slot: Slot) -> Lease:
         slot.in_flight += 1
-        return Pin(self, slot, self._routes[slot.kind].generation)
+        return Lease(self, slot, self._routes[slot.kind].generation)
 
     def _drop_idle(self) -> None:
         routed = {id(route.slot) for route in self._routes.values()}

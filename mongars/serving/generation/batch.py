@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mongars.serving.generation.answer import Answer
 from mongars.serving.generation.forward import forward_of
-from mongars.serving.generation.rows import padded_tokens
+from mongars.serving.generation.kv_cache import padded_tokens
 from mongars.serving.generation.sampling import choose
+from mongars.serving.generation.sequence import TokenSequence
 
 
 class Batch:
@@ -31,11 +31,13 @@ class Batch:
         self._rows = rows
         self._cache_tokens = cache_bytes // _token_bytes(model)
         self._prefill_tokens = prefill_tokens
-        self._waiting: deque[Answer] = deque()
-        self._reading: list[Answer] = []  # have rows after those that decode; only the first may be half read
-        self._decoding: list[Answer] = []  # answer i has row i
+        self._waiting: deque[TokenSequence] = deque()
+        self._reading: list[
+            TokenSequence
+        ] = []  # have rows after those that decode; only the first may be half read
+        self._decoding: list[TokenSequence] = []  # answer i has row i
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: TokenSequence) -> None:
         """Put an answer at the end of the queue."""
         self._waiting.append(answer)
 
@@ -70,14 +72,14 @@ class Batch:
         if not self._reading:
             return
         now = self._reading[: self._fitting()]
-        start = now[0].stored
-        length = min(now[-1].to_store, self._prefill_tokens)
+        start = now[0].num_cached
+        length = min(now[-1].num_uncached, self._prefill_tokens)
         self._reserve(start + length)
         parts = [answer.tokens[start : start + length] for answer in now]
         logits = self._forward.read(parts, first_row=len(self._decoding), start=start)
         for answer in now:
-            answer.stored = min(start + length, answer.prompt_tokens)
-        if now[0].to_store:
+            answer.num_cached = min(start + length, answer.prompt_tokens)
+        if now[0].num_uncached:
             return  # a long prompt, alone in its pass: goes on next time
         self._reading = self._reading[len(now) :]
         self._decoding += now
@@ -85,19 +87,19 @@ class Batch:
 
     def _fitting(self) -> int:
         """Return how many of the prompts to read fit into one pass, at least 1."""
-        if self._reading[0].stored:
+        if self._reading[0].num_cached:
             return 1
         count, lengths = 1, [answer.prompt_tokens for answer in self._reading]
         while count < len(lengths) and self._forward.pass_tokens(lengths[: count + 1]) <= self._prefill_tokens:
             count += 1
         return count
 
-    def _admitted(self) -> list[Answer]:
+    def _admitted(self) -> list[TokenSequence]:
         """Return the next answers in the queue that have rows and memory, the shortest prompt first."""
-        admitted: list[Answer] = []
-        longest = max((answer.most_tokens for answer in self._decoding), default=0)
+        admitted: list[TokenSequence] = []
+        longest = max((answer.max_total_tokens for answer in self._decoding), default=0)
         while self._waiting and (rows := len(self._decoding) + len(admitted) + 1) <= self._rows:
-            needed = max(longest, self._waiting[0].most_tokens)
+            needed = max(longest, self._waiting[0].max_total_tokens)
             if rows > 1 and padded_tokens(rows, needed) > self._cache_tokens:
                 break
             longest = needed
@@ -106,36 +108,36 @@ class Batch:
 
     def _decode(self) -> None:
         answers = list(self._decoding)
-        self._reserve(max(answer.stored for answer in answers) + 1)
+        self._reserve(max(answer.num_cached for answer in answers) + 1)
         logits = self._forward.decode(
-            [answer.tokens[-1] for answer in answers], [answer.stored for answer in answers]
+            [answer.tokens[-1] for answer in answers], [answer.num_cached for answer in answers]
         )
         for answer in answers:
-            answer.stored += 1
+            answer.num_cached += 1
         self._take(answers, logits)
 
     def _reserve(self, length: int) -> None:
         """Have room for a pass after which its longest row holds `length` tokens, and for what all rows hold."""
         answers = [*self._decoding, *self._reading]
-        self._cache.reserve(len(answers), max(length, *(answer.stored for answer in answers)))
+        self._cache.reserve(len(answers), max(length, *(answer.num_cached for answer in answers)))
 
-    def _take(self, answers: Sequence[Answer], logits: Tensor) -> None:
+    def _take(self, answers: Sequence[TokenSequence], logits: Tensor) -> None:
         tokens = choose(logits, [answer.sampler for answer in answers])
         self._leave([answer for answer, token in zip(answers, tokens, strict=True) if _over(answer, token)])
 
-    def _leave(self, answers: Sequence[Answer]) -> None:
+    def _leave(self, answers: Sequence[TokenSequence]) -> None:
         """Give the rows of some answers to the last ones, so that the rows in use stay the first."""
         before = len(self._decoding)
         for answer in answers:
             row = self._decoding.index(answer)
             last = self._decoding.pop()
             if last is not answer:
-                self._cache.move(len(self._decoding), row, last.stored)
+                self._cache.move(len(self._decoding), row, last.num_cached)
                 self._decoding[row] = last
             answer.result.cancel()  # does nothing to one that is over
         if answers:
             for place, answer in enumerate(self._reading):
-                self._cache.move(before + place, len(self._decoding) + place, answer.stored)
+                self._cache.move(before + place, len(self._decoding) + place, answer.num_cached)
 
     def _drop_cancelled(self) -> None:
         for answer in [answer for answer in (*self._waiting, *self._reading) if answer.cancelled.is_set()]:
@@ -154,10 +156,10 @@ def _token_bytes(model: nn.Module) -> int:
     return 2 * int(config.num_hidden_layers * heads * size) * next(model.parameters()).element_size()
 
 
-def _over(answer: Answer, token: int) -> bool:
+def _over(answer: TokenSequence, token: int) -> bool:
     """Give an answer its token; return whether it is over. What goes wrong in one answer ends no other."""
     try:
-        return answer.take(token)
+        return answer.append(token)
     except Exception as error:  # noqa: BLE001 (raised again where the answer is awaited)
         answer.fail(error)
         return True

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from mongars.lm.llama import is_like_llama
+from mongars.serving.generation.kv_cache import KVCache
 from mongars.serving.generation.llama import LlamaForward
 from mongars.serving.generation.masks import attention_mask
-from mongars.serving.generation.rows import RowCache
 
 
 class Forward(Protocol):
     """A model with the keys and values of its rows, which must be reserved before a pass."""
 
-    cache: RowCache
+    cache: KVCache
 
     def read(self, prompts: Sequence[Sequence[int]], *, first_row: int, start: int) -> Tensor:
         """Read tokens into rows from `first_row` on, each row's from position `start` on.
@@ -46,7 +46,7 @@ class TransformersForward:
     """The model's own forward, over prompts that are padded to the longest."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.cache = RowCache()
+        self.cache = KVCache()
         self._model = model
         self._config: Any = model.config
         self._device = next(model.parameters()).device
@@ -58,14 +58,14 @@ class TransformersForward:
         for row, prompt in enumerate(prompts):
             ids[row, : len(prompt)] = torch.tensor(prompt)
         positions = torch.arange(start, start + length).expand(len(prompts), -1)
-        self.cache.place_span(first_row, len(prompts), start, start + length)
+        self.cache.set_write_span(first_row, len(prompts), start, start + length)
         return self._pass(ids, positions, start + length, keep=[len(prompt) - 1 for prompt in prompts])
 
     def decode(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
         """As `Forward.decode`."""
         at = torch.tensor(positions)
         length = max(positions) + 1
-        self.cache.place_next(at.to(self._device), length)
+        self.cache.set_write_positions(at.to(self._device), length)
         return self._pass(torch.tensor(tokens)[:, None], at[:, None], length, keep=[0] * len(tokens))
 
     def pass_tokens(self, lengths: Sequence[int]) -> int:

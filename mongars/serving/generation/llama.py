@@ -13,7 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from mongars.lm.cpu.onednn import OneDnnLinear
 from mongars.lm.llama import LlamaDecoder, without_adapter
-from mongars.serving.generation.rows import RowCache
+from mongars.serving.generation.kv_cache import KVCache
 
 GROUP_ROWS = 8
 """Rows whose keys are read to the longest of them in one call; all at once would read to the longest of all."""
@@ -52,7 +52,7 @@ class LlamaForward:
         self._decoder, self._head = LlamaDecoder(model), causal.lm_head
         self._by_products = products_are_faster(self._head)
         self._attend: Any = attention_by_products if self._by_products else scaled_dot_product_attention
-        self.cache = RowCache(grow_tokens=TIGHT_TOKENS) if self._by_products else RowCache()
+        self.cache = KVCache(grow_tokens=TIGHT_TOKENS) if self._by_products else KVCache()
 
     def read(self, prompts: Sequence[Sequence[int]], *, first_row: int, start: int) -> Tensor:
         """As `Forward.read`."""
@@ -73,7 +73,7 @@ class LlamaForward:
         """As `Forward.decode`."""
         at = torch.tensor(positions)
         groups = self._groups(positions)
-        self.cache.place_next(at.to(self._decoder.device), max(length for _, length, _ in groups))
+        self.cache.set_write_positions(at.to(self._decoder.device), max(length for _, length, _ in groups))
 
         def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
             stored = self.cache.update(keys[:, :, None], values[:, :, None], layer)
@@ -101,7 +101,7 @@ class LlamaForward:
     def _read_row(self, layer: int, row: int, start: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Store a prompt's keys and values, [tokens, heads, size]; return what its tokens attend to."""
         length = start + len(queries)
-        self.cache.place_span(row, 1, start, length)
+        self.cache.set_write_span(row, 1, start, length)
         stored = self.cache.update(keys.transpose(0, 1)[None], values.transpose(0, 1)[None], layer)
         mask = None
         if start:

@@ -6,19 +6,21 @@ Owns the talk with the tokenizer. Must not know batches or adapters.
 from typing import Any
 
 from mongars.errors import InputError
-from mongars.lm.chat_template import guarded
+from mongars.lm.chat_template import escape_special_tokens
 from mongars.records import GenerationRequest
 
 
 def prompt_tokens(tokenizer: Any, request: GenerationRequest) -> list[int]:
     """Return the token ids of the chat template's prompt."""
-    messages = guarded(tokenizer, [{"role": turn.role, "content": turn.content} for turn in request.turns])
+    messages = escape_special_tokens(
+        tokenizer, [{"role": turn.role, "content": turn.content} for turn in request.turns]
+    )
     encoded = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
     ids: list[int] = encoded["input_ids"]
     return ids
 
 
-def room_for_answer(prompt: int, context: int) -> int:
+def max_new_tokens(prompt: int, context: int) -> int:
     """Return how many tokens an answer to a prompt of `prompt` tokens may have. Raises InputError for none."""
     if prompt >= context:
         raise InputError(

@@ -29,7 +29,7 @@ class TokenSampler:
         else:
             self._generator.manual_seed(sampling.seed)
 
-    def draw(self) -> float:
+    def uniform(self) -> float:
         """Return this request's next random number, in [0, 1)."""
         return float(torch.rand((), generator=self._generator))
 
@@ -55,54 +55,54 @@ def _sample(logits: Tensor, samplers: Sequence[TokenSampler]) -> list[int]:
     where the likeliest were sorted out; of 151,936 tokens 11 and 33 (docs/results/2026-11-27-serving.md).
     """
     temperatures = torch.tensor([sampler.temperature for sampler in samplers], device=logits.device)
-    masses = (logits / temperatures[:, None]).softmax(dim=-1)
-    cumulated = masses.cumsum(dim=-1)
+    probs = (logits / temperatures[:, None]).softmax(dim=-1)
+    cumulated = probs.cumsum(dim=-1)
     tokens = _drawn(cumulated, samplers)
-    unproven = [row for row, sampler in enumerate(samplers) if sampler.top_p < 1]
+    pending = [row for row, sampler in enumerate(samplers) if sampler.top_p < 1]
     for _ in range(TRIES):
-        if not unproven:
+        if not pending:
             break
-        given = [samplers[row].top_p for row in unproven]
-        inside = in_nucleus(_rows(masses, unproven), _rows(tokens, unproven), given)
-        unproven = [row for row, is_inside in zip(unproven, inside, strict=True) if not is_inside]
-        if unproven:
-            tokens[unproven] = _drawn(cumulated[unproven], [samplers[row] for row in unproven])
-    for row in unproven:
-        likely = nucleus(masses[row], samplers[row].top_p)
-        tokens[row] = likely[_drawn(masses[row, likely].cumsum(dim=-1)[None], [samplers[row]])]
+        given = [samplers[row].top_p for row in pending]
+        inside = in_nucleus(_rows(probs, pending), _rows(tokens, pending), given)
+        pending = [row for row, is_inside in zip(pending, inside, strict=True) if not is_inside]
+        if pending:
+            tokens[pending] = _drawn(cumulated[pending], [samplers[row] for row in pending])
+    for row in pending:
+        likely = nucleus(probs[row], samplers[row].top_p)
+        tokens[row] = likely[_drawn(probs[row, likely].cumsum(dim=-1)[None], [samplers[row]])]
     drawn: list[int] = tokens.tolist()
     return drawn
 
 
 def _drawn(cumulated: Tensor, samplers: Sequence[TokenSampler]) -> Tensor:
-    """Return where each row's next random number lies among the sums of its masses [rows, tokens]."""
+    """Return where each row's next random number lies among the sums of its probs [rows, tokens]."""
     total = cumulated[:, -1:]
-    uniform = torch.tensor([[sampler.draw()] for sampler in samplers], device=cumulated.device)
+    uniform = torch.tensor([[sampler.uniform()] for sampler in samplers], device=cumulated.device)
     # Less than the total also where the product is rounded up to it: the token after the last has no mass.
     target = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
     places = torch.searchsorted(cumulated, target, right=True).squeeze(-1)
-    return places.clamp_(max=cumulated.shape[-1] - 1)  # of masses that are no numbers it is none
+    return places.clamp_(max=cumulated.shape[-1] - 1)  # of probs that are no numbers it is none
 
 
-def in_nucleus(masses: Tensor, tokens: Tensor, top_p: Sequence[float]) -> list[bool]:
-    """Return for each row of masses [rows, vocabulary] whether its token is among the most likely of `top_p`.
+def in_nucleus(probs: Tensor, tokens: Tensor, top_p: Sequence[float]) -> list[bool]:
+    """Return for each row of probs [rows, vocabulary] whether its token is among the most likely of `top_p`.
 
     It is when those that are likelier have less than `top_p` together (arXiv 1904.09751).
     """
-    own = masses.gather(-1, tokens[:, None])
-    likelier = torch.where(masses > own, masses, 0.0).sum(dim=-1)
-    inside: list[bool] = (likelier < torch.tensor(top_p, device=masses.device)).tolist()
+    own = probs.gather(-1, tokens[:, None])
+    likelier = torch.where(probs > own, probs, 0.0).sum(dim=-1)
+    inside: list[bool] = (likelier < torch.tensor(top_p, device=probs.device)).tolist()
     return inside
 
 
-def nucleus(masses: Tensor, top_p: float) -> Tensor:
-    """Return the fewest most likely tokens of masses [vocabulary] that together have `top_p`.
+def nucleus(probs: Tensor, top_p: float) -> Tensor:
+    """Return the fewest most likely tokens of probs [vocabulary] that together have `top_p`.
 
     All that are as likely as the least of them are among them, as for `in_nucleus`.
     """
-    values = masses.sort(descending=True).values
+    values = probs.sort(descending=True).values
     least = values[values.cumsum(dim=-1) - values < top_p][-1]
-    return (masses >= least).nonzero().squeeze(-1)
+    return (probs >= least).nonzero().squeeze(-1)
 
 
 def _rows(tensor: Tensor, rows: Sequence[int]) -> Tensor:

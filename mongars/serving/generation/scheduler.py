@@ -9,8 +9,8 @@ import threading
 from torch import nn
 
 from mongars.serving.engine.admission import closing_error
-from mongars.serving.generation.answer import Answer
 from mongars.serving.generation.batch import Batch
+from mongars.serving.generation.sequence import TokenSequence
 
 
 class Scheduler:
@@ -19,13 +19,13 @@ class Scheduler:
     def __init__(self, *, rows: int, prefill_tokens: int, cache_bytes: int) -> None:
         self._options = {"rows": rows, "prefill_tokens": prefill_tokens, "cache_bytes": cache_bytes}
         self._batches: dict[int, Batch] = {}
-        self._arrived: list[tuple[nn.Module, Answer]] = []
+        self._arrived: list[tuple[nn.Module, TokenSequence]] = []
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="mongars-generation", daemon=True)
         self._thread.start()
 
-    def submit(self, model: nn.Module, answer: Answer) -> None:
+    def submit(self, model: nn.Module, answer: TokenSequence) -> None:
         """Generate an answer with a module tree; `answer.result` is set when it is over."""
         with self._changed:
             if self._closed:

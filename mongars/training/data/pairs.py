@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mongars.lm.tokenize import text_ids
+from mongars.lm.tokenize import tokenize
 from mongars.training.config import ContrastiveConfig
 from mongars.training.data.tokenize import TokenTable, load_tokenizer
 
@@ -90,7 +90,7 @@ def _pairs(
     distinct = list(dict.fromkeys([*said, *told]))
     ids = {
         text: tokens[: config.max_tokens] if len(tokens) >= config.min_tokens else None
-        for text, tokens in zip(distinct, text_ids(tokenizer, distinct), strict=True)
+        for text, tokens in zip(distinct, tokenize(tokenizer, distinct), strict=True)
     }
     if config.pairs == "simcse":
         for message in messages:

@@ -16,28 +16,28 @@ from mongars.training.config import AdapterRecipe
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RowRef:
     """A row, by its index, in one epoch."""
 
     row: int
     epoch: int
 
 
-def worker_share(config: AdapterRecipe, step: int, lengths: Sequence[int], rank: int) -> list[list[Place]]:
+def worker_share(config: AdapterRecipe, step: int, lengths: Sequence[int], rank: int) -> list[list[RowRef]]:
     """Return one worker's places of a step, a list for each forward pass; `lengths` are those of all rows."""
     places = global_batch(step, rows=len(lengths), batch_rows=config.batch, seed=config.seed)
     return micro_batches(places, lengths, rank=rank, world=config.workers, micro_rows=config.micro_batch)
 
 
-def global_batch(step: int, *, rows: int, batch_rows: int, seed: int) -> list[Place]:
+def global_batch(step: int, *, rows: int, batch_rows: int, seed: int) -> list[RowRef]:
     """Return the places of a step (from 0). A batch that ends an epoch goes on with the next one."""
     places = range(step * batch_rows, (step + 1) * batch_rows)
-    return [Place(int(_order(rows, seed, at // rows)[at % rows]), at // rows) for at in places]
+    return [RowRef(int(_order(rows, seed, at // rows)[at % rows]), at // rows) for at in places]
 
 
 def micro_batches(
-    places: Sequence[Place], lengths: Sequence[int], *, rank: int, world: int, micro_rows: int
-) -> list[list[Place]]:
+    places: Sequence[RowRef], lengths: Sequence[int], *, rank: int, world: int, micro_rows: int
+) -> list[list[RowRef]]:
     """Return one worker's share of a step, cut into forward passes of rows of like length (less padding).
 
     Every worker has as many passes, of `micro_rows` rows at most: an engine may wait for all in each of them.

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mongars.lm.chat_template import guarded, special_tokens
+from mongars.lm.chat_template import escape_special_tokens, special_tokens
 
 Split = Literal["train", "test"]
 COLUMNS = ("id", "split", "messages")
@@ -83,7 +83,7 @@ def token_ids(tokenizer: Any, messages: Sequence[dict[str, str]], max_tokens: in
     if not messages:
         return []
     if tokenizer.chat_template:
-        text = tokenizer.apply_chat_template(guarded(tokenizer, messages), tokenize=False)
+        text = tokenizer.apply_chat_template(escape_special_tokens(tokenizer, messages), tokenize=False)
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     else:
         ids = tokenizer("\n".join(message["content"] for message in messages))["input_ids"]

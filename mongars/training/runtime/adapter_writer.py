@@ -72,15 +72,15 @@ def adapter_card(
     *,
     resumed_from: str | None = None,
     init_from: str | None = None,
-    worlds: Sequence[tuple[int, int]] | None = None,
+    world_sizes: Sequence[tuple[int, int]] | None = None,
 ) -> dict[str, Any]:
     """Return the card: what the adapter was made from, how, and with what result.
 
     `resumed_from` is the digest of another run's checkpoint, for an adapter that was begun by that run;
-    `init_from` that of the adapter whose weights it started from; `worlds`, of an elastic run, since which step
-    how many workers trained it.
+    `init_from` that of the adapter whose weights it started from; `world_sizes` is
+    the number of workers of an elastic run, by the first step that they trained.
     """
-    origins = {"resumed_from": resumed_from, "init_from": init_from, "worlds": worlds}
+    origins = {"resumed_from": resumed_from, "init_from": init_from, "world_sizes": world_sizes}
     return {name: origin for name, origin in origins.items() if origin} | {
         "schema": 1,
         "kind": "encoder",

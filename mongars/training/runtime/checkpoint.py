@@ -56,8 +56,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     moments = {name: tensor for name, tensor in tensors.items() if "|" in name}
     weights = {name: tensor for name, tensor in tensors.items() if "|" not in name}
-    worlds = tuple((step, workers) for step, workers in kept.get("worlds", ()))
-    return Checkpoint(Progress(kept["step"], kept["metrics"], worlds), weights, moments)
+    world_sizes = tuple((step, workers) for step, workers in kept.get("world_sizes", ()))
+    return Checkpoint(Progress(kept["step"], kept["metrics"], world_sizes), weights, moments)
 
 
 def check_checkpoint(path: Path, job: TrainingJob) -> None:

@@ -93,7 +93,7 @@ class DeepSpeedEngine:
             for key in MOMENTS
         }
 
-    def go_on(self, moments: Mapping[str, Tensor], step: int) -> None:
+    def resume(self, moments: Mapping[str, Tensor], step: int) -> None:
         """Take up AdamW where it was after `step` steps. All workers must call it, before their first step.
 
         The weights of that time must have been in the model already when the engine was made.

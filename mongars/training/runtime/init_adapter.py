@@ -14,13 +14,13 @@ from mongars.registry import read_shapes
 from mongars.registry.validation import CONFIG_FILE, read_config, validate_folder
 from mongars.storage.digests import folder_digest
 from mongars.training.config import AdapterRecipe
-from mongars.training.runtime.job import ParentAdapter
+from mongars.training.runtime.job import InitAdapter
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
 
-def find_parent(folder: Path, recipe: AdapterRecipe, base: Path, base_digest: str) -> ParentAdapter:
+def find_init_adapter(folder: Path, recipe: AdapterRecipe, base: Path, base_digest: str) -> InitAdapter:
     """Return the adapter in a folder, which a run of `recipe` on the base in `base` can start from.
 
     Raises InputError without the folder, AdapterRefusedError for what is no adapter of this base, or has
@@ -39,10 +39,10 @@ def find_parent(folder: Path, recipe: AdapterRecipe, base: Path, base_digest: st
             f"The adapter {folder.name} has {told}, unlike the recipe.",
             remedy="Give the run the adapter's lora_rank, lora_alpha and target_modules.",
         )
-    return ParentAdapter(folder, folder_digest(folder))
+    return InitAdapter(folder, folder_digest(folder))
 
 
-def take_up(adapted: "PeftModel", parent: ParentAdapter) -> None:
+def load_into(adapted: "PeftModel", parent: InitAdapter) -> None:
     """Put the parent's weights in place of the fresh ones. Raises TrainingError when it changed since."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict  # seconds, and not on the driver
     from safetensors.torch import load_file

@@ -19,13 +19,13 @@ ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "card.json"
 
 # What may change when a run goes on from the checkpoint of another one: neither the rows of a step nor the shapes
 # of the weights depend on it. The learning rate is here for the run whose loss was not finite.
-FREE_KNOBS = frozenset(
+RESUMABLE_FIELDS = frozenset(
     {"workers", "min_workers", "threads", "zero_stage", "micro_rows", "packing", "learning_rate"}
 )
 
 
 @dataclass(frozen=True, slots=True)
-class OtherCheckpoint:
+class ResumeSource:
     """The checkpoint of another run that this one goes on from. It makes another adapter, so it is in the key."""
 
     path: Path
@@ -33,7 +33,7 @@ class OtherCheckpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class ParentAdapter:
+class InitAdapter:
     """The adapter whose weights a run starts from. It makes another adapter, so it is in the key."""
 
     path: Path
@@ -50,8 +50,8 @@ class TrainingJob:
     base_name: str
     base_digest: str
     folder: Path
-    resumed: OtherCheckpoint | None = None
-    parent: ParentAdapter | None = None
+    resumed: ResumeSource | None = None
+    parent: InitAdapter | None = None
 
     @property
     def checkpoint(self) -> Path:
@@ -66,7 +66,7 @@ class TrainingJob:
     @property
     def fixed(self) -> dict[str, Any]:
         """All that must be the same where a checkpoint is taken up."""
-        recipe = self.config.model_dump(mode="json", exclude=set(FREE_KNOBS))
+        recipe = self.config.model_dump(mode="json", exclude=set(RESUMABLE_FIELDS))
         parent = self.parent.digest if self.parent else None
         return recipe | {"dataset": self.dataset.digest, "base": self.base_digest, "init_from": parent}
 
@@ -90,35 +90,36 @@ class StepReport:
 class Progress:
     """How far a run is: the steps done, and what its card will say of them.
 
-    `worlds` says since which step (from 1) how many workers trained; with more than one entry the run was resized.
+    `world_sizes` has the first step (from 1) and the number of workers of each stretch of the run; more than one
+    entry means that the run was resized.
     """
 
     step: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
-    worlds: tuple[tuple[int, int], ...] = ()
+    world_sizes: tuple[tuple[int, int], ...] = ()
 
-    def after(self, report: StepReport) -> "Progress":
+    def advanced(self, report: StepReport) -> "Progress":
         """Return the progress with one more step. Nothing in it differs between two equal runs."""
         told = {"loss": report.loss, report.accuracy_name: report.accuracy}
         known = {name: value for name, value in told.items() if value is not None}
         first = {f"{name}_first": value for name, value in known.items()}
         last = {f"{name}_last": value for name, value in known.items()}
-        return Progress(report.step, first | dict(self.metrics) | last, self.worlds)
+        return Progress(report.step, first | dict(self.metrics) | last, self.world_sizes)
 
-    def by(self, workers: int) -> "Progress":
+    def resized(self, workers: int) -> "Progress":
         """Return the progress with so many workers from the next step on."""
-        before = tuple(world for world in self.worlds if world[0] <= self.step)
+        before = tuple(world for world in self.world_sizes if world[0] <= self.step)
         if before and before[-1][1] == workers:
-            return replace(self, worlds=before)
-        return replace(self, worlds=(*before, (self.step + 1, workers)))
+            return replace(self, world_sizes=before)
+        return replace(self, world_sizes=(*before, (self.step + 1, workers)))
 
 
 def adapter_key(
     config: AdapterRecipe,
     dataset: DatasetRef,
     base_digest: str,
-    resumed: OtherCheckpoint | None = None,
-    parent: ParentAdapter | None = None,
+    resumed: ResumeSource | None = None,
+    parent: InitAdapter | None = None,
 ) -> str:
     """Return the name of a run's folder: 16 hex digits over all that its result depends on."""
     parts: list[Any] = [config.recipe_digest(), dataset.name, dataset.version, dataset.digest, base_digest]

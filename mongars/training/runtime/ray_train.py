@@ -92,7 +92,7 @@ def fit(
             _fit(work, told, name=name, place=place, workers=workers)
             return
         with _first_signal(stop.touch):
-            _beside_main(lambda: _fit(work, told, name=name, place=place, workers=workers))
+            _run_off_main_thread(lambda: _fit(work, told, name=name, place=place, workers=workers))
     finally:
         stop.unlink(missing_ok=True)
 
@@ -119,7 +119,7 @@ def _first_signal(act: Callable[[], None]) -> Iterator[None]:
         restore()
 
 
-def _beside_main(work: Callable[[], None]) -> None:
+def _run_off_main_thread(work: Callable[[], None]) -> None:
     """Run `work` on a thread and wait: on the main thread Ray Train takes SIGINT, and aborts the workers."""
     failures: list[BaseException] = []
 

@@ -78,7 +78,7 @@ class MlflowStore:
             case "judged":
                 self._judged(event, run_id)
             case "served":
-                ModelVersions(self._client).crown(event["digest"], event["generation"])
+                ModelVersions(self._client).set_champion(event["digest"], event["generation"])
 
     def misconfigured(self, error: Exception) -> UnavailableError | None:
         """Return the error to raise where not the server's absence but the setting is at fault, else None."""

@@ -47,7 +47,7 @@ class ModelVersions:
         if now is not None and now.version == version.version:
             self._client.delete_registered_model_alias(MODEL, CANDIDATE)
 
-    def crown(self, digest: str, generation: int) -> None:
+    def set_champion(self, digest: str, generation: int) -> None:
         """Let the champion be what a generation serves, unless a newer generation was told before."""
         version = self._find(digest)
         if version is None:  # trained elsewhere, or before versions were kept

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mongars.conversation.prompt import MEMORY_NOTE, quote_memory
-from mongars.curation.filters.repetition import MIN_SHARES, MIN_WORDS, SHINGLE_WORDS, SaidSoFar
+from mongars.curation.filters.repetition import MIN_SHARES, MIN_WORDS, SHINGLE_WORDS, ConversationHistory
 from mongars.records import Memory, Turn
 
 FACT = "My sister Anna moved to Lyon in the spring; she plays the cello in an orchestra near the [old] station."
@@ -16,7 +16,7 @@ OTHER = "The orchestra plays every second Friday at eight, and you can buy a tic
 
 
 def said(*turns):
-    so_far = SaidSoFar()
+    so_far = ConversationHistory()
     for turn in turns:
         so_far.add(turn)
     return so_far

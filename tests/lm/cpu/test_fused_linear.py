@@ -1,4 +1,4 @@
-"""Products made as one are those of each layer by itself, with adapters and without."""
+"""FusedLinear made as one are those of each layer by itself, with adapters and without."""
 
 import copy
 
@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mongars.lm.base import load_base
-from mongars.lm.cpu.fused_linear import lay_together, products_of
+from mongars.lm.cpu.fused_linear import fuse_weights, fused_projection
 from mongars.lm.cpu.onednn import MIN_ROWS, use_onednn
 from mongars.lm.lora import LoraLinear
 
@@ -28,9 +28,9 @@ def test_layers_that_lie_together_make_one_product_of_their_own_results(calls, r
     layers, states = three(), torch.randn(rows, WIDTH)
     with torch.no_grad():
         apart = [layer(states) for layer in layers]
-        lay_together(layers)
+        fuse_weights(layers)
         calls.clear()
-        together = products_of(layers)(states)
+        together = fused_projection(layers)(states)
         assert len(calls) == (rows >= MIN_ROWS)
     for one, other in zip(apart, together, strict=True):
         torch.testing.assert_close(one, other)
@@ -39,7 +39,7 @@ def test_layers_that_lie_together_make_one_product_of_their_own_results(calls, r
 def test_layers_that_lie_together_are_saved_and_copied_each_with_its_own_weight(tmp_path):
     layers = three()
     before = [layer.weight.detach().clone() for layer in layers]
-    lay_together(layers)
+    fuse_weights(layers)
     save_file({str(place): layer.weight for place, layer in enumerate(layers)}, tmp_path / "a.safetensors")
     saved = load_file(tmp_path / "a.safetensors")
     copied = copy.deepcopy(nn.ModuleList(layers))
@@ -52,7 +52,7 @@ def test_layers_that_lie_together_are_saved_and_copied_each_with_its_own_weight(
 def test_other_layers_are_called_one_by_one(case):
     layers = three(bias=case == "bias")
     if case != "apart":
-        lay_together(layers)
+        fuse_weights(layers)
     if case == "adapter":
         layers[1] = nn.Sequential(layers[1], nn.Identity())
     if case == "moved":
@@ -60,7 +60,7 @@ def test_other_layers_are_called_one_by_one(case):
     if case == "other order":
         layers = layers[::-1]
     states = torch.randn(MIN_ROWS, WIDTH)
-    products = products_of(layers)(states)
+    products = fused_projection(layers)(states)
     assert isinstance(products, list), "one product would be a tuple of its parts"
     for layer, product in zip(layers, products, strict=True):
         torch.testing.assert_close(product, layer(states))
@@ -76,12 +76,12 @@ def adapted(layer: nn.Linear, rank: int, dtype: torch.dtype = torch.float32) -> 
 def test_adapters_beside_them_are_added_each_to_its_own_layer(which, together):
     layers = three()
     if together:
-        lay_together(layers)
+        fuse_weights(layers)
     mixed = [adapted(each, 2 + place) if place in which else each for place, each in enumerate(layers)]
     states = torch.randn(MIN_ROWS, WIDTH)
     with torch.no_grad():
         apart = [layer(states) for layer in mixed]
-        for one, other in zip(products_of(mixed)(states), apart, strict=True):
+        for one, other in zip(fused_projection(mixed)(states), apart, strict=True):
             torch.testing.assert_close(one, other)
         for layer, before in zip(mixed, apart, strict=True):  # the halves lie elsewhere by then
             torch.testing.assert_close(layer(states), before)
@@ -89,7 +89,7 @@ def test_adapters_beside_them_are_added_each_to_its_own_layer(which, together):
 
 def test_first_halves_of_adapters_lie_in_one_tensor_and_no_second_time():
     mixed = [adapted(layer, 4) for layer in three()]
-    products_of(mixed)
+    fused_projection(mixed)
     assert len({layer.lora_a.untyped_storage().data_ptr() for layer in mixed}) == 1
 
 
@@ -98,7 +98,7 @@ def test_adapters_of_several_dtypes_are_called_one_by_one():
     mixed = [adapted(layer, 2, dtype) for layer, dtype in zip(three(), dtypes, strict=True)]
     states = torch.randn(MIN_ROWS, WIDTH)
     with torch.no_grad():
-        for layer, product in zip(mixed, products_of(mixed)(states), strict=True):
+        for layer, product in zip(mixed, fused_projection(mixed)(states), strict=True):
             torch.testing.assert_close(product, layer(states))
 
 
@@ -111,7 +111,7 @@ def test_the_products_of_a_loaded_base_are_made_as_one(base_folder):
         [attention.q_proj, attention.k_proj, attention.v_proj],
         [layer.mlp.gate_proj, layer.mlp.up_proj],
     ):
-        products = products_of(layers)(states)
+        products = fused_projection(layers)(states)
         assert isinstance(products, tuple)
         for each, product in zip(layers, products, strict=True):
             torch.testing.assert_close(product, each(states))

@@ -6,9 +6,9 @@ import pytest
 
 PASSES = """
 import resource, sys
-from mongars.lm.cpu.malloc import keep_freed_memory
+from mongars.lm.cpu.malloc import tune_glibc_malloc
 if sys.argv[1] == "kept":
-    keep_freed_memory()
+    tune_glibc_malloc()
 for count in range(6):
     if count == 2:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

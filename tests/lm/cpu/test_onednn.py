@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mongars.lm import base as base_module
-from mongars.lm.adapters import share_tensors_copy
+from mongars.lm.adapters import clone_sharing_tensors
 from mongars.lm.base import load_base
 from mongars.lm.cpu import onednn as linear
 from mongars.lm.cpu.onednn import MIN_ROWS, OneDnnLinear, PackedLinear, pack_weights, use_onednn
@@ -155,4 +155,4 @@ def test_copies_of_a_packed_tree_share_its_weights():
     _, layer = pair()
     tree = nn.Sequential(layer)
     pack_weights(tree)
-    assert share_tensors_copy(tree)[0].weight is layer.weight
+    assert clone_sharing_tensors(tree)[0].weight is layer.weight

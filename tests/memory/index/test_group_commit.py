@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from mongars.memory.index.group_commit import Grouped
+from mongars.memory.index.group_commit import GroupCommit
 
 LIMIT = 10
 
@@ -24,7 +24,7 @@ class Work:
             raise self.fails
 
 
-async def begun(grouped: Grouped, work: Work, *others: str) -> list[asyncio.Future]:
+async def begun(grouped: GroupCommit, work: Work, *others: str) -> list[asyncio.Future]:
     """Start one caller, and when it is at work the others."""
     tasks = [grouped.add(["first"])]
     await work.begun.wait()
@@ -35,7 +35,7 @@ async def begun(grouped: Grouped, work: Work, *others: str) -> list[asyncio.Futu
 
 async def test_the_first_goes_alone_and_all_who_came_meanwhile_go_together():
     work = Work()
-    tasks = await begun(Grouped(work, limit=LIMIT), work, "a", "b", "c")
+    tasks = await begun(GroupCommit(work, limit=LIMIT), work, "a", "b", "c")
     assert work.groups == [["first"]]
     work.go.set()
     await asyncio.gather(*tasks)
@@ -44,7 +44,7 @@ async def test_the_first_goes_alone_and_all_who_came_meanwhile_go_together():
 
 async def test_nobody_is_done_before_the_work_is():
     work = Work()
-    tasks = await begun(Grouped(work, limit=LIMIT), work, "a")
+    tasks = await begun(GroupCommit(work, limit=LIMIT), work, "a")
     assert not any(task.done() for task in tasks)
     work.go.set()
     await asyncio.gather(*tasks)
@@ -52,7 +52,7 @@ async def test_nobody_is_done_before_the_work_is():
 
 async def test_a_group_is_bounded_and_one_caller_is_never_split():
     work = Work()
-    grouped = Grouped(work, limit=LIMIT)
+    grouped = GroupCommit(work, limit=LIMIT)
     tasks = [grouped.add(["x"] * size) for size in (1, LIMIT - 1, 1, 3 * LIMIT, 1)]
     work.go.set()
     await asyncio.gather(*tasks)
@@ -61,7 +61,7 @@ async def test_a_group_is_bounded_and_one_caller_is_never_split():
 
 async def test_a_failure_reaches_all_of_its_group_and_nobody_after_it():
     work = Work()
-    grouped = Grouped(work, limit=LIMIT)
+    grouped = GroupCommit(work, limit=LIMIT)
     work.fails = OSError("the disk is full")
     tasks = await begun(grouped, work)
     work.go.set()
@@ -74,7 +74,7 @@ async def test_a_failure_reaches_all_of_its_group_and_nobody_after_it():
 
 async def test_a_caller_who_leaves_takes_nothing_from_the_others():
     work = Work()
-    tasks = await begun(Grouped(work, limit=LIMIT), work, "leaving", "staying")
+    tasks = await begun(GroupCommit(work, limit=LIMIT), work, "leaving", "staying")
     tasks[1].cancel()
     work.go.set()
     await tasks[2]
@@ -85,7 +85,7 @@ async def test_a_caller_who_leaves_takes_nothing_from_the_others():
 
 async def test_when_the_work_is_cancelled_nobody_waits_for_ever():
     work = Work()
-    grouped = Grouped(work, limit=LIMIT)
+    grouped = GroupCommit(work, limit=LIMIT)
     tasks = await begun(grouped, work, "waiting")
     grouped._running.cancel()
     await asyncio.wait(tasks)
@@ -95,13 +95,13 @@ async def test_when_the_work_is_cancelled_nobody_waits_for_ever():
 async def test_those_who_came_wait_for_company_until_somebody_hurries():
     work = Work()
     work.go.set()
-    grouped = Grouped(work, limit=LIMIT, patience_s=600)
-    grouped.hurry()  # nothing waits: it is not kept for who comes next
+    grouped = GroupCommit(work, limit=LIMIT, patience_s=600)
+    grouped.flush()  # nothing waits: it is not kept for who comes next
     tasks = [grouped.add([item]) for item in ("a", "b")]
     for _ in range(10):  # turns of the loop in which the work would begin
         await asyncio.sleep(0)
     assert work.groups == []
-    grouped.hurry()
+    grouped.flush()
     await asyncio.gather(*tasks)
     assert work.groups == [["a", "b"]]
 
@@ -109,7 +109,7 @@ async def test_those_who_came_wait_for_company_until_somebody_hurries():
 async def test_a_full_group_waits_for_nobody():
     work = Work()
     work.go.set()
-    grouped = Grouped(work, limit=LIMIT, patience_s=600)
+    grouped = GroupCommit(work, limit=LIMIT, patience_s=600)
     await asyncio.gather(*(grouped.add([item]) for item in range(LIMIT)))
     assert [len(group) for group in work.groups] == [LIMIT]
 
@@ -117,7 +117,7 @@ async def test_a_full_group_waits_for_nobody():
 async def test_who_hurries_does_not_wait_for_the_group_before_him_to_find_company():
     work = Work()
     work.go.set()
-    grouped = Grouped(work, limit=LIMIT, patience_s=600)
+    grouped = GroupCommit(work, limit=LIMIT, patience_s=600)
     tasks = [grouped.add(["x"] * (LIMIT - 1)), grouped.add(["y"] * 2)]
     await asyncio.wait_for(asyncio.gather(*tasks), timeout=60)
     assert [len(group) for group in work.groups] == [LIMIT - 1, 2]
@@ -126,12 +126,12 @@ async def test_who_hurries_does_not_wait_for_the_group_before_him_to_find_compan
 async def test_patience_ends_by_itself():
     work = Work()
     work.go.set()
-    await Grouped(work, limit=LIMIT, patience_s=0.01).add(["a"])
+    await GroupCommit(work, limit=LIMIT, patience_s=0.01).add(["a"])
     assert work.groups == [["a"]]
 
 
 async def test_who_waits_for_company_is_let_go_when_the_work_is_cancelled():
-    grouped = Grouped(Work(), limit=LIMIT, patience_s=600)
+    grouped = GroupCommit(Work(), limit=LIMIT, patience_s=600)
     waiting = grouped.add(["a"])
     await asyncio.sleep(0)
     grouped._running.cancel()

@@ -5,11 +5,11 @@ import threading
 
 import pytest
 
-from mongars.serving.engine.ephemeral_thread import on_passing_thread
+from mongars.serving.engine.ephemeral_thread import run_in_ephemeral_thread
 
 COUNTING = """
 import asyncio, os, time, torch
-from mongars.serving.engine.ephemeral_thread import on_passing_thread
+from mongars.serving.engine.ephemeral_thread import run_in_ephemeral_thread
 
 def threads():
     return len(os.listdir("/proc/self/task"))
@@ -21,7 +21,7 @@ torch.set_num_threads(2)
 before = threads()
 
 async def pass_by():
-    await on_passing_thread(add_in_two_threads)
+    await run_in_ephemeral_thread(add_in_two_threads)
 
 asyncio.run(pass_by())
 deadline = time.monotonic() + 20
@@ -31,7 +31,7 @@ passed = threads() - before
 add_in_two_threads()
 print(passed, threads() - before)
 """
-"""How many threads are left by a sum on a passing thread, and by the same one on a thread that stays."""
+"""How many threads are left by a sum on a ephemeral thread, and by the same one on a thread that stays."""
 
 
 def test_openmps_threads_end_with_the_work_that_they_were_made_for():
@@ -42,7 +42,7 @@ def test_openmps_threads_end_with_the_work_that_they_were_made_for():
 async def test_work_is_done_in_the_callers_context_on_a_thread_that_ends():
     said = contextvars.ContextVar("said")
     said.set("hello")
-    thread, heard = await on_passing_thread(lambda: (threading.current_thread(), said.get()))
+    thread, heard = await run_in_ephemeral_thread(lambda: (threading.current_thread(), said.get()))
     thread.join(timeout=20)
     assert heard == "hello"
     assert not thread.is_alive()
@@ -53,4 +53,4 @@ async def test_an_error_comes_to_who_awaits_the_work():
         raise ValueError(f"{what}: {why}")
 
     with pytest.raises(ValueError, match="load: damaged"):
-        await on_passing_thread(refuse, "load", why="damaged")
+        await run_in_ephemeral_thread(refuse, "load", why="damaged")

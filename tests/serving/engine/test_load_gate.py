@@ -5,7 +5,7 @@ import os
 import pytest
 from filelock import FileLock, Timeout
 
-from mongars.serving.engine.load_gate import REST_S, loading_turn, turns_folder
+from mongars.serving.engine.load_gate import REST_S, adapter_load_slot, load_gate_folder
 
 
 def is_free(folder, turn):
@@ -19,7 +19,7 @@ def is_free(folder, turn):
 @pytest.mark.parametrize(("cores", "turns"), [(1, 1), (2, 1), (3, 1), (8, 4)])
 def test_a_process_holds_one_of_the_turns_and_gives_it_back(tmp_path, cores, turns):
     folder = tmp_path / "turns"
-    with loading_turn(folder, cores=cores):
+    with adapter_load_slot(folder, cores=cores):
         free = [is_free(folder, turn) for turn in range(turns)]
         assert free.index(False) == os.getpid() % turns
         assert free.count(False) == 1
@@ -29,7 +29,7 @@ def test_a_process_holds_one_of_the_turns_and_gives_it_back(tmp_path, cores, tur
 
 def test_who_waited_too_long_loads_all_the_same_and_takes_nobodys_turn(tmp_path, caplog):
     with FileLock(tmp_path / "loading-0.lock"):
-        with loading_turn(tmp_path, cores=2, patience_s=0):
+        with adapter_load_slot(tmp_path, cores=2, patience_s=0):
             assert "loads beside it" in caplog.text
         assert not is_free(tmp_path, 0)
     assert is_free(tmp_path, 0)
@@ -43,11 +43,11 @@ def test_who_waited_too_long_loads_all_the_same_and_takes_nobodys_turn(tmp_path,
 def test_who_loads_after_another_rests_until_a_while_after_it(tmp_path, monkeypatch, since, rest):
     rests: list[float] = []
     monkeypatch.setattr("mongars.serving.engine.load_gate.time.sleep", rests.append)
-    with loading_turn(tmp_path, cores=2):
+    with adapter_load_slot(tmp_path, cores=2):
         assert rests == []
     last = (tmp_path / "loaded-0").stat().st_mtime
     monkeypatch.setattr("mongars.serving.engine.load_gate.time.time", lambda: last + since)
-    with loading_turn(tmp_path, cores=2):
+    with adapter_load_slot(tmp_path, cores=2):
         assert rests == pytest.approx([rest], abs=1e-6)
 
 
@@ -55,14 +55,14 @@ def test_machines_that_share_a_home_have_turns_of_their_own(tmp_path, monkeypatc
     folders = set()
     for node in ("one", "other"):
         monkeypatch.setattr("platform.node", lambda node=node: node)
-        folders.add(turns_folder(tmp_path))
+        folders.add(load_gate_folder(tmp_path))
     assert len(folders) == 2
     assert all(folder.is_relative_to(tmp_path) for folder in folders)
 
 
 def test_a_load_that_fails_gives_its_turn_back(tmp_path):
     def fail():
-        with loading_turn(tmp_path, cores=2):
+        with adapter_load_slot(tmp_path, cores=2):
             raise RuntimeError
 
     with pytest.raises(RuntimeError):

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from mongars.records import Sampling
 from mongars.serving.generation import llama
-from mongars.serving.generation.answer import Answer
 from mongars.serving.generation.batch import Batch
-from mongars.serving.generation.rows import padded_tokens
+from mongars.serving.generation.kv_cache import padded_tokens
+from mongars.serving.generation.sequence import TokenSequence
 
 ENDS = frozenset({2})
 PLENTY = 2**30
@@ -22,8 +22,13 @@ class Asked:
     def __init__(self, base, prompt: list[int], **sampling) -> None:
         self.said: list[str] = []
         options = {"max_tokens": 8, **sampling}
-        self.answer = Answer(
-            prompt, Sampling(**options), room=100, ends=ENDS, tokenizer=base.tokenizer, emit=self.said.append
+        self.answer = TokenSequence(
+            prompt,
+            Sampling(**options),
+            max_new_tokens=100,
+            eos_ids=ENDS,
+            tokenizer=base.tokenizer,
+            emit=self.said.append,
         )
 
     @property
@@ -140,7 +145,7 @@ def test_one_that_leaves_before_its_first_token_is_dropped(base, where):
     batch.add(leaving.answer)
     batch.step()
     batch.step()
-    assert leaving.answer.stored == (0 if where == "waiting" else 8)
+    assert leaving.answer.num_cached == (0 if where == "waiting" else 8)
     leaving.answer.cancelled.set()
     finish(batch)
     assert not leaving.tokens

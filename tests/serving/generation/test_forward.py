@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from mongars.lm.adapters import share_tensors_copy
+from mongars.lm.adapters import clone_sharing_tensors
 from mongars.lm.cpu.onednn import use_onednn
 from mongars.serving.generation import llama
 from mongars.serving.generation.forward import TransformersForward, forward_of
@@ -40,7 +40,7 @@ def alone(model: nn.Module, sequence: list[int]) -> torch.Tensor:
 def adapted(model: nn.Module) -> nn.Module:
     torch.manual_seed(1)
     config = LoraConfig(r=4, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False)
-    return get_peft_model(share_tensors_copy(model), config).eval()
+    return get_peft_model(clone_sharing_tensors(model), config).eval()
 
 
 @pytest.mark.parametrize("forward", [LlamaForward, by_products, TransformersForward])

@@ -50,9 +50,9 @@ def test_samples_of_a_nucleus_follow_its_softmax_whether_it_was_sorted_out_or_no
 def test_the_nucleus_is_the_smallest_that_has_the_mass(size, top_p, spread, seed):
     # Of float64, so that no two are the same.
     logits = torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * spread
-    masses = logits.softmax(-1)
-    tokens = nucleus(masses, top_p)
-    mass = masses[tokens]
+    probs = logits.softmax(-1)
+    tokens = nucleus(probs, top_p)
+    mass = probs[tokens]
     assert len(set(tokens.tolist())) == len(tokens)
     assert mass.sum() > top_p - 1e-9
     assert mass.sum() - mass.min() < top_p + 1e-9
@@ -60,15 +60,15 @@ def test_the_nucleus_is_the_smallest_that_has_the_mass(size, top_p, spread, seed
     outside[tokens] = False
     assert not outside.any() or logits[outside].max() <= logits[tokens].min()
     every = torch.arange(size)
-    inside = in_nucleus(masses.expand(size, -1), every, [top_p] * size)
+    inside = in_nucleus(probs.expand(size, -1), every, [top_p] * size)
     assert every[torch.tensor(inside)].tolist() == sorted(tokens.tolist())
 
 
 @pytest.mark.parametrize(("top_p", "tokens"), [(0.3, [1]), (0.5, [0, 1, 3]), (0.95, [0, 1, 2, 3, 4])])
 def test_tokens_that_are_as_likely_as_the_least_of_a_nucleus_are_in_it(top_p, tokens):
-    masses = torch.tensor([0.2, 0.3, 0.15, 0.2, 0.15])
-    assert nucleus(masses, top_p).tolist() == tokens
-    inside = in_nucleus(masses.expand(5, -1), torch.arange(5), [top_p] * 5)
+    probs = torch.tensor([0.2, 0.3, 0.15, 0.2, 0.15])
+    assert nucleus(probs, top_p).tolist() == tokens
+    inside = in_nucleus(probs.expand(5, -1), torch.arange(5), [top_p] * 5)
     assert [token for token, is_inside in enumerate(inside) if is_inside] == tokens
 
 
@@ -93,7 +93,7 @@ def test_a_choice_is_the_same_alone_and_in_any_company(wanted, seed):
 @pytest.mark.parametrize(("uniform", "token"), [(0.0, 1), (1 - 2**-24, 3)])
 def test_the_least_and_the_greatest_random_number_choose_tokens_that_have_a_mass(monkeypatch, uniform, token):
     never = -torch.inf
-    monkeypatch.setattr(TokenSampler, "draw", lambda _: uniform)
+    monkeypatch.setattr(TokenSampler, "uniform", lambda _: uniform)
     logits = torch.tensor([[never, 0.0, 0.0, 0.0, never, never]])
     assert choose(logits, [sampler(temperature=1.0)]) == [token]
 

@@ -4,17 +4,19 @@ import pytest
 import torch
 
 from mongars.errors import UnavailableError
-from mongars.lm.adapters import share_tensors_copy
+from mongars.lm.adapters import clone_sharing_tensors
 from mongars.records import Sampling
-from mongars.serving.generation.answer import Answer
 from mongars.serving.generation.scheduler import Scheduler
+from mongars.serving.generation.sequence import TokenSequence
 
 PROMPT = [20, 30, 40]
 
 
-def ask(base, emit=lambda _: None, *, most=6) -> Answer:
+def ask(base, emit=lambda _: None, *, most=6) -> TokenSequence:
     sampling = Sampling(max_tokens=most)
-    return Answer(PROMPT, sampling, room=500, ends=frozenset(), tokenizer=base.tokenizer, emit=emit)
+    return TokenSequence(
+        PROMPT, sampling, max_new_tokens=500, eos_ids=frozenset(), tokenizer=base.tokenizer, emit=emit
+    )
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def scheduler():
 def test_answers_of_several_versions_run_side_by_side_and_stay_their_own(scheduler, base, make_adapter):
     from mongars.lm.adapters import attach_adapter
 
-    poet = attach_adapter(share_tensors_copy(base.model), make_adapter(3, "chat").folder)
+    poet = attach_adapter(clone_sharing_tensors(base.model), make_adapter(3, "chat").folder)
     answers = [ask(base) for _ in range(6)]
     for number, answer in enumerate(answers):
         scheduler.submit(poet if number % 2 else base.model, answer)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mongars.training.config import MNTPConfig
-from mongars.training.data.sampler import Place, global_batch, micro_batches, worker_share
+from mongars.training.data.sampler import RowRef, global_batch, micro_batches, worker_share
 
 
 @given(st.integers(1, 40), st.integers(1, 16), st.integers(0, 3))
@@ -47,7 +47,7 @@ def test_a_step_that_workers_cannot_share_equally_has_neither_a_gap_nor_an_empty
 
 def test_workers_have_about_as_many_tokens():
     lengths = [5, 1, 8, 3, 7, 2, 6, 4]
-    places = [Place(row, 0) for row in range(8)]
+    places = [RowRef(row, 0) for row in range(8)]
     shares = [micro_batches(places, lengths, rank=rank, world=2, micro_rows=4)[0] for rank in range(2)]
     assert [[lengths[place.row] for place in share] for share in shares] == [[1, 4, 5, 8], [2, 3, 6, 7]]
 
@@ -62,7 +62,7 @@ def test_epochs_have_orders_of_their_own():
 def test_a_run_that_goes_on_with_other_workers_sees_every_row_of_an_epoch_once(
     rows: int, share: int, stopped_after: int, seed: int
 ):
-    """Six rows a worker or two: worlds of 2 and of 3 share the same batch."""
+    """Six rows a worker or two: world_sizes of 2 and of 3 share the same batch."""
     batch_rows = 6 * share
     seen: Counter[tuple[int, int]] = Counter()
     for step in range(-(-2 * rows // batch_rows)):

@@ -9,7 +9,7 @@ import torch
 
 from mongars.errors import TrainingError
 from mongars.lm.packing import allow_packing
-from mongars.lm.tokenize import text_ids
+from mongars.lm.tokenize import tokenize
 from mongars.neurons.bidirectional import bidirectional_encoder
 from mongars.neurons.neurons import Neurons
 from mongars.training.config import ContrastiveConfig
@@ -136,7 +136,7 @@ def test_texts_have_one_key_exactly_when_their_tokens_are_the_same():
 @pytest.mark.parametrize("packing", [False, True])
 def test_the_vectors_that_are_trained_are_those_that_are_served(base, packing):
     texts = ["how are you today?", "hello there"]  # the longer one first, which packing puts last
-    ids = [np.array(row, dtype=np.int32) for row in text_ids(base.tokenizer, texts)]
+    ids = [np.array(row, dtype=np.int32) for row in tokenize(base.tokenizer, texts)]
     encoder = bidirectional_encoder(base)
     if packing:
         allow_packing(encoder, max_tokens=512)

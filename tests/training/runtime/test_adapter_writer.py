@@ -14,7 +14,7 @@ from mongars.registry.card import read_card
 from mongars.storage.digests import folder_digest
 from mongars.training.config import ContrastiveConfig, MNTPConfig
 from mongars.training.runtime.adapter_writer import adapted_encoder, adapter_card, write_adapter
-from mongars.training.runtime.job import ParentAdapter, adapter_key, is_complete
+from mongars.training.runtime.job import InitAdapter, adapter_key, is_complete
 
 DATASET = DatasetRef("chats", "1", "d" * 64, "ready", 40)
 
@@ -91,8 +91,8 @@ def test_the_key_depends_on_recipe_dataset_base_and_parent():
         adapter_key(config, DATASET, "b2"),
         adapter_key(MNTPConfig(seed=1), DATASET, "b1"),
         adapter_key(config, DatasetRef("chats", "2", "d" * 64, "ready", 40), "b1"),
-        adapter_key(config, DATASET, "b1", None, ParentAdapter(Path("p"), "a")),
-        adapter_key(config, DATASET, "b1", None, ParentAdapter(Path("elsewhere"), "b")),
+        adapter_key(config, DATASET, "b1", None, InitAdapter(Path("p"), "a")),
+        adapter_key(config, DATASET, "b1", None, InitAdapter(Path("elsewhere"), "b")),
         adapter_key(ContrastiveConfig(), DATASET, "b1"),
     }
     assert len(keys) == 7

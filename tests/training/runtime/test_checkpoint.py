@@ -10,7 +10,7 @@ from mongars.errors import InputError, TrainingError
 from mongars.records import DatasetRef
 from mongars.training.config import ContrastiveConfig, MNTPConfig
 from mongars.training.runtime.checkpoint import Checkpoint, check_checkpoint, read_checkpoint, write_checkpoint
-from mongars.training.runtime.job import OtherCheckpoint, ParentAdapter, Progress, TrainingJob, adapter_key
+from mongars.training.runtime.job import InitAdapter, Progress, ResumeSource, TrainingJob, adapter_key
 
 DATASET = DatasetRef("chats", "1", "d" * 64, "ready", 40)
 KEPT = Checkpoint(
@@ -51,7 +51,7 @@ def test_another_world_stage_or_rate_may_go_on_and_another_recipe_may_not(path, 
 def test_a_checkpoint_of_another_parent_or_objective_is_not_taken_up(path, tmp_path):
     mine = job(tmp_path)
     with pytest.raises(TrainingError, match="differs in init_from"):
-        check_checkpoint(path, replace(mine, parent=ParentAdapter(tmp_path, "a" * 64)))
+        check_checkpoint(path, replace(mine, parent=InitAdapter(tmp_path, "a" * 64)))
     with pytest.raises(TrainingError, match=r"differs in .*batch_pairs"):
         check_checkpoint(path, replace(mine, config=ContrastiveConfig()))
 
@@ -87,16 +87,18 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_nothing_beside_it(path, tm
 
 
 def test_progress_knows_since_when_how_many_workers_trained():
-    two = Progress(0).by(2)
-    assert two.by(2) == two
-    assert two.by(1).worlds == ((1, 1),), "the two did nothing"
-    later = Progress(4, {}, two.worlds).by(1)
-    assert later.worlds == ((1, 2), (5, 1))
-    assert Progress(4, {}, later.worlds).by(3).worlds == ((1, 2), (5, 3)), "the one lost what it did"
+    two = Progress(0).resized(2)
+    assert two.resized(2) == two
+    assert two.resized(1).world_sizes == ((1, 1),), "the two did nothing"
+    later = Progress(4, {}, two.world_sizes).resized(1)
+    assert later.world_sizes == ((1, 2), (5, 1))
+    assert Progress(4, {}, later.world_sizes).resized(3).world_sizes == ((1, 2), (5, 3)), (
+        "the one lost what it did"
+    )
 
 
 def test_the_checkpoint_of_another_run_is_part_of_the_key():
     config = MNTPConfig()
-    other = OtherCheckpoint(Path("somewhere"), "c" * 64)
+    other = ResumeSource(Path("somewhere"), "c" * 64)
     keys = {adapter_key(config, DATASET, "b1"), adapter_key(config, DATASET, "b1", other)}
     assert len(keys) == 2

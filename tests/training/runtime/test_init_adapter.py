@@ -7,7 +7,7 @@ from mongars.errors import AdapterRefusedError, InputError, TrainingError
 from mongars.storage.digests import folder_digest
 from mongars.training.config import ContrastiveConfig, MNTPConfig
 from mongars.training.runtime.adapter_writer import adapted_encoder
-from mongars.training.runtime.init_adapter import find_parent, take_up
+from mongars.training.runtime.init_adapter import find_init_adapter, load_into
 
 STAGE_1 = MNTPConfig(lora_rank=4, target_modules=("q_proj", "v_proj"))
 STAGE_2 = ContrastiveConfig(lora_rank=4, target_modules=("v_proj", "q_proj"))
@@ -19,11 +19,11 @@ def folder(write_parent, tmp_path):
 
 
 def test_a_run_starts_with_the_weights_of_the_adapter_it_was_given(folder, base, base_folder):
-    parent = find_parent(folder, STAGE_2, base_folder, base.digest)
+    parent = find_init_adapter(folder, STAGE_2, base_folder, base.digest)
     assert parent.digest == folder_digest(folder)
     torch.manual_seed(0)
     adapted = adapted_encoder(base, STAGE_2, "tiny")
-    take_up(adapted, parent)
+    load_into(adapted, parent)
     torch.manual_seed(5)  # as it was written
     expected = {
         name: torch.randn_like(each) / 10
@@ -45,31 +45,31 @@ def test_a_run_starts_with_the_weights_of_the_adapter_it_was_given(folder, base,
 )
 def test_an_adapter_unlike_the_recipe_is_refused_by_what_differs(folder, base, base_folder, knobs, told):
     with pytest.raises(AdapterRefusedError, match=told):
-        find_parent(folder, STAGE_2.model_copy(update=knobs), base_folder, base.digest)
+        find_init_adapter(folder, STAGE_2.model_copy(update=knobs), base_folder, base.digest)
 
 
 def test_another_scale_of_the_same_weights_is_refused(folder, base, base_folder):
     path = folder / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"use_rslora": True}))
     with pytest.raises(AdapterRefusedError, match="use_rslora"):
-        find_parent(folder, STAGE_2, base_folder, base.digest)
+        find_init_adapter(folder, STAGE_2, base_folder, base.digest)
 
 
 def test_an_adapter_of_another_base_is_refused(folder, base_folder):
     with pytest.raises(AdapterRefusedError, match="was trained on the base"):
-        find_parent(folder, STAGE_2, base_folder, "c" * 64)
+        find_init_adapter(folder, STAGE_2, base_folder, "c" * 64)
 
 
 def test_a_folder_that_is_missing_or_no_adapter_is_refused(base, base_folder, tmp_path):
     with pytest.raises(InputError, match="not there"):
-        find_parent(tmp_path / "absent", STAGE_2, base_folder, base.digest)
+        find_init_adapter(tmp_path / "absent", STAGE_2, base_folder, base.digest)
     (tmp_path / "empty").mkdir()
     with pytest.raises(AdapterRefusedError, match=r"adapter_model\.safetensors"):
-        find_parent(tmp_path / "empty", STAGE_2, base_folder, base.digest)
+        find_init_adapter(tmp_path / "empty", STAGE_2, base_folder, base.digest)
 
 
 def test_an_adapter_that_changed_since_the_start_is_not_taken_up(folder, base, base_folder):
-    parent = find_parent(folder, STAGE_2, base_folder, base.digest)
+    parent = find_init_adapter(folder, STAGE_2, base_folder, base.digest)
     (folder / "card.json").write_text("{}")
     with pytest.raises(TrainingError, match="changed since"):
-        take_up(adapted_encoder(base, STAGE_2, "tiny"), parent)
+        load_into(adapted_encoder(base, STAGE_2, "tiny"), parent)

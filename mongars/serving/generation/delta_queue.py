@@ -11,7 +11,7 @@ COALESCE_S = 0.05
 """Least time between two pieces of one answer, as Ray's own language model server has it."""
 
 
-class TextQueue:
+class DeltaQueue:
     """Pieces of one answer. `put` and `end` may be called from any thread; iterate it once, on the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

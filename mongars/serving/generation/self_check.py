@@ -18,7 +18,7 @@ TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}  # o
 
 
 @torch.inference_mode()
-def prove_batched(model: nn.Module) -> None:
+def check_batch_invariance(model: nn.Module) -> None:
     """Raise SettingsError, with the model's name, unless two sequences in a batch get the logits of each alone."""
     config: Any = model.config
     device = next(model.parameters()).device

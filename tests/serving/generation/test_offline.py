@@ -2,7 +2,7 @@ import pytest
 
 from mongars.errors import InputError
 from mongars.records import GenerationRequest, Sampling, Turn
-from mongars.serving.generation.alone import answer_alone
+from mongars.serving.generation.offline import generate_one
 
 
 def ask(**sampling):
@@ -11,7 +11,7 @@ def ask(**sampling):
 
 def test_greedy_text_is_what_generate_gives_without_us(base):
     said = []
-    answer_alone(base.model, base.tokenizer, ask(max_tokens=20), said.append)
+    generate_one(base.model, base.tokenizer, ask(max_tokens=20), said.append)
     prompt = base.tokenizer.apply_chat_template(
         [{"role": "user", "content": "hello"}], add_generation_prompt=True, return_dict=True, return_tensors="pt"
     )
@@ -24,9 +24,9 @@ def test_greedy_text_is_what_generate_gives_without_us(base):
 def test_a_prompt_that_fills_the_context_is_refused(base):
     request = GenerationRequest("req_1", (Turn("user", "hello " * 600),), Sampling())
     with pytest.raises(InputError, match="holds 512"):
-        answer_alone(base.model, base.tokenizer, request, print)
+        generate_one(base.model, base.tokenizer, request, print)
 
 
 def test_without_ends_an_answer_has_all_its_tokens(base):
-    _, usage = answer_alone(base.model, base.tokenizer, ask(max_tokens=200), lambda _: None, ends=False)
+    _, usage = generate_one(base.model, base.tokenizer, ask(max_tokens=200), lambda _: None, stop_at_eos=False)
     assert usage.completion_tokens == 200

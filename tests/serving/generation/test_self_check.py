@@ -5,7 +5,7 @@ import torch
 
 from mongars.errors import SettingsError
 from mongars.serving.generation.masks import FULL, SLIDING, attention_mask
-from mongars.serving.generation.proof import prove_batched
+from mongars.serving.generation.self_check import check_batch_invariance
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from mongars.serving.generation.proof import prove_batched
     ],
 )
 def test_these_architectures_pass(kind, more, tiny):
-    prove_batched(tiny(kind, **more))
+    check_batch_invariance(tiny(kind, **more))
 
 
 def test_a_window_that_the_mask_forgot_is_noticed(monkeypatch, tiny):
@@ -35,7 +35,7 @@ def test_a_window_that_the_mask_forgot_is_noticed(monkeypatch, tiny):
         lambda _config, positions, length: attention_mask(whole, positions, length),
     )
     with pytest.raises(SettingsError, match="mistral gives other logits in a batch"):
-        prove_batched(model)
+        check_batch_invariance(model)
 
 
 def test_a_kind_of_attention_that_is_not_known_is_refused_by_name():

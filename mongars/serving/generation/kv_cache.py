@@ -20,7 +20,7 @@ def padded_tokens(rows: int, length: int) -> int:
     return padded_rows(rows) * (-(-length // GROW_TOKENS) * GROW_TOKENS)
 
 
-class RowCache:
+class KVCache:
     """Keys and values [rows, heads, `capacity`, head size] for each layer.
 
     `reserve` what is needed, and tell one of the `place` methods before every forward pass.
@@ -53,14 +53,14 @@ class RowCache:
                 new[: len(old), :, :kept] = old[:, :, :kept]
                 tensors[layer] = new
 
-    def place_span(self, first: int, count: int, start: int, length: int) -> None:
+    def set_write_span(self, first: int, count: int, start: int, length: int) -> None:
         """Put what the next pass computes at [start, start + its tokens) of `count` rows from `first`.
 
         The pass attends to the first `length` tokens of these rows.
         """
         self._first, self._count, self._length, self._positions = first, count, length, start
 
-    def place_next(self, positions: Tensor, length: int) -> None:
+    def set_write_positions(self, positions: Tensor, length: int) -> None:
         """Put the one token that the next pass computes for each row, from the first on, at its position.
 
         `positions` is int64 [rows in use]. The pass attends to the first `length` tokens of these rows.

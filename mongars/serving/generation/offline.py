@@ -7,24 +7,29 @@ from collections.abc import Callable
 from typing import Any
 
 from mongars.records import FinishReason, GenerationRequest, Usage
-from mongars.serving.generation.answer import Answer
 from mongars.serving.generation.batch import Batch
-from mongars.serving.generation.prompt import end_tokens, prompt_tokens, room_for_answer
+from mongars.serving.generation.prompt import end_tokens, max_new_tokens, prompt_tokens
+from mongars.serving.generation.sequence import TokenSequence
 
 
-def answer_alone(
-    model: Any, tokenizer: Any, request: GenerationRequest, emit: Callable[[str], None], *, ends: bool = True
+def generate_one(
+    model: Any,
+    tokenizer: Any,
+    request: GenerationRequest,
+    emit: Callable[[str], None],
+    *,
+    stop_at_eos: bool = True,
 ) -> tuple[FinishReason, Usage]:
-    """Generate an answer, giving its text to `emit`; without `ends` it has all the tokens that it may have.
+    """Generate an answer, giving its text to `emit`; without `stop_at_eos` it generates every token that it may.
 
     Raises InputError when the prompt leaves no room in the model's context.
     """
     tokens = prompt_tokens(tokenizer, request)
-    answer = Answer(
+    answer = TokenSequence(
         tokens,
         request.sampling,
-        room=room_for_answer(len(tokens), int(model.config.max_position_embeddings)),
-        ends=end_tokens(model, tokenizer) if ends else frozenset(),
+        max_new_tokens=max_new_tokens(len(tokens), int(model.config.max_position_embeddings)),
+        eos_ids=end_tokens(model, tokenizer) if stop_at_eos else frozenset(),
         tokenizer=tokenizer,
         emit=emit,
     )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mongars.serving.generation.rows import GROW_TOKENS, RowCache
+from mongars.serving.generation.kv_cache import GROW_TOKENS, KVCache
 
 HEADS, SIZE = 2, 4
 
@@ -12,21 +12,21 @@ def states(tokens: int, seed: int, rows: int = 1) -> torch.Tensor:
     return torch.randn(rows, HEADS, tokens, SIZE, generator=torch.Generator().manual_seed(seed))
 
 
-def filled(cache: RowCache, row: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+def filled(cache: KVCache, row: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
     keys, values = states(tokens, row), states(tokens, row + 100)
-    cache.place_span(row, 1, 0, tokens)
+    cache.set_write_span(row, 1, 0, tokens)
     cache.update(keys, values, 0)
     return keys, values
 
 
-def held(cache: RowCache, row: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+def held(cache: KVCache, row: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what a row holds: a pass of no token reads it."""
-    cache.place_span(row, 1, tokens, tokens)
+    cache.set_write_span(row, 1, tokens, tokens)
     return cache.update(states(0, 0), states(0, 0), 0)
 
 
 def test_rows_keep_what_they_hold_while_the_cache_grows_and_shrinks():
-    cache = RowCache(grow_tokens=8)
+    cache = KVCache(grow_tokens=8)
     cache.reserve(2, 5)
     kept = [filled(cache, row, tokens) for row, tokens in enumerate((5, 3))]
     for rows, length in ((2, 60), (5, 60), (3, 7), (9, 40), (2, 5)):
@@ -41,7 +41,7 @@ def test_rows_keep_what_they_hold_while_the_cache_grows_and_shrinks():
     [(0, 1, 8), (0, 9, 16), (8, 9, 16), (16, 8, 16), (24, 8, 8), (80, 64, 80), (88, 64, 64)],
 )
 def test_the_capacity_follows_the_longest_row_and_little_room_is_left_as_it_is(before, length, capacity):
-    cache = RowCache(grow_tokens=8)
+    cache = KVCache(grow_tokens=8)
     if before:
         cache.reserve(1, before)
     cache.reserve(1, length)
@@ -49,7 +49,7 @@ def test_the_capacity_follows_the_longest_row_and_little_room_is_left_as_it_is(b
 
 
 def test_rows_are_reserved_in_doubles_and_stay_until_the_cache_is_cleared():
-    cache = RowCache()
+    cache = KVCache()
     cache.reserve(3, 1)
     filled(cache, 0, 1)
     one = 2 * HEADS * SIZE * 4 * GROW_TOKENS

@@ -15,7 +15,7 @@ from mongars.records import FinishReason, Sampling, Usage
 from mongars.serving.generation.sampling import TokenSampler
 
 
-class Answer:
+class TokenSequence:
     """An answer to the prompt `tokens`. Its text goes to `emit` as it is decided, on the generating thread.
 
     `result` is set when it is over: with why it ended and its usage, or with what went wrong. Set `cancelled` when
@@ -27,8 +27,8 @@ class Answer:
         tokens: Sequence[int],
         sampling: Sampling,
         *,
-        room: int,
-        ends: frozenset[int],
+        max_new_tokens: int,
+        eos_ids: frozenset[int],
         tokenizer: Any,
         emit: Callable[[str], None],
     ) -> None:
@@ -37,25 +37,25 @@ class Answer:
         self.sampler = TokenSampler(sampling)
         self.cancelled = Event()
         self.result: Future[tuple[FinishReason, Usage]] = Future()
-        self.stored = 0  # tokens whose keys and values are in the cache
-        self._left = min(sampling.max_tokens, room)
-        self.most_tokens = self.prompt_tokens + self._left
-        self._ends = ends
+        self.num_cached = 0  # tokens whose keys and values are in the cache
+        self._left = min(sampling.max_tokens, max_new_tokens)
+        self.max_total_tokens = self.prompt_tokens + self._left
+        self._eos_ids = eos_ids
         self._tokenizer = tokenizer.backend_tokenizer
         self._text = DecodeStream(skip_special_tokens=True)
         self._phrases = PhraseFilter(stops=sampling.stop)
         self._emit = emit
 
     @property
-    def to_store(self) -> int:
+    def num_uncached(self) -> int:
         """Return how many tokens wait for a forward pass."""
-        return len(self.tokens) - self.stored
+        return len(self.tokens) - self.num_cached
 
-    def take(self, token: int) -> bool:
+    def append(self, token: int) -> bool:
         """Take the next token; return whether the answer is over."""
         self.tokens.append(token)
         self._left -= 1
-        if token in self._ends:
+        if token in self._eos_ids:
             self._end("stop")
             return True
         text = self._text.step(self._tokenizer, token)
