@@ -1,12 +1,12 @@
-"""How well a base predicts held-out text, against n-gram models of the same tokens.
+"""Perplexity of a base on held-out text, against a unigram model of the same tokens.
 
     python benchmarks/language_model.py --base PATH --train FILE [--train FILE ...] --heldout FILE
 
-Every model predicts the same tokens of the held-out file: what is said and the `<|end|>` that closes it. The start
-token, the role markers and the end of the document are context and not scored. The peers are a unigram model and a
-4-gram model (modified Kneser-Ney) of all training files, and, where there are several, a 4-gram of each alone.
-FILEs are JSON Lines, plain or gzip, of conversations (`messages`) or texts (`text`). A base whose chat template
-writes roles as ordinary words (ChatML) has those words scored too, for all models alike.
+Both models predict the same tokens of the held-out file: the content of each message and the `<|end|>` that closes
+it. The start token, the role markers and the end of the document are context and not scored. The unigram model is
+estimated on all training files.
+FILEs are JSON Lines, plain or gzip, of conversations (`messages`) or texts (`text`). With a base whose chat
+template writes roles as ordinary words (ChatML), both models are scored on those words too.
 """
 
 import argparse
@@ -21,7 +21,6 @@ import numpy as np
 import torch
 
 from benchmarks.common import markdown, run
-from benchmarks.kneser_ney import KneserNey, Unigram
 from mongars.cli.output import Stages
 from mongars.errors import InputError
 from mongars.evaluation.bootstrap import Estimate, ratio_estimate
@@ -33,9 +32,10 @@ from mongars.pretraining.tokenizer import END
 from mongars.records import as_json
 from mongars.training.data.tokenize import special_token_ids
 
-ORDER = 4
 # Logits of a batch: 64 MiB in float32.
 BATCH_LOGITS = 1 << 24
+UNIGRAM = "unigram"
+UNIGRAM_PRIOR = 0.5  # pseudo-count of each token: Jeffreys' prior
 
 
 @dataclass(frozen=True)
@@ -67,27 +67,22 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     torch.set_num_threads(flags.threads)
     for path in (*flags.train, flags.heldout):
         check_readable(path)
-    if len({path.name for path in flags.train}) < len(flags.train):
-        raise InputError(
-            "Two --train files have one name.", remedy="Rename one: the table tells them apart by it."
-        )
     base = load_base(flags.base)
     vocabulary = int(base.model.config.vocab_size)  # type: ignore[union-attr,arg-type] # of PreTrainedModel
     progress.stage("read")
     heldout = read_texts(flags.heldout, base.tokenizer, flags.limit)
     if not heldout.tokens:
         raise InputError(f"{flags.heldout} has no text to predict.", param="heldout")
-    trained = {path.name: read_texts(path, base.tokenizer) for path in flags.train}
-    losses = {}
-    for name, logs in _peers(trained, heldout, vocabulary, progress):
-        losses[name] = _by_document(logs, heldout)
+    trained = [(path.name, read_texts(path, base.tokenizer)) for path in flags.train]
+    peer = unigram_logs([texts for _, texts in trained], vocabulary)
+    losses = {UNIGRAM: _by_document(np.concatenate([peer[ids[1:]] for ids in heldout.ids]), heldout)}
     progress.stage("base")
     losses[base_name(flags.base)] = _by_document(model_logs(base.model, heldout, progress), heldout)
-    rows = [_row(name, nats, losses, heldout, flags.seed) for name, nats in losses.items()]
+    rows = [_row(name, nats, losses[UNIGRAM], heldout, flags.seed) for name, nats in losses.items()]
     return {
         "base": {"name": base_name(flags.base), "digest": base.digest},
         "heldout": {"file": flags.heldout.name, **_counts(heldout)},
-        "train": [{"file": name, **_counts(texts)} for name, texts in trained.items()],
+        "train": [{"file": name, **_counts(texts)} for name, texts in trained],
         "vocabulary": vocabulary,
         "seed": flags.seed,
         "rows": rows,
@@ -102,11 +97,10 @@ def show(result: dict[str, Any]) -> str:
             f"{row['perplexity']:.2f}",
             f"{row['bits_per_byte']:.3f}",
             Estimate(**row["ratio"]),
-            Estimate(**row["ratio_to_best"]),
         ]
         for row in result["rows"]
     ]
-    columns = ["", "perplexity per token", "bits per byte", "ratio to the 4-gram of all", "to the best 4-gram"]
+    columns = ["", "perplexity per token", "bits per byte", "ratio to the unigram model"]
     base, heldout = result["base"], result["heldout"]
     trained = "; ".join(
         f"{each['file']}: {each['documents']} documents, {each['tokens']} tokens" for each in result["train"]
@@ -117,7 +111,7 @@ def show(result: dict[str, Any]) -> str:
             f"Base {base['name']}, digest {base['digest']}, vocabulary {result['vocabulary']}.  ",
             f"Held out: {heldout['file']}: {heldout['documents']} documents, {heldout['tokens']} tokens scored, "
             f"{heldout['bytes']} bytes.  ",
-            f"N-grams trained on: {trained}.  ",
+            f"Unigram model estimated on: {trained}.  ",
             f"In brackets, 95 % intervals of a bootstrap over documents, seed {result['seed']}.\n",
         ]
     )
@@ -204,23 +198,13 @@ def _batches(
         yield batch
 
 
-def _peers(
-    trained: dict[str, Texts], heldout: Texts, vocabulary: int, progress: Stages
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (name, log P of every held-out token but each document's first)."""
-    said = [ids[mask] for texts in trained.values() for ids, mask in zip(texts.ids, texts.scored, strict=True)]
-    logs = Unigram(np.concatenate(said or [np.zeros(0, np.int32)]), vocabulary).logs
-    yield "unigram", np.concatenate([logs[ids[1:]] for ids in heldout.ids])
-    sets = {"all": [ids for texts in trained.values() for ids in texts.ids]}
-    if len(trained) > 1:
-        sets |= {name: texts.ids for name, texts in trained.items()}
-    for name, ids in sets.items():
-        progress.stage(f"4-gram of {name}")
-        yield _ngram_name(name), KneserNey.train(ids, vocabulary, ORDER).log_probabilities(heldout.ids)
-
-
-def _ngram_name(name: str) -> str:
-    return f"{ORDER}-gram Kneser-Ney, {name}"
+def unigram_logs(trained: Sequence[Texts], vocabulary: int) -> np.ndarray:
+    """Return log P of every token under a unigram model of the scored tokens: float64 [vocabulary], natural."""
+    counts = np.full(vocabulary, UNIGRAM_PRIOR)
+    for texts in trained:
+        for ids, mask in zip(texts.ids, texts.scored, strict=True):
+            counts += np.bincount(ids[mask], minlength=vocabulary)
+    return np.log(counts / counts.sum())
 
 
 def _by_document(logs: np.ndarray, texts: Texts) -> np.ndarray:
@@ -231,17 +215,14 @@ def _by_document(logs: np.ndarray, texts: Texts) -> np.ndarray:
     return np.diff(sums[np.concatenate([[0], ends])])
 
 
-def _row(name: str, nats: np.ndarray, losses: dict[str, np.ndarray], texts: Texts, seed: int) -> dict[str, Any]:
-    grams = [each for model, each in losses.items() if model.startswith(_ngram_name(""))]
-    best = min(grams, key=lambda each: float(each.sum()))
+def _row(name: str, nats: np.ndarray, peer: np.ndarray, texts: Texts, seed: int) -> dict[str, Any]:
     tokens = np.array([int(mask.sum()) for mask in texts.scored])
     total = float(nats.sum())
     return {
         "model": name,
         "perplexity": math.exp(total / tokens.sum()),
         "bits_per_byte": total / math.log(2) / int(texts.bytes.sum()),
-        "ratio": as_json(perplexity_ratio(nats, grams[0], tokens, seed)),
-        "ratio_to_best": as_json(perplexity_ratio(nats, best, tokens, seed)),
+        "ratio": as_json(perplexity_ratio(nats, peer, tokens, seed)),
     }
 
 
@@ -273,7 +254,7 @@ def _counts(texts: Texts) -> dict[str, int]:
 
 
 def _flags() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Measure a base's perplexity, with n-gram models beside it.")
+    parser = argparse.ArgumentParser(description="Measure a base's perplexity against a unigram model.")
     parser.add_argument("--base", required=True, metavar="PATH", help="folder or hub id of a base model")
     parser.add_argument(
         "--train", type=Path, action="append", required=True, metavar="FILE", help="may be repeated"
