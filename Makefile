@@ -5,8 +5,11 @@ BASE ?= models/base/mongars-nano
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
+# One torch thread for each of the two workers: more only compete for the cores.
+UNIT := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses 2 --dist worksteal --ignore tests/ray --ignore tests/e2e
 
-.PHONY: help install demo serve test lint format bench clean
+.PHONY: help install demo serve test e2e coverage lint format bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,16 +28,28 @@ serve: install  ## Serve on 127.0.0.1:$(PORT) until Ctrl-C
 	$(BIN)/mongars keys create --user owner --admin --if-none
 	$(BIN)/mongars serve --port $(PORT)
 
-test: install  ## Run every test
-	$(BIN)/python -m pytest $(ARGS)
+ifdef ARGS
+test: install  ## Run the unit tests in parallel, then those on a local Ray (ARGS=tests/memory runs a part)
+	$(PYTEST) $(ARGS)
+else
+test: install
+	$(UNIT)
+	$(PYTEST) tests/ray
+endif
 
-lint: install  ## Check style, types and floors
+e2e: install  ## Run the demo and the commands of the README, as a user would
+	$(PYTEST) tests/e2e $(ARGS)
+
+coverage: install  ## Report the branch coverage of the unit tests
+	$(UNIT) --cov=mongars --cov-branch --cov-report=term:skip-covered
+
+lint: install  ## Check style, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: install  ## Rewrite the code in the house's style
+format: install  ## Rewrite the code in the project's style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -43,4 +58,4 @@ bench: install  ## Measure a base as an encoder (DATA=FOLDER, BASE=, ARGS='--ada
 	$(BIN)/python benchmarks/encoder_quality.py --base "$(BASE)" --data "$(DATA)" $(ARGS)
 
 clean:  ## Remove what the demo and the tools made; .venv and models stay
-	rm -rf var .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf var .mypy_cache .coverage .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -30,16 +30,15 @@ def peer(tmp_path, monkeypatch):
 
 
 @pytest.mark.ray
-def test_the_whole_curation_stands_beside_the_peer_on_the_same_conversations(measured, source, peer):
+def test_curation_and_its_peer_read_the_same_conversations(measured, source, peer):
     result = measured(main, "--data", source, "--limit", 30, "--cpus", 1, "--repeats", 1, "--nemo", peer)
     assert result["conversations"] == 30
     assert result["kept"] == {OURS: 30, RULES: 30, NEMO: 15}
     assert result["rates"][NEMO] == [2.0]
     assert len(result["rates"][OURS]) == 1
-    assert f"| {NEMO} | 2.0 |  | 15 |" in show(result)
 
 
-def test_a_row_tells_how_many_times_the_peers_rate_it_is():
+def test_a_row_has_the_ratio_to_the_rate_of_the_peer():
     result = {
         "conversations": 9,
         "cores": 2,
@@ -51,7 +50,7 @@ def test_a_row_tells_how_many_times_the_peers_rate_it_is():
 
 
 @pytest.mark.ray
-def test_a_peer_and_a_file_that_are_not_there_are_told(failed, source, tmp_path):
+def test_a_missing_peer_or_file_is_an_error(failed, source, tmp_path):
     assert failed(main, "--data", source, "--cpus", 1, "--repeats", 1, "--nemo", "false")[0] == 4
-    code, told = failed(main, "--data", tmp_path / "nowhere.jsonl")
-    assert (code, "nowhere.jsonl" in told) == (2, True)
+    code, message = failed(main, "--data", tmp_path / "nowhere.jsonl")
+    assert (code, "nowhere.jsonl" in message) == (2, True)

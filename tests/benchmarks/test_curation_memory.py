@@ -5,14 +5,14 @@ from itertools import islice
 from benchmarks.curation_memory import MIB, Peak, conversations, show
 
 
-def test_conversations_are_many_different_ones_and_the_same_again():
+def test_generated_conversations_differ_and_repeat_with_their_seed():
     first, again = (list(islice(conversations(1000, seed=1), 100)) for _ in range(2))
     assert first == again
     assert len({talk.turns for talk in first}) == 100
     assert all(len(talk.turns) == 8 and talk.consent for talk in first)
 
 
-def test_the_greatest_memory_is_noted_also_when_it_was_given_back():
+def test_the_memory_peak_is_kept_after_the_memory_is_freed():
     with Peak(every_s=0.001) as peak:
         while not peak.driver:
             pass
@@ -24,7 +24,7 @@ def test_the_greatest_memory_is_noted_also_when_it_was_given_back():
     assert peak.driver >= before + 60 * MIB
 
 
-def test_the_table_says_what_one_conversation_more_takes():
+def test_the_table_has_the_bytes_per_further_conversation():
     peaks = [
         {"rows": rows, "kept": rows, "driver": (200 + rows // 1000) * MIB, "workers": 400 * MIB, "together": MIB}
         for rows in (1000, 2000)

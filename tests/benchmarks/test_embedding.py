@@ -34,7 +34,7 @@ def test_in_bfloat16_the_usual_ways_run_in_both_types(measured, base_folder, mon
     assert all(1e-5 < far < 0.05 for name, far in result["farthest"].items() if name in WAYS)
 
 
-def test_the_products_alone_are_those_of_every_token_and_layer(base, monkeypatch):
+def test_the_bare_products_cover_every_token_and_layer(base, monkeypatch):
     monkeypatch.setattr("mongars.neurons.neurons.TOKEN_BUDGET", 8)
     seen = []
 
@@ -56,18 +56,20 @@ def test_texts_repeat_with_their_seed_and_change_with_it(base):
     assert len(set(texts)) == 10
 
 
-def test_the_copy_for_an_older_transformers_says_the_same_in_its_words(base_folder, tmp_path):
+def test_the_copy_for_an_older_transformers_keeps_weights_and_tokens(base_folder, tmp_path):
     copy = embedding.older_copy(base_folder, tmp_path / "copy")
-    told, original = (json.loads((folder / "config.json").read_text()) for folder in (copy, base_folder))
-    assert told["rope_theta"] == original["rope_parameters"]["rope_theta"]
-    told, original = (json.loads((folder / "tokenizer_config.json").read_text()) for folder in (copy, base_folder))
-    assert told["additional_special_tokens"] == original["extra_special_tokens"]
-    assert told["tokenizer_class"] == "PreTrainedTokenizerFast"
+    message, original = (json.loads((folder / "config.json").read_text()) for folder in (copy, base_folder))
+    assert message["rope_theta"] == original["rope_parameters"]["rope_theta"]
+    message, original = (
+        json.loads((folder / "tokenizer_config.json").read_text()) for folder in (copy, base_folder)
+    )
+    assert message["additional_special_tokens"] == original["extra_special_tokens"]
+    assert message["tokenizer_class"] == "PreTrainedTokenizerFast"
 
 
-def test_an_infinity_that_is_not_there_is_told(failed, base_folder):
-    code, told = failed(
+def test_a_missing_infinity_is_an_error(failed, base_folder):
+    code, message = failed(
         main, "--base", base_folder, "--texts", 4, "--repeats", 1, "--threads", 1, "--infinity", "false"
     )
     assert code == 4
-    assert "infinity-emb failed" in told
+    assert "infinity-emb failed" in message

@@ -35,9 +35,9 @@ def test_in_bfloat16_the_other_ways_run_in_both_types(measured, base_folder, mon
     assert set(each["rates"]) == {"ours", *WAYS, *(f"{name}, bfloat16" for name in WAYS)}
 
 
-def test_a_vllm_that_is_not_there_is_told(failed, base_folder):
-    code, told = failed(
+def test_a_missing_vllm_is_an_error(failed, base_folder):
+    code, message = failed(
         main, "--base", base_folder, "--streams", 1, "--repeats", 1, "--threads", 1, "--vllm", "false"
     )
     assert code == 4
-    assert "vLLM failed" in told
+    assert "vLLM failed" in message

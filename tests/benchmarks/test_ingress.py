@@ -18,7 +18,7 @@ async def test_the_bare_engine_answers_every_stream_the_same_way_each_time(base)
     assert min(first) > 0
 
 
-def test_the_table_gives_the_share_of_the_engine_that_is_left():
+def test_the_table_has_the_servers_share_of_the_engines_rate():
     text = show(
         {
             "base": {"name": "tiny", "digest": "a" * 64},
@@ -39,14 +39,14 @@ def test_the_table_gives_the_share_of_the_engine_that_is_left():
     )
 
 
-def test_processor_seconds_grow_while_a_core_computes():
+def test_processor_seconds_grow_while_a_core_is_busy():
     before, started = processor_seconds(), time.process_time()
     while time.process_time() < started + 0.1:  # longer than the clock ticks of /proc/stat, 10 ms each
         pass
     assert processor_seconds() - before >= 0.05
 
 
-async def test_a_stream_has_one_chat_after_the_other_beside_the_other_streams():
+async def test_a_stream_starts_its_next_chat_when_the_last_one_ends():
     begun: list[int] = []
     gates = [asyncio.Event() for _ in range(5)]
 

@@ -40,23 +40,12 @@ def test_both_models_are_measured_on_the_same_tokens(measured, base_folder, file
         assert row["bits_per_byte"] == pytest.approx(bits / result["heldout"]["bytes"])
 
 
-def test_the_unigram_model_is_the_frequency_of_scored_tokens_with_a_pseudo_count_of_one_half():
+def test_the_unigram_model_is_the_smoothed_frequency_of_scored_tokens():
     texts = Texts([np.array([0, 1, 1, 2])], [np.array([False, True, True, True])], np.array([3]), 0)
     assert np.exp(unigram_logs([texts], 4)) == pytest.approx(np.array([0.5, 2.5, 1.5, 0.5]) / 5)
 
 
-def test_the_table_tells_what_it_was_measured_on(capsys, base_folder, base, files):
-    train, _, heldout = files
-    assert (
-        main(["--base", str(base_folder), "--train", str(train), "--heldout", str(heldout), "--limit", "4"]) == 0
-    )
-    output = capsys.readouterr().out
-    assert base.digest in output
-    assert "heldout.jsonl: 4 documents" in output
-    assert "train.jsonl: 30 documents" in output
-
-
-def test_what_is_said_and_its_end_are_scored_and_roles_are_not(base, write_lines):
+def test_content_and_its_end_token_are_scored_and_roles_are_not(base, write_lines):
     line = {"id": "a", "messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "you"}]}
     texts = read_texts(write_lines("one.jsonl", [line, {"text": "how are"}]), base.tokenizer)
     said = [base.tokenizer.decode(ids[mask]) for ids, mask in zip(texts.ids, texts.scored, strict=True)]
@@ -71,7 +60,7 @@ def test_bad_lines_are_counted_and_the_rest_is_measured(base, write_lines):
 
 @pytest.mark.parametrize("window", [4, 5, 8])
 @pytest.mark.parametrize("length", [2, 3, 4, 5, 9, 16, 17, 30])
-def test_windows_take_every_place_once_with_half_a_window_before_it(length, window):
+def test_windows_score_every_token_once_after_half_a_window_of_context(length, window):
     taken = []
     for start, first in windows(length, window):
         places = range(start + first, min(start + window, length))
@@ -108,7 +97,7 @@ def test_a_document_longer_than_the_window_is_scored_to_its_end(base, write_line
     assert (found < 0).all()
 
 
-def test_a_ratio_is_of_perplexities_and_its_interval_is_of_documents():
+def test_the_interval_of_a_perplexity_ratio_resamples_documents():
     rng = np.random.default_rng(0)
     tokens = rng.integers(5, 50, 60)
     peer = tokens * 2.0
@@ -118,9 +107,9 @@ def test_a_ratio_is_of_perplexities_and_its_interval_is_of_documents():
     assert estimate.low < estimate.value < estimate.high < 0.7
 
 
-@pytest.mark.parametrize(("missing", "told"), [("--train", "nowhere"), ("--heldout", "nowhere")])
-def test_a_missing_file_is_told(failed, base_folder, files, missing, told):
+@pytest.mark.parametrize(("missing", "message"), [("--train", "nowhere"), ("--heldout", "nowhere")])
+def test_a_missing_file_is_an_error(failed, base_folder, files, missing, message):
     arguments = {"--base": base_folder, "--train": files[0], "--heldout": files[2], missing: "nowhere.jsonl"}
     code, said = failed(main, *(part for pair in arguments.items() for part in pair))
     assert code == 2
-    assert told in said
+    assert message in said

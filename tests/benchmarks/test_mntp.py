@@ -45,7 +45,7 @@ def test_a_worker_is_timed_over_the_steps_after_the_first_ones(setting):
     assert 0 < rate.processor < float("inf")
 
 
-def test_llm2vec_is_asked_for_our_recipe_in_its_own_environment(setting, monkeypatch, tmp_path):
+def test_llm2vec_runs_our_recipe_in_its_own_environment(setting, monkeypatch, tmp_path):
     asked = {}
 
     def run(command, *, input, env, **_):
@@ -63,7 +63,7 @@ def test_llm2vec_is_asked_for_our_recipe_in_its_own_environment(setting, monkeyp
     assert asked["offline"] == "1"
 
 
-def test_a_peer_that_fails_is_an_error_that_says_what_it_said(flags, failed, monkeypatch, tmp_path):
+def test_a_failed_peer_is_an_error_with_its_output(flags, failed, monkeypatch, tmp_path):
     monkeypatch.setattr(mntp, "our_rate", lambda *_, **__: mntp.Rate(1.0, 1.0))
     code, said = failed(mntp.main, *flags, "--llm2vec", tmp_path)
     assert code != 0
@@ -71,7 +71,7 @@ def test_a_peer_that_fails_is_an_error_that_says_what_it_said(flags, failed, mon
     assert "benchmarks/README.md" in said
 
 
-def test_the_copy_for_llm2vec_has_its_words(base_folder, tmp_path):
+def test_the_copy_for_llm2vec_has_its_configuration_keys(base_folder, tmp_path):
     copy = mntp.copy_for_llm2vec(base_folder, tmp_path / "base")
     merges = json.loads((copy / "tokenizer.json").read_text())["model"]["merges"]
     assert merges
@@ -79,7 +79,7 @@ def test_the_copy_for_llm2vec_has_its_words(base_folder, tmp_path):
     assert json.loads((copy / "config.json").read_text())["rope_theta"] == 10000.0
 
 
-def test_the_table_says_how_many_times_one_worker_two_are(flags, measured, monkeypatch, capsys):
+def test_the_table_has_the_speed_up_of_two_workers(flags, measured, monkeypatch, capsys):
     rates = {(1, True): iter([100.0, 110.0]), (2, True): iter([180.0, 187.0]), (1, False): iter([50.0, 50.0])}
 
     def our_rate(_, *, workers, packing=True):

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from benchmarks.planted_junk import GOOD, JUNK, OTHER_LANGUAGES
-from benchmarks.quality import SOURCES, keep, main, plant, show
+from benchmarks.quality import SOURCES, keep, main, plant
 from mongars.records import Turn
 
 SPOKEN = [("user", "Where is it?"), ("assistant", "Over there."), ("user", "Thanks"), ("assistant", "Bye")]
@@ -29,10 +29,9 @@ def test_kept_files_and_classes_are_counted(measured, folder):
     assert set(result["junk"]) == set(JUNK)
     assert result["languages"]["German"] == {"planted": 1, "dropped": 1}
     assert result["good"]["one word"] == {"planted": 1, "dropped": 0}
-    assert "| keep | code | 1 | 0.0000 |" in show(result)
 
 
-def test_a_planted_turn_that_is_dropped_counts_and_one_that_stays_does_not():
+def test_a_planted_turn_counts_only_when_it_is_dropped():
     assert plant(lambda rng, turn: "", [TURNS], 0) == {"planted": 1, "dropped": 1}
     assert plant(lambda rng, turn: "It is good.", [TURNS], 0) == {"planted": 1, "dropped": 0}
 
@@ -47,6 +46,6 @@ def test_a_seed_makes_the_same_turn_again(make):
     assert make(random.Random(3), "Where is it?") == make(random.Random(3), "Where is it?")
 
 
-def test_a_missing_folder_is_told(failed, tmp_path):
-    code, told = failed(main, "--data", tmp_path)
-    assert (code, SOURCES[0] in told) == (2, True)
+def test_a_missing_folder_is_an_error(failed, tmp_path):
+    code, message = failed(main, "--data", tmp_path)
+    assert (code, SOURCES[0] in message) == (2, True)

@@ -19,23 +19,23 @@ def make(measured, base_folder, tmp_path):
     return made
 
 
-def test_it_has_the_shape_that_was_told_and_the_tokenizer_that_was_there(make, base):
-    folder, told = make("small")
+def test_the_base_has_the_requested_shape_and_the_given_tokenizer(make, base):
+    folder, message = make("small")
     loaded = load_base(folder)
     config = loaded.model.config
     assert (config.num_hidden_layers, config.hidden_size, config.intermediate_size) == (2, 24, 32)
     assert (config.num_attention_heads, config.num_key_value_heads, config.head_dim) == (4, 2, 6)
-    assert told["parameters"] == sum(each.numel() for each in loaded.model.parameters())
+    assert message["parameters"] == sum(each.numel() for each in loaded.model.parameters())
     assert loaded.tokenizer.get_vocab() == base.tokenizer.get_vocab()
     assert loaded.tokenizer.chat_template == base.tokenizer.chat_template
 
 
-def test_the_same_seed_gives_the_same_base_and_another_another(make):
+def test_the_seed_decides_the_weights(make):
     digests = [load_base(make(f"{n}", "--seed", seed)[0]).digest for n, seed in enumerate((0, 0, 1))]
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_a_folder_that_is_there_and_heads_that_do_not_divide_are_refused(base_folder, tmp_path, capsys):
+def test_an_existing_folder_and_indivisible_heads_are_refused(base_folder, tmp_path, capsys):
     for flags in (("--output", tmp_path), ("--output", tmp_path / "new", "--hidden", 25)):
         assert main(["--base", str(base_folder), *map(str, (*flags[:2], *SHAPE, *flags[2:]))]) != 0
         assert ("there already" if flags[1] == tmp_path else "do not divide") in capsys.readouterr().err

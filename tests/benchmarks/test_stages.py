@@ -42,7 +42,7 @@ def flags(data_folder):
     return ["--dataset", "sgd", "--data", data_folder, "--pool", 40, *KNOBS]
 
 
-def test_each_seed_trains_every_way_and_stage_2_starts_from_the_mntp_of_its_own_seed(trained, measured, flags):
+def test_stage_2_starts_from_the_mntp_adapter_of_its_own_seed(trained, measured, flags):
     measured(main, *flags, "--seeds", 3, 4)
     assert [config.seed for config, _ in trained] == [3] * len(WAYS) + [4] * len(WAYS)
     for first in (0, len(WAYS)):
@@ -55,7 +55,7 @@ def test_each_seed_trains_every_way_and_stage_2_starts_from_the_mntp_of_its_own_
     assert trained[3][1] != trained[len(WAYS) + 3][1]
 
 
-def test_the_knobs_of_the_command_line_reach_their_stage(trained, measured, flags):
+def test_options_of_the_command_line_reach_their_stage(trained, measured, flags):
     result = measured(main, *flags, "--seeds", 0)
     assert {name: recipe["steps"] for name, recipe in result["recipes"].items()} == {
         way.name: 3 if way.pairs else 2 for way in WAYS
@@ -64,7 +64,7 @@ def test_the_knobs_of_the_command_line_reach_their_stage(trained, measured, flag
     assert result["recipes"]["SimCSE"]["dropout"] > 0
 
 
-def test_the_table_has_the_mean_of_the_seeds_with_the_least_and_the_greatest(trained, flags, measured):
+def test_the_table_has_mean_minimum_and_maximum_over_the_seeds(trained, flags, measured):
     result = measured(main, *flags, "--seeds", 0, 1)
     values = [row["mrr"]["value"] for row in result["rows"]["MNTP"]]
     table = stages.show(result)

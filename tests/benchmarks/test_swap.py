@@ -5,7 +5,7 @@ from mongars.registry import AdapterStore, read_shapes
 from mongars.storage.digests import folder_digest
 
 
-def test_every_adapter_is_another_and_the_store_takes_it(keep, base_folder, base, tmp_path):
+def test_generated_adapters_differ_and_are_accepted_by_the_store(keep, base_folder, base, tmp_path):
     folders = make_adapters(base_folder, tmp_path / "made", 3)
     assert len({folder_digest(folder) for folder in folders}) == 3
     store = AdapterStore(tmp_path / "store")
@@ -13,7 +13,7 @@ def test_every_adapter_is_another_and_the_store_takes_it(keep, base_folder, base
         keep(store, folder, "swap", base_digest=base.digest, base_shapes=read_shapes(base_folder))
 
 
-def test_the_table_gives_the_ratio_of_latencies_and_the_publications():
+def test_the_table_has_latency_ratios_and_publication_times():
     text = show(
         {
             "base": {"name": "tiny", "digest": "a" * 64},
