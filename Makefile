@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 # One torch thread for each of the two workers: more only compete for the cores.
 UNIT := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses 2 --dist worksteal --ignore tests/ray --ignore tests/e2e
 
-.PHONY: help install demo serve test e2e coverage lint format bench clean
+.PHONY: help install demo serve test e2e coverage lint format docs bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -52,6 +52,10 @@ lint: install  ## Check style, types and layers
 format: install  ## Rewrite the code in the project's style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: install  ## Regenerate the reference pages and build the documentation into site/
+	$(BIN)/python docs/generate.py
+	$(BIN)/properdocs build --strict
 
 bench: install  ## Measure a base as an encoder (DATA=FOLDER, BASE=, ARGS='--adapter DIGEST'; see benchmarks/README.md)
 	@test -n "$(DATA)" || { echo "Give the folder of the data: make bench DATA=FOLDER (see benchmarks/README.md)." >&2; exit 2; }

@@ -1,4 +1,4 @@
-"""Every command and the Python snippet of README.md, run as they are written there, in a copy of the checkout."""
+"""Every command of README.md, the quickstart and operations, run as written there, in a copy of the checkout."""
 
 import json
 import os
@@ -20,8 +20,10 @@ from mongars.formats.jsonl import write_conversations, write_lines
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+PAGES = [README, *((ROOT / "docs" / name).read_text() for name in ("quickstart.md", "operations.md"))]
+BLOCKS = [block for page in PAGES for block in re.findall(r"```sh\n(.*?)```", page, flags=re.DOTALL)]
 COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
 SNIPPET = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)[0]
 STARTED_S = 90.0
@@ -39,7 +41,7 @@ RUN_ELSEWHERE = {
 
 
 class Session:
-    """A user in a checkout: runs README's commands and ticks them off."""
+    """A user in a checkout: runs the documented commands and records them."""
 
     def __init__(self, checkout: Path) -> None:
         self.checkout = checkout
@@ -47,13 +49,13 @@ class Session:
         self.run: set[str] = set()
 
     def __call__(self, command: str, *, code: int = 0, instead: str | None = None) -> str:
-        """Run a command of README (or `instead`, its form with this test's ports) and return its stdout."""
-        assert command in COMMANDS, f"README does not say: {command}"
+        """Run a documented command (or `instead`, its form with this test's ports) and return its stdout."""
+        assert command in COMMANDS, f"no page contains: {command}"
         self.run.add(command)
         return self.shell(instead or command, code=code)
 
     def export(self) -> None:
-        """Take over the variables that README exports."""
+        """Take over the variables that operations.md exports."""
         for command in COMMANDS:
             if command.startswith("export "):
                 self(command)
@@ -169,6 +171,6 @@ def test_the_application_runs_on_a_running_ray_and_takes_jobs(user: Session) -> 
         assert '"rows_kept"' in user(job)
 
 
-def test_every_command_of_the_readme_was_run(user: Session) -> None:
+def test_every_documented_command_was_run(user: Session) -> None:
     missing = set(COMMANDS) - user.run - set(RUN_ELSEWHERE)
     assert not missing
