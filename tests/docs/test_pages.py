@@ -67,8 +67,8 @@ def test_a_command_that_does_not_exist_is_noticed(command: str) -> None:
 
 @every_page
 def test_documented_make_targets_exist(page: Path) -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = re.findall(r"(?:^|`|\s{2})make ([a-z-]+)", page.read_text(), re.MULTILINE)
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = re.findall(r"(?:^|`|\s{2})make ([a-z0-9-]+)", page.read_text(), re.MULTILINE)
     assert set(named) <= targets
 
 
