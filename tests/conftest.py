@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # A test asserts nothing about time, and a busy machine is no defect of the code.
-settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("house")
+settings.register_profile("mongars", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mongars")
 
 # torch, peft, transformers and moto are imported in the fixtures: most rooms' tests do not need them.
 

@@ -58,13 +58,13 @@ def test_texts_repeat_with_their_seed_and_change_with_it(base):
 
 def test_the_copy_for_an_older_transformers_keeps_weights_and_tokens(base_folder, tmp_path):
     copy = embedding.older_copy(base_folder, tmp_path / "copy")
-    message, original = (json.loads((folder / "config.json").read_text()) for folder in (copy, base_folder))
-    assert message["rope_theta"] == original["rope_parameters"]["rope_theta"]
-    message, original = (
+    copied, original = (json.loads((folder / "config.json").read_text()) for folder in (copy, base_folder))
+    assert copied["rope_theta"] == original["rope_parameters"]["rope_theta"]
+    copied, original = (
         json.loads((folder / "tokenizer_config.json").read_text()) for folder in (copy, base_folder)
     )
-    assert message["additional_special_tokens"] == original["extra_special_tokens"]
-    assert message["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert copied["additional_special_tokens"] == original["extra_special_tokens"]
+    assert copied["tokenizer_class"] == "PreTrainedTokenizerFast"
 
 
 def test_a_missing_infinity_is_an_error(failed, base_folder):
