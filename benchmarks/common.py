@@ -1,6 +1,6 @@
-"""What the benchmarks share: one way to end, to take turns with peers, to miss a file and to print a table.
+"""Shared by the benchmarks: exit codes, interleaved rounds with peers, and tables.
 
-Results go to stdout, progress and errors to stderr. Must not know what is measured.
+Results go to stdout, progress and errors to stderr.
 """
 
 import argparse
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def run(measure: Callable[[Stages], dict[str, Any]], show: Callable[[dict[str, Any]], str] | None) -> int:
-    """Measure, print the result (as JSON where there is no `show`), and return the exit code of `mongars`."""
+    """Measure, print the result (as JSON without `show`), and return the exit code of `mongars`."""
     try:
         with stages() as progress:
             result = measure(progress)
@@ -39,7 +39,7 @@ def run(measure: Callable[[Stages], dict[str, Any]], show: Callable[[dict[str, A
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a Markdown table; a cell's line breaks and bars are written so that they stay in it."""
+    """Return a Markdown table; line breaks and bars within cells are escaped."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
 
@@ -47,7 +47,7 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def take_turns(
     ways: Mapping[str, Callable[[], object]], amount: int, repeats: int, progress: Stages, label: str
 ) -> dict[str, list[float]]:
-    """Return each way's rates, `amount` over seconds, of `repeats` rounds after one to warm up."""
+    """Return the rates of each contender, `amount` per second, in `repeats` interleaved rounds after a warm-up."""
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(repeats + 1):
         progress.stage(f"{label}, repeat {repeat} of {repeats}")
@@ -60,26 +60,26 @@ def take_turns(
 
 
 def on_own_thread(way: Callable[[], T]) -> T:
-    """Run a way on a thread that ends with it, and with it its OpenMP threads (`serving/ephemeral_thread.py`).
+    """Run a contender on a thread of its own, so that its OpenMP threads end with it.
 
-    Left over, they would slow down the way that comes next: libgomp puts idle threads to sleep at once where a
-    process has more of them than there are cores (1,270 tokens a second in place of 1,760 on two cores).
+    Otherwise they would slow down the next contender: libgomp puts idle threads to sleep at once when a process
+    has more of them than cores.
     """
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(way).result()
 
 
 def as_asked(flags: argparse.Namespace) -> Any:
-    """Return the base as ours runs it. Raises SettingsError for a `--dtype` that this processor has not."""
+    """Return the base as our engine runs it. Raises SettingsError for an unsupported `--dtype`."""
     from mongars.lm.base import asked_dtype, load_base
 
     return on_own_thread(lambda: load_base(flags.base, dtype=asked_dtype(flags.dtype, "cpu"), packed=True))
 
 
 def as_transformers_loads(base: Any) -> dict[str, Any]:
-    """Return a base with its model as transformers loads it, by what to add to a peer's name.
+    """Return the base as transformers loads it, keyed by the suffix of the peer's name.
 
-    That is what peers in this process run: in float32, and in the dtype of ours where that is another.
+    Peers in this process run it in float32 and, where it differs, in the dtype of ours.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -93,12 +93,12 @@ def as_transformers_loads(base: Any) -> dict[str, Any]:
 
 
 def dtype_name(base: Any) -> str:
-    """Return what a base's weights are kept in, such as float32."""
+    """Return the dtype of a base's weights, such as float32."""
     return str(base.model.dtype).removeprefix("torch.")
 
 
 def peer_rates(python: str, script: Path, task: Mapping[str, Any], name: str) -> list[float]:
-    """Return the rates that a script in another environment measures of `task`. Raises UnavailableError."""
+    """Return the rates that a script in another environment measures for `task`. Raises UnavailableError."""
     done = subprocess.run(
         [python, str(script)], input=json.dumps(task), capture_output=True, text=True, check=False
     )
@@ -109,14 +109,14 @@ def peer_rates(python: str, script: Path, task: Mapping[str, Any], name: str) ->
 
 
 def rate_and_ratio(rates: Mapping[str, Sequence[float]], name: str, ours: str = "ours") -> tuple[str, str]:
-    """Return a way's median rate, and the median ratio of ours to it with the least and the greatest."""
+    """Return the median rate, and the median ratio of ours to it with its minimum and maximum."""
     ratios = sorted(our / their for our, their in zip(rates[ours], rates[name], strict=True))
     ratio = f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]"
     return f"{statistics.median(rates[name]):.1f}", "" if name == ours else ratio
 
 
 def rate_flags(description: str) -> argparse.ArgumentParser:
-    """Return the flags of a script that measures rates."""
+    """Return the options shared by scripts that measure rates."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--base", required=True, help="folder of the base model")
     parser.add_argument("--repeats", type=int, default=3)
@@ -127,7 +127,7 @@ def rate_flags(description: str) -> argparse.ArgumentParser:
 
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:
-    """Add the flag that `as_asked` reads."""
+    """Add the option that `as_asked` reads."""
     parser.add_argument("--dtype", choices=get_args(Dtype), default="auto", help="of our weights and states")
 
 

@@ -1,14 +1,14 @@
-"""How many conversations a second the whole curation does, beside the quality rules alone of NeMo Curator.
+"""Throughput of the whole curation against NeMo Curator's quality rules alone.
 
     python benchmarks/curation.py --data FILE [--nemo PYTHON] [--limit 4000] [--cpus 1 2 4] [--repeats 3] [--json]
 
 FILE is JSON Lines of conversations, plain or gzip. Ours is `curate` as users run it, from the file to the
-published version: reading, quality, language, personal data with person names, the second look, duplicates,
-splits, writing; on a local Ray of so many logical CPUs, started and warmed up before the clock; and beside it our
-rules of quality alone, in this process, from the file to a file of what is left. NeMo Curator reads
-the same conversations (a text each, one turn a line), runs the English heuristic cascade that it ships, and writes
-what is left, in one process of an environment of its own, whose Python is named by `--nemo`. The ways take
-turns; seconds are wall time.
+published version: reading, quality, language, personal data with person names, leak check, duplicates, splits,
+writing. It runs on a local Ray with the given number of logical CPUs, started and warmed up before the clock. Our
+quality rules alone are measured as well, in this process, from file to file. NeMo Curator reads the same
+conversations (one text each, one turn per line), runs the English heuristic cascade that it ships, and writes the
+rest, in one process of a separate environment, whose Python is given by `--nemo`. Rounds are interleaved;
+times are wall time.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from mongars.records import Conversation
 PEER = Path(__file__).with_name("peers") / "nemo_quality.py"
 NEMO = "NeMo Curator, quality alone"
 RULES = "ours, quality alone, 1 process"
-# Enough for every worker process to load what it needs.
+# Enough for every worker process to load its models.
 WARM_UP_LINES = 256
 
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
-    """Return the rates of each way in conversations a second, and what each kept."""
+    """Return the rate of each contender in conversations per second, and how many each kept."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         lines = _lines(flags.data, flags.limit)
@@ -71,14 +71,14 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
             rates.setdefault(RULES, []).append(len(lines) / seconds)
             if flags.nemo:
                 progress.stage(f"repeat {repeat} of {flags.repeats}: NeMo Curator")
-                told = _peer(flags.nemo, texts)
-                rates.setdefault(NEMO, []).extend(told["rates"])
-                kept[NEMO] = told["kept"]
+                measured = _peer(flags.nemo, texts)
+                rates.setdefault(NEMO, []).extend(measured["rates"])
+                kept[NEMO] = measured["kept"]
     return {"conversations": len(lines), "cores": psutil.cpu_count(), "rates": rates, "kept": kept}
 
 
 def show(result: dict[str, Any]) -> str:
-    """Return a row for each way, and how many times NeMo Curator's rate that is."""
+    """Return a row per contender, with its ratio to NeMo Curator's rate."""
     rates = result["rates"]
     rows = [
         [
@@ -90,7 +90,7 @@ def show(result: dict[str, Any]) -> str:
         for name in rates
     ]
     return f"{result['conversations']} conversations, {result['cores']} cores\n\n" + markdown(
-        ["way", "conversations/s", "so many times NeMo Curator", "kept"], rows
+        ["contender", "conversations/s", "ratio to NeMo Curator", "kept"], rows
     )
 
 
@@ -108,7 +108,7 @@ def _ours(source: Path, warm: Path, folder: Path, cpus: int) -> tuple[float, Cur
 
 
 def _rules(source: Path, target: Path) -> tuple[float, int]:
-    """Return the seconds of judging every conversation without Ray, and how many are left."""
+    """Return the seconds that judging every conversation takes without Ray, and how many are kept."""
     started = time.perf_counter()
     read = (item for item in read_conversations(source) if isinstance(item, Conversation))
     kept = write_conversations(target, (talk for talk in read if judge(talk.turns).reason is None))
@@ -121,8 +121,8 @@ def _peer(python: str, texts: Path) -> dict[str, Any]:
     done = subprocess.run([python, str(PEER)], input=task, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UnavailableError(f"NeMo Curator failed: {done.stderr[-500:]}", remedy="See benchmarks/README.md.")
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
 
 
 def _lines(path: Path, limit: int) -> list[str]:
@@ -134,12 +134,12 @@ def _lines(path: Path, limit: int) -> list[str]:
 
 
 def _as_text(line: str) -> str:
-    said = "\n".join(message["content"] for message in json.loads(line)["messages"])
-    return json.dumps({"text": said}) + "\n"
+    text = "\n".join(message["content"] for message in json.loads(line)["messages"])
+    return json.dumps({"text": text}) + "\n"
 
 
 def _label(cpus: int) -> str:
-    return f"ours, the whole of it, {cpus} Ray CPU{'s' if cpus > 1 else ''}"
+    return f"ours, whole pipeline, {cpus} Ray CPU{'s' if cpus > 1 else ''}"
 
 
 def _flags() -> argparse.ArgumentParser:

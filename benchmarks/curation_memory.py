@@ -1,11 +1,11 @@
-"""How much memory a curation takes, by the number of conversations.
+"""Memory that a curation takes, by the number of conversations.
 
     python benchmarks/curation_memory.py [--rows 20000 80000] [--turns 8] [--store-mb 300]
 
-Conversations of random words, each another, are written to a file and curated on a Ray of one CPU, every language
-that the detector knows being wanted. Every tenth of a second the private memory (USS) of this process, which holds
-what is known of each row, and of Ray's workers is noted. Texts lie in Ray's object store, whose size is fixed, and
-what does not fit goes to disk. The memory of Ray's own services is not counted: it does not depend on the rows.
+Distinct conversations of random words are written to a file and curated on a Ray with one CPU; every language of
+the detector is accepted. The private memory (USS) of this process, which holds the columns of every row, and of
+Ray's workers is sampled ten times per second. Texts are in Ray's object store, whose size is fixed and which
+spills to disk. The memory of Ray's own services is not counted: it does not depend on the rows.
 """
 
 import argparse
@@ -26,14 +26,14 @@ from mongars.records import Conversation, Turn
 
 MIB = 2**20
 CONSONANTS = "bcdfghjklmnprstvwxz"
-# 1,805 of them, so that two conversations have few shingles in common, as real ones do.
+# 1,805 syllables, so that two conversations share few shingles, as real ones do.
 SYLLABLES = tuple(
     first + vowel + last for first in "bcdfghjklmnpqrstvwz" for vowel in "aeiou" for last in CONSONANTS
 )
 
 
 class Peak:
-    """Notes the greatest private memory of this process and of its workers, while it is open."""
+    """Records the peak private memory of this process and of its workers while it is open."""
 
     def __init__(self, every_s: float = 0.1) -> None:
         self.driver = self.workers = self.together = 0
@@ -97,7 +97,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> str:
-    """Return a row for each number of conversations, and what one more takes in this process."""
+    """Return a row per number of conversations, and the memory of one more in this process."""
     peaks = result["peaks"]
     rows = [
         [peak["rows"], peak["kept"], *(f"{peak[who] / MIB:.0f} MiB" for who in ("driver", "workers", "together"))]
@@ -106,12 +106,12 @@ def show(result: dict[str, Any]) -> str:
     table = markdown(["conversations", "kept", "driver, peak", "workers, peak", "both at once, peak"], rows)
     if len(peaks) > 1:
         slope = (peaks[-1]["driver"] - peaks[0]["driver"]) / (peaks[-1]["rows"] - peaks[0]["rows"])
-        table += f"\nOne conversation more takes {slope:.0f} bytes of the driver.\n"
+        table += f"\nEach further conversation takes {slope:.0f} bytes in the driver.\n"
     return table + f"\nObject store of {result['store'] / MIB:.0f} MiB.\n"
 
 
 def conversations(count: int, seed: int, length: int = 8) -> Iterator[Conversation]:
-    """Yield conversations of `length` turns of words made of syllables, one after the other."""
+    """Yield conversations of `length` turns of words made of syllables."""
     rng = random.Random(seed)
     for number in range(count):
         turns = tuple(Turn("user" if place % 2 == 0 else "assistant", _sentence(rng)) for place in range(length))
@@ -127,12 +127,12 @@ def _worker_memory(process: psutil.Process) -> int:
     try:
         is_worker = process.name().startswith("ray::")
         return int(process.memory_full_info().uss) if is_worker else 0
-    except psutil.Error:  # it has ended
+    except psutil.Error:  # the process has ended
         return 0
 
 
 def _flags() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="How much memory a curation takes.")
+    parser = argparse.ArgumentParser(description="Measure the memory that a curation takes.")
     parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 80_000])
     parser.add_argument("--turns", type=int, default=8, help="of each conversation")
     parser.add_argument("--store-mb", type=int, default=300, help="size of Ray's object store")

@@ -1,13 +1,13 @@
-"""How fast texts become vectors: our scheduler against the usual ways, all of them in one run.
+"""Embedding throughput: our scheduler against the usual batching, all in one run.
 
     python benchmarks/embedding.py --base models/base/mongars-nano [--dtype bfloat16] [--infinity PYTHON]
 
-Texts are random tokens of mixed lengths, because only the lengths count. A way's figure is texts a second from the
-first text to the last vector. Ways take turns, `--repeats` times; the table gives the ratio of ours to each, with
-the least and the greatest of the repeats. With `--dtype bfloat16` ours runs in it, and each of the usual ways both
-in float32 and in it. infinity-emb runs in an environment of its own, whose Python is named by `--infinity`
-(benchmarks/README.md says how to make it). "the products alone" are our model's matrix products of as many tokens
-and nothing else: a bound that no order of passes can beat.
+Texts are random tokens of mixed lengths, because only the lengths matter. A rate is texts per second from the
+first text to the last vector. Rounds are interleaved, `--repeats` times; the table gives the ratio of ours to
+each, with its minimum and maximum. With `--dtype bfloat16` ours runs in bfloat16, and each peer in float32 and in
+bfloat16. infinity-emb runs in a separate environment, whose Python is given by `--infinity` (see
+benchmarks/README.md). "the products alone" are our model's matrix products over the same tokens and nothing else:
+a bound for any batching.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
-    """Return the rates of every way, in texts a second, and how far its vectors are from ours."""
+    """Return each contender's texts per second, and the largest distance of its vectors from ours."""
     progress.stage("load")
     import torch
 
@@ -90,7 +90,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
 
 
 def ways_of(base: Any, texts: list[str]) -> dict[str, Callable[[], np.ndarray]]:
-    """Return our way in the base's dtype, and the usual ones in float32 and, where that is another, in it."""
+    """Return our contender in the base's dtype, and its peers in float32 and, where it differs, in that dtype."""
     from mongars.neurons.bidirectional import bidirectional_encoder
     from mongars.neurons.mean_pooling import PaddedMeanPooler
     from mongars.neurons.neurons import Neurons
@@ -103,7 +103,7 @@ def ways_of(base: Any, texts: list[str]) -> dict[str, Callable[[], np.ndarray]]:
 
 
 def show(result: dict[str, Any]) -> str:
-    """Return a table with a row for each way."""
+    """Return a table with a row per contender."""
     rows = [
         [name, *rate_and_ratio(result["rates"], name), "" if far is None or name == "ours" else f"{far:.1e}"]
         for name in result["rates"]
@@ -111,7 +111,7 @@ def show(result: dict[str, Any]) -> str:
     ]
     base = result["base"]
     return (
-        markdown(["way", "texts/s", "ours is so many times that", "farthest from our vectors"], rows)
+        markdown(["contender", "texts/s", "ratio of ours", "largest distance from our vectors"], rows)
         + f"\nBase {base['name']}, digest {base['digest'][:12]}; {result['threads']} threads; "
         f"ours in {result['dtype']}; {result['texts']} texts of {TOKENS[0]} to {TOKENS[1]} tokens, "
         f"{result['tokens']} in all.\n"
@@ -119,29 +119,29 @@ def show(result: dict[str, Any]) -> str:
 
 
 def make_texts(tokenizer: Any, count: int, *, seed: int) -> list[str]:
-    """Return texts of random ordinary tokens; read again, a text has about as many tokens as were drawn."""
+    """Return texts of random ordinary tokens; tokenised again, a text has about as many tokens as were drawn."""
     rng = np.random.Generator(np.random.PCG64(seed))
     sizes = rng.integers(*TOKENS, size=count, endpoint=True)
-    low = len(tokenizer) // 4  # the first entries are single bytes
+    low = len(tokenizer) // 4  # the first entries of the vocabulary are single bytes
     return [tokenizer.decode(rng.integers(low, len(tokenizer), size=size).tolist()) for size in sizes]
 
 
 def older_copy(base: Path, target: Path) -> Path:
-    """Copy a base for transformers 4, which infinity-emb needs: some settings had other names and forms there."""
+    """Copy a base for transformers 4, which infinity-emb requires: some settings had other names and forms."""
     shutil.copytree(base, target)
     config, tokenizer = target / "config.json", target / "tokenizer_config.json"
-    told = json.loads(config.read_text(encoding="utf-8"))
-    rope = told.get("rope_parameters") or {}
-    config.write_text(json.dumps(told | {"rope_theta": rope.get("rope_theta", 10000.0)}), encoding="utf-8")
-    told = json.loads(tokenizer.read_text(encoding="utf-8"))
-    special = told.pop("extra_special_tokens", [])
-    told |= {"tokenizer_class": "PreTrainedTokenizerFast", "additional_special_tokens": special}
-    tokenizer.write_text(json.dumps(told), encoding="utf-8")
+    options = json.loads(config.read_text(encoding="utf-8"))
+    rope = options.get("rope_parameters") or {}
+    config.write_text(json.dumps(options | {"rope_theta": rope.get("rope_theta", 10000.0)}), encoding="utf-8")
+    options = json.loads(tokenizer.read_text(encoding="utf-8"))
+    special = options.pop("extra_special_tokens", [])
+    options |= {"tokenizer_class": "PreTrainedTokenizerFast", "additional_special_tokens": special}
+    tokenizer.write_text(json.dumps(options), encoding="utf-8")
     return target
 
 
 def ours(neurons: Any, texts: list[str]) -> np.ndarray:
-    """Requests of a few texts, all at once, by the scheduler that serves."""
+    """Requests of a few texts, all at once, through the scheduler that serves."""
     from mongars.serving.engine.embedding import EmbeddingScheduler
 
     scheduler = EmbeddingScheduler()
@@ -164,7 +164,7 @@ def sentence_transformers_way(neurons: Any, texts: list[str]) -> np.ndarray:
 
 
 def in_order(neurons: Any, texts: list[str]) -> np.ndarray:
-    """As they come, in batches of a fixed count."""
+    """In the order given, in batches of a fixed count."""
     reading = neurons.read(texts)
     sums = neurons.zeros(len(texts))
     for start in range(0, len(reading.windows), ST_BATCH):
@@ -180,7 +180,7 @@ WAYS: dict[str, Way] = {
 
 
 def products_alone(base: Any, tokens: int) -> None:
-    """Every linear layer of the encoder over so many tokens' states, in batches as large as ours."""
+    """Every linear layer of the encoder over the states of all tokens, in batches as large as ours."""
     import torch
     from torch import nn
 
@@ -202,7 +202,7 @@ def _add(neurons: Any, sums: Any, windows: list[tuple[int, list[int]]]) -> None:
 
 
 def _flags() -> argparse.ArgumentParser:
-    parser = rate_flags("How fast texts become vectors, against the usual ways.")
+    parser = rate_flags("Measure embedding throughput against the usual batching.")
     parser.add_argument("--texts", type=int, default=1024)
     add_dtype(parser)
     parser.add_argument("--infinity", help="the Python of an environment with infinity-emb")

@@ -1,15 +1,14 @@
-"""What a base is worth as an encoder, and what an adapter adds: the starting line of every adapter.
+"""Quality of a base as an encoder, and what an adapter adds.
 
     python benchmarks/encoder_quality.py --base models/base/mongars-nano --data FOLDER [--adapter DIGEST]
 
-Two measures. STS-b dev (`stsb_en_dev.csv`: two sentences and a score from 0 to 5): Spearman's correlation of the
-cosine with the score. Turn retrieval (`sgd_dev.jsonl.gz`: held-out dialogues): find the reply that follows a
-user's turn among `--pool` replies, one pair from each of as many conversations; no two replies are the same text,
-so one document is right. BM25 (English stemming and stop words) ranks the same replies. Ties count against every
-ranker.
+Two measures. STS-b dev (`stsb_en_dev.csv`: two sentences and a score from 0 to 5): Spearman's correlation between
+cosine and score. Turn retrieval (`sgd_dev.jsonl.gz`: held-out dialogues): find the reply that follows a user's
+turn among `--pool` replies, one pair from each of as many conversations. Replies are distinct, so exactly one is
+relevant. BM25 (English stemming and stop words) ranks the same replies. Ties count against every ranker.
 
-The encoders are the mean over the last states: of the causal base, of the base made bidirectional and not trained
-for it, and of that with the adapter.
+The encoders take the mean over the last hidden states: of the causal base, of the untrained bidirectional base,
+and of the bidirectional base with the adapter.
 """
 
 import argparse
@@ -59,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @dataclass(frozen=True)
 class Measure:
-    """What every encoder is measured on; the same for all of them."""
+    """The data on which every encoder is measured."""
 
     sts: ScoredPairs
     queries: Sequence[str]
@@ -70,7 +69,7 @@ class Measure:
 
     @classmethod
     def of(cls, data: Path, pool: int, seed: int) -> "Measure":
-        """Read both files. Raises InputError for one that is not there or too small for the pool."""
+        """Read both files. Raises InputError for a missing file or one too small for the pool."""
         sts = read_scored_pairs(data / STS)
         conversations, bad = _read_dialogues(data / DIALOGUES)
         queries, replies = turn_pairs(conversations, pool, seed)
@@ -93,13 +92,13 @@ class Measure:
 
 
 def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
-    """Return every figure with its interval, and what it was measured on."""
+    """Return every figure with its interval, and the data it was measured on."""
     measured = Measure.of(flags.data, flags.pool, flags.seed)
     base = load_base(flags.base)
     adapter = None
     if flags.adapter is not None:
         registry = open_registry(flags.encoders)
-        # one that the gate refused may be measured as well
+        # an adapter that the gate refused may be measured as well
         adapter = find_adapter(registry, flags.adapter, base_digest=base.digest, without=("revoked", "pruned"))
     progress.stage("bm25")
     rows = [{"encoder": "BM25"} | measured.bm25()]
@@ -119,7 +118,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> str:
-    """Return the table, and under it what it was measured on."""
+    """Return the table, and below it the data it was measured on."""
     rows = [
         [row["encoder"], *(Estimate(**row[name]) if name in row else "" for name in METRICS)]
         for row in result["rows"]
@@ -140,8 +139,8 @@ def show(result: dict[str, Any]) -> str:
 def turn_pairs(conversations: Sequence[Conversation], pool: int, seed: int) -> Pairs:
     """Return `pool` user turns and the replies that follow them, one pair from each of as many conversations.
 
-    Conversations are taken in a seeded order, and of each a seeded choice of its pairs whose reply was not taken
-    yet: replies are distinct. Raises InputError when there are too few.
+    Conversations come in a seeded order; of each, a seeded choice among the pairs whose reply is still unused.
+    Raises InputError when there are too few.
     """
     if pool < 1:
         raise InputError(f"A pool of {pool} replies has none.", param="pool")
@@ -164,7 +163,7 @@ def turn_pairs(conversations: Sequence[Conversation], pool: int, seed: int) -> P
 
 
 def bm25_scores(queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-    """Return BM25 scores [queries, documents] by bm25s: Lucene's form, k1 1.5, b 0.75, stems, no stop words.
+    """Return BM25 scores [queries, documents]: Lucene's variant, k1 1.5, b 0.75, stemmed, no stop words.
 
     Raises UnavailableError when bm25s is not installed.
     """
@@ -191,7 +190,7 @@ def bm25_scores(queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
 
 
 def open_registry(encoders: Path | None) -> AdapterRegistry:
-    """Return the registry of a folder; without one, that of the settings."""
+    """Return the registry of a folder, by default the one of the settings."""
     if encoders is not None:
         return AdapterRegistry(encoders)
     settings = load_settings()
@@ -199,7 +198,7 @@ def open_registry(encoders: Path | None) -> AdapterRegistry:
 
 
 def _encoders(base: Base, adapter: tuple[AdapterRef, Path] | None) -> Iterator[tuple[str, Any]]:
-    """Yield (name, encoder), each a module tree of its own over the base's tensors."""
+    """Yield (name, encoder), each with its own module tree over the base's tensors."""
     yield "causal", causal_encoder(base)
     yield "bidirectional, untrained", bidirectional_encoder(base)
     if adapter is not None:
@@ -218,16 +217,16 @@ def _pairs(conversation: Conversation) -> list[tuple[str, str]]:
 
 
 def _flags() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Measure a base as an encoder, with BM25 beside it.")
+    parser = argparse.ArgumentParser(description="Measure a base as an encoder, against BM25.")
     parser.add_argument("--base", required=True, metavar="PATH", help="folder or hub id of a base model")
     parser.add_argument(
-        "--adapter", metavar="DIGEST", help="an encoder adapter, by its digest or the first 8 digits or more"
+        "--adapter", metavar="DIGEST", help="an encoder adapter, by its digest or at least its first 8 digits"
     )
-    parser.add_argument("--encoders", type=Path, help="folder of the adapters; that of the settings by default")
+    parser.add_argument("--encoders", type=Path, help="folder of the adapters; by default the one of the settings")
     parser.add_argument("--data", type=Path, required=True, help=f"folder with {STS} and {DIALOGUES}")
-    parser.add_argument("--pool", type=int, default=1000, help="how many replies there are to choose from")
+    parser.add_argument("--pool", type=int, default=1000, help="number of replies to choose from")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     return parser
 
 

@@ -1,13 +1,12 @@
-"""How fast many answers come: our batching against transformers' ways and vLLM, all of them in one run.
+"""Generation throughput: our batching against transformers and vLLM, all in one run.
 
     python benchmarks/generation.py --base models/base/mongars-nano [--streams 16 --streams 32] [--dtype bfloat16]
 
-Prompts and answers are of mixed lengths, the same for every way: random tokens, because only the lengths count,
-and answers that do not end before their length. A way's figure is answer tokens a second over all streams, from
-the first prompt to the last token. Ways take turns, `--repeats` times; the table gives the ratio of ours to each,
-with the least and the greatest of the repeats. With `--dtype bfloat16` ours runs in it, and the others both in
-float32 and in it. vLLM runs in an environment of its own, whose Python is named by `--vllm` (benchmarks/README.md
-says how to make it).
+Prompts and answers have mixed lengths, the same for every contender: random tokens, because only the lengths
+matter, and answers that never end early. A rate is generated tokens per second over all streams, from the first
+prompt to the last token. Rounds are interleaved, `--repeats` times; the table gives the ratio of ours to each,
+with its minimum and maximum. With `--dtype bfloat16` ours runs in bfloat16, and each peer in float32 and in
+bfloat16. vLLM runs in a separate environment, whose Python is given by `--vllm` (see benchmarks/README.md).
 """
 
 import argparse
@@ -51,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
-    """Return the rates of every way, in answer tokens a second."""
+    """Return the rate of every contender in generated tokens per second."""
     progress.stage("load")
     import torch
 
@@ -91,7 +90,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> str:
-    """Return a table with a row for each way."""
+    """Return a table with a row per contender."""
     rows = [
         [each["streams"], name, *rate_and_ratio(each["rates"], name)]
         for each in result["results"]
@@ -99,7 +98,7 @@ def show(result: dict[str, Any]) -> str:
     ]
     base = result["base"]
     return (
-        markdown(["streams", "way", "tokens/s", "ours is so many times that"], rows)
+        markdown(["streams", "contender", "tokens/s", "ratio of ours"], rows)
         + f"\nBase {base['name']}, digest {base['digest'][:12]}; {result['threads']} threads; "
         f"ours in {result['dtype']}; prompts of "
         f"{PROMPT_TOKENS[0]} to {PROMPT_TOKENS[1]} tokens, answers of {ANSWER_TOKENS[0]} to {ANSWER_TOKENS[1]}.\n"
@@ -118,7 +117,7 @@ def make_work(streams: int, vocabulary: int, *, seed: int) -> Work:
 
 
 def ours(base: Any, work: Work) -> None:
-    """All at once, by the scheduler that serves."""
+    """All at once, through the scheduler that serves."""
     from mongars.records import Sampling
     from mongars.serving.generation.scheduler import Scheduler
     from mongars.serving.generation.sequence import TokenSequence
@@ -143,18 +142,18 @@ def ours(base: Any, work: Work) -> None:
 
 
 def one_by_one(base: Any, work: Work) -> None:
-    """`generate()`, one stream after the other."""
+    """`generate()`, one stream at a time."""
     for prompt, length in work:
         _generate(base, [prompt], length)
 
 
 def static_batch(base: Any, work: Work) -> None:
-    """One `generate()` of all prompts, padded on the left, to the longest answer."""
+    """One `generate()` over all prompts, left-padded, to the longest answer."""
     _generate(base, [prompt for prompt, _ in work], max(length for _, length in work))
 
 
 def continuous(base: Any, work: Work) -> None:
-    """transformers' continuous batching, with bounds that suit a CPU."""
+    """transformers' continuous batching, with limits that suit a CPU."""
     from transformers import ContinuousBatchingConfig, GenerationConfig
 
     config = GenerationConfig(do_sample=False, eos_token_id=-1, max_new_tokens=max(length for _, length in work))
@@ -170,7 +169,7 @@ def continuous(base: Any, work: Work) -> None:
         while over < len(work):
             result = manager.get_result(timeout=60)
             if result is None:
-                raise UnavailableError("Continuous batching gave nothing for a minute.")
+                raise UnavailableError("Continuous batching returned nothing for a minute.")
             over += result.is_finished()
     finally:
         manager.stop(block=True)
@@ -200,8 +199,10 @@ def _generate(base: Any, prompts: list[list[int]], length: int) -> None:
 
 
 def _flags() -> argparse.ArgumentParser:
-    parser = rate_flags("How fast many answers come, against other ways in the same run.")
-    parser.add_argument("--streams", type=int, action="append", help="answers at once; repeat it (16 and 32)")
+    parser = rate_flags("Measure generation throughput against peers in the same run.")
+    parser.add_argument(
+        "--streams", type=int, action="append", help="concurrent answers; may be repeated (default: 16 and 32)"
+    )
     add_dtype(parser)
     parser.add_argument("--vllm", help="the Python of an environment with vLLM")
     return parser

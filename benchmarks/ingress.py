@@ -1,15 +1,15 @@
-"""What is left of the engine's speed behind HTTP, key, memory, Cortex and Ray Serve.
+"""Share of the engine's throughput that is left behind HTTP, authentication, memory, Cortex and Ray Serve.
 
     python benchmarks/ingress.py --base models/base/mongars-nano [--streams 16] [--repeats 3]
 
-The same chats, streamed: by an engine in this process, and by a server with one replica on a Ray of its own. Each
-stream has one chat after the other, as many as `--chats` says. Both ways take turns, and generate the same tokens:
-same prompts, settings and seeds. They read a copy of the base whose answers have no end mark, so that each is as
-long as it may be: a small base ends its answers after a few words. Every chat of the server is that of a user
-without memories, whose turns are then remembered and indexed; that is part of what it costs.
+The same chats are streamed by an engine in this process, and by a server with one replica on its own Ray. Each
+stream runs `--chats` chats in sequence. Rounds are interleaved and both contenders generate the same tokens: same
+prompts, options and seeds. They load a copy of the base without an end token, so that every answer has its full
+length: a small base ends its answers after a few words. Every chat of the server belongs to a user without
+memories, whose turns are then stored and indexed; that is part of its cost.
 
-Below the table is a bound: how near the server could come to the engine if no core of the machine had idled in
-its rounds. Nothing else may run beside it, because all that the machine computes is counted.
+Below the table is a bound: the ratio if no core of the machine had been idle in the server's rounds. Run nothing
+else meanwhile, because all processor time of the machine is counted.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from mongars.errors import UnavailableError
 
 HOST = "127.0.0.1"
 ANSWER_TOKENS = (32, 160)
-"""Least and most tokens of an answer. Of one length, all streams would begin and end their chats together."""
+"""Minimum and maximum tokens of an answer. With one length, all streams would start and end together."""
 TEMPERATURE = 1.0
 NOT_COMPUTING = ("idle", "iowait", "steal", "guest", "guest_nice")
 QUESTION = "I would like to go out tonight with friends. What can you tell me about places number {number}?"
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
-    """Return the rates of both ways, in answer tokens a second."""
+    """Return the rates of both contenders in generated tokens per second."""
     import torch
 
     from mongars.lm.base import load_base
@@ -88,7 +88,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
                         rates[name].append(sum(tokens[name]) / (time.perf_counter() - started))
                         computed[name].append(processor_seconds() - before)
                 if tokens["engine"] != tokens["server"]:
-                    raise UnavailableError(f"The ways answered otherwise: {tokens}.")
+                    raise UnavailableError(f"The contenders generated different lengths: {tokens}.")
             engine.close()
     return {
         "base": {"name": base_name(flags.base), "digest": base_model_digest(base_folder(flags.base))},
@@ -103,43 +103,43 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> str:
-    """Return a row for each way, and the bound."""
+    """Return a row per contender, and the bound."""
     rates, seconds, cores = result["rates"], result["processor_seconds"], result["cores"]
     rows = [[name, *rate_and_ratio(rates, name, ours="server")] for name in ("server", "engine")]
     unidled = [result["tokens"] / (spent / cores) for spent in seconds]
     _, bound = rate_and_ratio({"bound": unidled, "engine": rates["engine"]}, "engine", ours="bound")
     base = result["base"]
-    return markdown(["way", "tokens/s", "the server is so many times that"], rows) + (
-        f"\nIf no core had idled: {bound}. "
-        f"A round of the server computed for {statistics.median(seconds):.1f} seconds of {cores} cores.\n"
+    return markdown(["contender", "tokens/s", "ratio of the server"], rows) + (
+        f"\nWith no core idle: {bound}. "
+        f"A round of the server used {statistics.median(seconds):.1f} processor seconds of {cores} cores.\n"
         f"Base {base['name']}, digest {base['digest'][:12]}; {result['streams']} streams of "
         f"{result['chats']} chats, {result['tokens']} tokens; {result['threads']} threads.\n"
     )
 
 
 def processor_seconds() -> float:
-    """Return for how long the cores of this machine have computed since it started."""
+    """Return the processor seconds that this machine has used since it started."""
     times = psutil.cpu_times()._asdict()
-    # What guests of this machine took is counted in `user` and `nice` already (man 5 proc).
+    # Time of guests is already counted in `user` and `nice` (man 5 proc).
     return float(sum(times.values()) - sum(times.get(name, 0) for name in NOT_COMPUTING))
 
 
 def answer_tokens(number: int) -> int:
-    """Return how long the answer to a question is: of mixed lengths, the same in every round."""
+    """Return the length of the answer to a question: mixed, and the same in every round."""
     return random.Random(number).randint(*ANSWER_TOKENS)
 
 
 def endless_copy(base: Path, target: Path) -> Path:
-    """Copy a base; in the copy only the padding token, which is never generated, would end an answer."""
+    """Copy a base such that only the padding token, which is never generated, would end an answer."""
     shutil.copytree(base, target)
     config = target / "generation_config.json"
-    told = json.loads(config.read_text(encoding="utf-8"))
-    config.write_text(json.dumps(told | {"eos_token_id": told["pad_token_id"]}), encoding="utf-8")
+    options = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps(options | {"eos_token_id": options["pad_token_id"]}), encoding="utf-8")
     return target
 
 
 async def bare(engine: Any, streams: int, asked: int) -> list[int]:
-    """Answer every question with the engine alone; return the tokens of each answer."""
+    """Answer every question with the bare engine; return the tokens of each answer."""
     from mongars.conversation.prompt import SYSTEM_PROMPT
     from mongars.records import GenerationRequest, Sampling, Turn
 
@@ -154,22 +154,22 @@ async def bare(engine: Any, streams: int, asked: int) -> list[int]:
 
 
 async def served(port: int, streams: int, keys: Sequence[str]) -> list[int]:
-    """Ask the server every question, each with a key of its own; return the tokens of each answer.
+    """Ask the server every question, each with its own key; return the tokens of each answer.
 
-    At the end the last user of each stream looks for what was said, which waits until the index has it: that work
-    was begun by the chats and is part of them.
+    At the end the last user of each stream searches the memory, which waits until the turns are indexed: that work
+    was started by the chats and is part of their cost.
     """
     async with httpx.AsyncClient(base_url=f"http://{HOST}:{port}", timeout=120) as http:
         tokens = await in_streams(streams, [_chat(http, key, number) for number, key in enumerate(keys)])
         last = list(enumerate(keys))[-streams:]
         found = await asyncio.gather(*(_search(http, key, number) for number, key in last))
     if not all(found):
-        raise UnavailableError("The server does not find what was said.")
+        raise UnavailableError("The server does not find the turns that it stored.")
     return tokens
 
 
 async def in_streams(streams: int, chats: Sequence[Coroutine[None, None, int]]) -> list[int]:
-    """Return what each chat returns; stream n of `streams` has every chat n, n + streams, ... in turn."""
+    """Return the results of all chats; stream n of `streams` runs the chats n, n + streams, ... in sequence."""
 
     async def one_stream(own: Sequence[Coroutine[None, None, int]]) -> list[int]:
         return [await chat for chat in own]
@@ -204,10 +204,10 @@ async def _search(http: httpx.AsyncClient, key: str, number: int) -> list[Any]:
 
 
 def _flags() -> argparse.ArgumentParser:
-    parser = rate_flags("Answer tokens a second behind HTTP, beside those of the bare engine.")
-    parser.set_defaults(threads=1)  # as a replica has by default: the others' work needs a core too
+    parser = rate_flags("Measure generation throughput behind HTTP against the bare engine.")
+    parser.set_defaults(threads=1)  # the default of a replica: the other processes need a core too
     parser.add_argument("--streams", type=int, default=16)
-    parser.add_argument("--chats", type=int, default=4, help="chats of each stream, one after the other")
+    parser.add_argument("--chats", type=int, default=4, help="chats of each stream, in sequence")
     parser.add_argument("--port", type=int, default=8124)
     return parser
 

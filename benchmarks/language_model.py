@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
-    """Return the loss of every model on the same tokens, and what it was measured on."""
+    """Return the loss of both models on the same tokens, and the data it was measured on."""
     torch.set_num_threads(flags.threads)
     for path in (*flags.train, flags.heldout):
         check_readable(path)
@@ -90,7 +90,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> str:
-    """Return the table, and under it what it was measured on."""
+    """Return the table, and below it the data it was measured on."""
     rows = [
         [
             row["model"],
@@ -260,10 +260,10 @@ def _flags() -> argparse.ArgumentParser:
         "--train", type=Path, action="append", required=True, metavar="FILE", help="may be repeated"
     )
     parser.add_argument("--heldout", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--limit", type=int, help="the first so many held-out documents; all by default")
+    parser.add_argument("--limit", type=int, help="number of held-out documents to read; all by default")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     return parser
 
 

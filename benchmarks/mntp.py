@@ -1,16 +1,15 @@
-"""How fast MNTP trains: our worker, one and two of them, against llm2vec's own script, all of them in one run.
+"""Training throughput of MNTP: one and two of our workers against llm2vec's own script, all in one run.
 
     python benchmarks/mntp.py --base models/base/mongars-nano --data conversations.jsonl [--llm2vec FOLDER]
 
-A way's figure is real tokens a second of wall time, padding not counted, over the steps after the first ones, from
-the end of one step to the end of the last: drawing, masking and laying out rows are in it, starting is not. Every
-measurement is a process of its own (two for two workers), and the ways take turns. Ours runs as it does under Ray
-Train: `run_worker` with DeepSpeed on a process group of gloo. llm2vec's run_mntp.py runs as it is, in its own
-environment (benchmarks/README.md says how to make it), once with a text a line and once as its default has it,
-texts joined and cut into full rows.
+A rate is real tokens per second of wall time, without padding, over the steps after the warm-up: sampling, masking
+and batching are included, start-up is not. Every measurement is a process of its own (two for two workers), and
+rounds are interleaved. Ours runs as under Ray Train: `run_worker` with DeepSpeed on a gloo process group.
+llm2vec's run_mntp.py runs unchanged in its own environment (see benchmarks/README.md), once with one text per line
+and once with its default, texts concatenated and cut into full rows.
 
-Beside it stand the tokens a second of processor time, of the first worker where there are two: the steadier figure
-on a machine that does other work as well.
+The second rate is tokens per second of processor time, of the first worker where there are two: the steadier
+figure on a machine with other load.
 """
 
 import argparse
@@ -46,7 +45,7 @@ ONE, TWO = "ours", "ours, two workers"
 
 @dataclass(frozen=True)
 class Rate:
-    """Real tokens a second: of wall time, and of a worker's processor time."""
+    """Real tokens per second: of wall time, and of a worker's processor time."""
 
     wall: float
     processor: float
@@ -54,7 +53,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all ways have in common."""
+    """The setting shared by all contenders."""
 
     base: Path
     texts: Path
@@ -70,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
-    """Return the rates of every way, in real tokens a second of wall time and of processor time."""
+    """Return the rates of every contender in real tokens per second of wall time and of processor time."""
     with tempfile.TemporaryDirectory(prefix="mongars-mntp-") as place:
         setting = _setting(flags, Path(place))
         ways: dict[str, Callable[[], Rate]] = {
@@ -81,8 +80,8 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
         if flags.llm2vec:
             base = copy_for_llm2vec(Path(flags.base), Path(place) / "base")
             theirs = partial(llm2vec_rate, setting, flags.llm2vec, base)
-            ways["run_mntp.py, a text a line"] = partial(theirs, line_by_line=True)
-            ways["run_mntp.py, texts joined"] = partial(theirs, line_by_line=False)
+            ways["run_mntp.py, one text per line"] = partial(theirs, line_by_line=True)
+            ways["run_mntp.py, texts concatenated"] = partial(theirs, line_by_line=False)
         found: dict[str, list[Rate]] = {name: [] for name in ways}
         for repeat in range(flags.repeats):
             for name, way in ways.items():
@@ -102,7 +101,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> str:
-    """Return a table with a row for each way."""
+    """Return a table with a row per contender."""
     rates, times, tokens, base = result["rates"], result["processor"], result["tokens"], result["base"]
     scaling, bound = (rate_and_ratio(each, ONE, ours=TWO)[1] for each in (rates, times))
     return (
@@ -110,9 +109,9 @@ def show(result: dict[str, Any]) -> str:
             [
                 "way",
                 "real tokens/s",
-                "ours is so many times that",
+                "ratio of ours",
                 "of processor time",
-                "ours is so many times that",
+                "ratio of ours",
             ],
             [[name, *rate_and_ratio(rates, name), *rate_and_ratio(times, name)] for name in rates],
         )
@@ -127,7 +126,7 @@ def our_rate(setting: Setting, *, workers: int, packing: bool = True) -> Rate:
     """Return the rate of our workers, each a process."""
     import torch.multiprocessing
 
-    os.environ["DS_ACCELERATOR"] = "cpu"  # else DeepSpeed says on stdout, which is for the result, what it chose
+    os.environ["DS_ACCELERATOR"] = "cpu"  # DeepSpeed would otherwise log to stdout, which is for the result
     config = setting.config.model_copy(update={"workers": workers, "packing": packing})
     digest = base_model_digest(setting.base)
     dataset = DatasetRef("benchmark", "1", "0" * 64, "ready", len(setting.rows))
@@ -141,37 +140,37 @@ def our_rate(setting: Setting, *, workers: int, packing: bool = True) -> Rate:
 
 
 def work(rank: int, world: int, meeting: str, job: TrainingJob, rows: TokenTable, skip: int, answer: Path) -> None:
-    """Train as one worker; the first writes how long the steps after `skip` took."""
+    """Train as one worker; rank 0 writes the duration of the steps after `skip`."""
     import torch
 
     from mongars.training.worker import run_worker
 
-    os.dup2(2, 1)  # stdout is for the result, and DeepSpeed writes there
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}  # DeepSpeed wants them
+    os.dup2(2, 1)  # stdout is for the result, and DeepSpeed logs to it
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}  # DeepSpeed reads them
     torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
     ends: list[tuple[float, float]] = []
 
-    def told(_: object) -> None:
+    def on_step(_: object) -> None:
         ends.append((time.perf_counter(), time.process_time()))
 
-    run_worker(job, rows, rank=rank, device=torch.device("cpu"), report=told)
+    run_worker(job, rows, rank=rank, device=torch.device("cpu"), report=on_step)
     if rank == 0:
         spans = [end - start for start, end in zip(ends[skip - 1], ends[-1], strict=True)]
         answer.write_text(json.dumps(spans))
-    torch.distributed.barrier()  # one that leaves early would break the other's last collective
+    torch.distributed.barrier()  # a rank that exits early would break the last collective of the other
     torch.distributed.destroy_process_group()
-    os._exit(0)  # a usual exit aborts now and then in Gloo's thread, as tests/training/processes.py tells
+    os._exit(0)  # a normal exit can abort in Gloo's thread (see tests/training/processes.py)
 
 
 def tokens_of_steps(rows: TokenTable, config: MNTPConfig, steps: range) -> int:
-    """Return how many tokens the rows of some steps have."""
+    """Return the number of tokens in the rows of some steps."""
     lengths = rows.lengths
     options = {"rows": len(rows), "batch_rows": config.batch_rows, "seed": config.seed}
     return sum(lengths[place.row] for step in steps for place in global_batch(step, **options))
 
 
 def llm2vec_rate(setting: Setting, folder: Path, base: Path, *, line_by_line: bool) -> Rate:
-    """Return the rate of llm2vec's script, with our recipe in its words."""
+    """Return the rate of llm2vec's script with our recipe as its configuration."""
     config = setting.config
     arguments = {
         "model_name_or_path": str(base),
@@ -200,21 +199,21 @@ def llm2vec_rate(setting: Setting, folder: Path, base: Path, *, line_by_line: bo
 
 
 def copy_for_llm2vec(base: Path, target: Path) -> Path:
-    """Copy a base for transformers 4.44: merges are "left right" there, and Llama takes no token types."""
+    """Copy a base for transformers 4.44, where merges are "left right" and Llama takes no token types."""
     older_copy(base, target)
-    with _changed(target / "tokenizer.json") as told:
-        merges = told["model"].get("merges", [])
-        told["model"]["merges"] = [pair if isinstance(pair, str) else " ".join(pair) for pair in merges]
-    with _changed(target / "tokenizer_config.json") as told:
-        told["model_input_names"] = ["input_ids", "attention_mask"]
+    with _changed(target / "tokenizer.json") as content:
+        merges = content["model"].get("merges", [])
+        content["model"]["merges"] = [pair if isinstance(pair, str) else " ".join(pair) for pair in merges]
+    with _changed(target / "tokenizer_config.json") as content:
+        content["model_input_names"] = ["input_ids", "attention_mask"]
     return target
 
 
 @contextmanager
 def _changed(path: Path) -> Iterator[dict[str, Any]]:
-    told = json.loads(path.read_text(encoding="utf-8"))
-    yield told
-    path.write_text(json.dumps(told), encoding="utf-8")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    yield content
+    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _peer(task: Mapping[str, Any], folder: Path, threads: str, texts: Path) -> list[float]:
@@ -260,13 +259,13 @@ def _setting(flags: argparse.Namespace, place: Path) -> Setting:
 
 
 def _flags() -> argparse.ArgumentParser:
-    parser = rate_flags("How fast MNTP trains, against llm2vec's script.")
+    parser = rate_flags("Measure the training throughput of MNTP against llm2vec's script.")
     parser.set_defaults(threads=1)
     parser.add_argument("--data", required=True, help="JSON Lines of conversations, plain or gzip")
-    parser.add_argument("--rows", type=int, default=1000, help="conversations that are read")
+    parser.add_argument("--rows", type=int, default=1000, help="number of conversations to read")
     parser.add_argument("--batch-rows", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=5, help="steps that are measured")
-    parser.add_argument("--skip", type=int, default=2, help="steps before them")
+    parser.add_argument("--steps", type=int, default=5, help="number of steps to measure")
+    parser.add_argument("--skip", type=int, default=2, help="warm-up steps")
     parser.add_argument("--llm2vec", type=Path, help="folder of OVER, llm2vec-0.2.3 and experiments/run_mntp.py")
     return parser
 

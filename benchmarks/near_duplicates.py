@@ -1,12 +1,12 @@
-"""How many near duplicates are found, how surely and how fast: ours beside brute force and datasketch.
+"""Recall, precision and throughput of near-duplicate detection, against brute force and datasketch.
 
     python benchmarks/near_duplicates.py --data FILE [FILE ...] [--rows 1500] [--datasketch PYTHON] [--repeats 3]
 
-FILE is JSON Lines of conversations, plain or gzip. Of so many of them, drawn by the seed, every fifth gets
-two near copies, in which 5 % and 15 % of the words are replaced, left out, doubled or exchanged with the next
-one. What is truly near is said by brute force: the Jaccard similarity of every pair, of the same character
-shingles. The rate is of the whole job, from normalised texts to verified pairs, in one thread; datasketch
-does it in an environment of its own. Twice as many texts without planted copies are compared for the rate.
+FILE is JSON Lines of conversations, plain or gzip. Every fifth of `--rows` conversations, sampled with the seed,
+gets two near copies, in which 5 % and 15 % of the words are replaced, deleted, doubled or swapped with the next
+one. Brute force gives the ground truth: the Jaccard similarity of every pair over the same character shingles. The
+rate covers the whole job, from normalised texts to verified pairs, in one thread; datasketch runs in a separate
+environment. For the rate, twice as many texts without planted copies are compared.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
-    """Return what was truly near and found, of all pairs and of the planted ones, and the rates."""
+    """Return the true and the found near pairs, of all and of the planted ones, and the rates."""
     progress.stage("read")
     pool = _texts(flags.data)
     rng = random.Random(flags.seed)
@@ -87,7 +87,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> str:
-    """Return the tables: what is found of what is truly near, and the rates."""
+    """Return the tables: recall of the true near pairs, and the rates."""
     rows = [["all pairs", "", result["near"], _share(result["right"], result["near"])]]
     for share, counts in result["planted"].items():
         name = f"planted, {float(share):.0%} of the words edited"
@@ -98,13 +98,13 @@ def show(result: dict[str, Any]) -> str:
             markdown(["", "pairs", f"truly near ({result['threshold']})", "recall of these"], rows),
             f"Precision {_share(result['right'], result['found'])}, of {result['found']} pairs that were found. "
             f"{result['texts']} texts of {result['characters']} characters on average.\n",
-            markdown(["way", "texts/s", "ours is so many times that"], rates),
+            markdown(["way", "texts/s", "ratio of ours"], rates),
         ]
     )
 
 
 def plant(texts: Sequence[str], rng: random.Random) -> tuple[list[str], dict[float, Pairs]]:
-    """Return the texts with the copies of every fifth after them, and the pairs that each share of edits made."""
+    """Return the texts followed by the planted copies, and the planted pairs by share of edits."""
     mixed, planted = list(texts), {share: Pairs() for share in EDITS}
     for place in range(0, len(texts), COPIED_EVERY):
         for share in EDITS:
@@ -114,18 +114,18 @@ def plant(texts: Sequence[str], rng: random.Random) -> tuple[list[str], dict[flo
 
 
 def edited(text: str, share: float, rng: random.Random) -> str:
-    """Return the text with a share of its words, one at least, replaced, left out, doubled or exchanged."""
+    """Return the text with a share of its words, at least one, replaced, deleted, doubled or swapped."""
     words = text.split()
     others = rng.sample(words, len(words))
     for place in sorted(rng.sample(range(len(words)), max(1, round(share * len(words)))), reverse=True):
-        match rng.choice(("replace", "leave out", "double", "exchange")):
+        match rng.choice(("replace", "delete", "double", "swap")):
             case "replace":
                 words[place] = others[place]
-            case "leave out":
+            case "delete":
                 del words[place]
             case "double":
                 words.insert(place, words[place])
-            case "exchange" if place + 1 < len(words):
+            case "swap" if place + 1 < len(words):
                 words[place : place + 2] = words[place + 1], words[place]
     return " ".join(words)
 
@@ -138,7 +138,7 @@ def near_pairs(texts: Sequence[str], threshold: float) -> Pairs:
 
 
 def brute_force(shingles: Sequence[Hashes], threshold: float, progress: Stages) -> Pairs:
-    """Return the pairs at or above the threshold, of all pairs. Sizes further apart than that cannot be near."""
+    """Return the pairs at or above the threshold by brute force, skipping pairs whose sizes rule it out."""
     sizes = np.array(list(map(len, shingles)))
     near = Pairs()
     for one, own in enumerate(shingles):
@@ -150,9 +150,9 @@ def brute_force(shingles: Sequence[Hashes], threshold: float, progress: Stages) 
 
 
 def _texts(paths: Sequence[Path]) -> list[str]:
-    """Return the distinct conversations as curation compares them: equal ones are no near copies."""
-    told = (item for path in paths for item in read_conversations(path))
-    return list(dict.fromkeys(_normalised(told)))
+    """Return the distinct conversations as curation compares them: exact duplicates are not near duplicates."""
+    items = (item for path in paths for item in read_conversations(path))
+    return list(dict.fromkeys(_normalised(items)))
 
 
 def _normalised(items: Iterator[Any]) -> Iterator[str]:
@@ -166,7 +166,9 @@ def _share(part: int, whole: int) -> str:
 
 
 def _flags() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="How many near duplicates are found, how surely and how fast.")
+    parser = argparse.ArgumentParser(
+        description="Measure near-duplicate detection against brute force and datasketch."
+    )
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="JSON Lines of conversations")
     parser.add_argument("--rows", type=int, default=1500, help="conversations in which copies are planted")
     parser.add_argument("--datasketch", metavar="PYTHON", help="Python of an environment with datasketch")

@@ -1,13 +1,12 @@
-"""How much personal data is found, how surely and how fast: our detectors beside Presidio, in one run.
+"""Recall, precision and throughput of personal-data detection, against Presidio in the same run.
 
     python benchmarks/pii.py --data FOLDER [--presidio PYTHON] [--repeats 5]
 
 FOLDER holds `pii_generated_large.json` of presidio-research (texts with gold spans), `sgd_dev_slots.jsonl.gz`
-(utterances with the phone numbers in them marked) and `wnut17_dev.conll` (named entities in noisy text). A
-gold span is found when a span of its type covers the same place: their common part is at least half of what
-both cover together. A span that meets no gold span of its type that way is a false one. Presidio runs in an
-environment of its own, whose Python is named by `--presidio`, with a blank spaCy model; it and ours take
-turns over the same texts, on one core each, and the figure is processor time.
+(utterances with annotated phone numbers) and `wnut17_dev.conll` (named entities in noisy text). A gold span counts
+as found when a span of its type overlaps it by at least half of their union; a span without such a gold span is a
+false positive. Presidio runs in a separate environment, whose Python is given by `--presidio`, with a blank spaCy
+model. Rounds are interleaved over the same texts, on one core each, and times are processor time.
 """
 
 import argparse
@@ -31,8 +30,7 @@ from mongars.errors import InputError, UnavailableError
 
 PEER = Path(__file__).with_name("peers") / "presidio_pii.py"
 SAME_PLACE = 0.5
-# Of the gold types, those with a form: our name, Presidio's name. Gold has names, places and organisations as
-# well.
+# The structured gold types: our name, Presidio's name. Gold also has names, places and organisations.
 STRUCTURED: Mapping[str, tuple[PiiType, str]] = {
     "CREDIT_CARD": (PiiType.CARD, "CREDIT_CARD"),
     "PHONE_NUMBER": (PiiType.PHONE, "PHONE_NUMBER"),
@@ -55,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
-    """Return counts by type of each way, and their rates in texts a second of one core."""
+    """Return the counts by type of each contender, and the rates in texts per second on one core."""
     progress.stage("read")
     texts, gold = labelled(flags.data / "pii_generated_large.json")
     spoken, slots = utterances(flags.data / "sgd_dev_slots.jsonl.gz")
@@ -64,7 +62,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     ways: dict[str, Callable[[], float]] = {
         "ours": lambda: _seconds(lambda: [find_pii(text) for text in texts]),
         "ours with person names": lambda: _seconds(lambda: [find_pii(text, (), tagger.find) for text in texts]),
-        "ours with person names, all words new": lambda: _with_new_words(tagger, texts),
+        "ours with person names, cold cache": lambda: _with_new_words(tagger, texts),
     }
     counts = {"ours": count(_ours(texts), _as(gold, 0), [str(ours) for ours, _ in STRUCTURED.values()])}
     with presidio(flags.presidio, texts) as peer:
@@ -106,14 +104,14 @@ def show(result: dict[str, Any]) -> str:
     return "\n".join(
         [
             markdown(["type", "spans", "recall", "precision", "Presidio: recall", "precision"], rows),
-            markdown(["way", "texts/s of a core", "ours is so many times that"], rates),
+            markdown(["contender", "texts/s per core", "ratio of ours"], rates),
             markdown(["", "spans", "recall", "precision"], rest),
         ]
     )
 
 
 def labelled(path: Path) -> tuple[list[str], list[list[Place]]]:
-    """Return texts and gold spans of presidio-research's form."""
+    """Return texts and gold spans in the format of presidio-research."""
     rows = json.loads(_opened(path))
     places = [
         [(span["start_position"], span["end_position"], span["entity_type"]) for span in row["spans"]]
@@ -133,7 +131,7 @@ def utterances(path: Path) -> tuple[list[str], list[list[Place]]]:
 
 
 def tagged(path: Path) -> tuple[list[str], list[list[Place]]]:
-    """Return sentences of a CoNLL file, their tokens joined by spaces, and the places of persons in them."""
+    """Return the sentences of a CoNLL file, tokens joined by spaces, and the spans of persons in them."""
     sentences: list[str] = []
     places: list[list[Place]] = []
     for block in _opened(path).replace("\t\n", "\n").replace("\n\t", "\n").split("\n\n"):
@@ -153,7 +151,7 @@ def tagged(path: Path) -> tuple[list[str], list[list[Place]]]:
 
 
 def count(found: Found, gold: Found, types: Iterable[str]) -> dict[str, dict[str, int]]:
-    """Return, for each type, how many gold spans there are, how many were found, how many spans were false."""
+    """Return by type the number of gold spans, of those found, and of false positives."""
     counts = {kind: Counter(gold=0, found=0, false=0) for kind in types}
     for spans, places in zip(found, gold, strict=True):
         for kind, counter in counts.items():
@@ -176,7 +174,7 @@ def _same(span: Place, place: Place) -> bool:
 
 @contextmanager
 def presidio(python: str | None, texts: Sequence[str]) -> Iterator[Callable[[str], Any] | None]:
-    """Yield ask(request) -> answer of a Presidio that holds the texts, or None when no Python is named."""
+    """Yield ask(request) -> answer of a Presidio process with the texts loaded, or None without a Python."""
     if not python:
         yield None
         return
@@ -197,7 +195,7 @@ def presidio(python: str | None, texts: Sequence[str]) -> Iterator[Callable[[str
         ask(json.dumps({"texts": list(texts)}))
         yield ask
     finally:
-        # A peer that ended early leaves its request in the buffer, and closing tries to write it once more.
+        # A peer that ended early leaves its request in the buffer, and closing tries to write it again.
         with suppress(BrokenPipeError):
             requests.close()
         answers.close()
@@ -224,7 +222,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _with_new_words(tagger: PersonTagger, texts: Sequence[str]) -> float:
-    """Measure with a tagger that remembers no word yet: `tagger` has seen these texts in the round before."""
+    """Measure with an empty word cache: `tagger` has seen these texts in the previous round."""
     fresh = replace(tagger)
     return _seconds(lambda: [find_pii(text, (), fresh.find) for text in texts])
 

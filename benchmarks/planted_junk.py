@@ -1,6 +1,6 @@
-"""Junk as it is met in dumps of chats, by seeded generators, and odd turns that are good.
+"""Seeded generators of the junk found in chat dumps, and of unusual turns that are good, for `quality.py`.
 
-Owns the generators of `quality.py`. Must not import the rules of curation: they are measured with it.
+Must not import the rules of curation, which are measured with it.
 """
 
 import base64
@@ -94,13 +94,13 @@ JUNK: Mapping[str, Generator] = {
     "keyboard mashing": _mashing,
     "repeated characters": _characters,
     "repeated phrases": _phrases,
-    "banners of web pages": _one_of(_BANNERS),
+    "web page banners": _one_of(_BANNERS),
     "empty and zero-width": _empty,
     "mojibake": _mojibake,
     "base64 and hex": _blob,
     "HTML pages": _page,
     "prompt injections": _one_of(_INJECTIONS),
-    "lists of numbers": _numbers,
+    "number lists": _numbers,
     "lorem ipsum": _latin,
 }
 OTHER_LANGUAGES: Mapping[str, Generator] = {name: _one_of(texts) for name, texts in _LANGUAGES.items()}

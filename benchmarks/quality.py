@@ -1,10 +1,10 @@
-"""How much good dialogue the rules of quality keep, and how much planted junk they drop, class by class.
+"""Share of good dialogue that the quality rules keep, and of planted junk that they drop, by class.
 
     python benchmarks/quality.py --data FOLDER [--limit 500] [--seed 0]
 
-FOLDER holds `topical_chat_valid.jsonl.gz`, `sgd_dev.jsonl.gz` and `sgd_train.jsonl.gz`, conversations of people.
-Junk is planted in place of one turn of a real conversation, one class at a time; it is dropped when the turn is
-gone or the conversation is. In another language are all turns of a conversation, judged by the recipe's detector.
+FOLDER holds `topical_chat_valid.jsonl.gz`, `sgd_dev.jsonl.gz` and `sgd_train.jsonl.gz`, human conversations. Junk
+replaces one turn of a real conversation, one class at a time; it counts as dropped when the turn or the
+conversation is dropped. For foreign languages all turns are replaced, and the recipe's language detector decides.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
-    """Return what is kept of each file, and of each class of planted turns how many are dropped."""
+    """Return the kept share of each file, and the dropped share of each class of planted turns."""
     kept: dict[str, dict[str, Any]] = {}
     for name in SOURCES:
         progress.stage(name)
@@ -81,7 +81,7 @@ def show(result: Mapping[str, Any]) -> str:
         [
             markdown(["file", "conversations", "kept", "turns", "kept", "dropped turns by reason"], files),
             markdown(["wanted", "class", "planted", "dropped"], classes),
-            f"Of junk, each class as much: {mean:.3f} dropped.\n",
+            f"Junk, mean over classes: {mean:.3f} dropped.\n",
         ]
     )
 
@@ -97,7 +97,7 @@ def read(path: Path) -> list[list[Turn]]:
 
 
 def keep(conversations: Sequence[Sequence[Turn]]) -> dict[str, Any]:
-    """Return how many conversations and turns there are, how many stay, and why turns went."""
+    """Return the number of conversations and turns, of those kept, and the reasons of dropped turns."""
     judged = [judge(turns) for turns in conversations]
     reasons = sum((Counter(each.spoiled) for each in judged), Counter())
     return {
@@ -110,7 +110,7 @@ def keep(conversations: Sequence[Sequence[Turn]]) -> dict[str, Any]:
 
 
 def plant(make: Generator, hosts: Sequence[Sequence[Turn]], seed: int) -> dict[str, int]:
-    """Plant one turn in each conversation, in place of another; return how many of them are dropped."""
+    """Replace one turn in each conversation by a planted one; return how many of these are dropped."""
     rng = random.Random(seed)
     dropped = 0
     for turns in hosts:
@@ -122,7 +122,7 @@ def plant(make: Generator, hosts: Sequence[Sequence[Turn]], seed: int) -> dict[s
 
 
 def translate(make: Generator, hosts: Sequence[Sequence[Turn]], seed: int) -> dict[str, int]:
-    """Put another language in all turns; return how many conversations the detector calls another language."""
+    """Replace all turns by another language; return how many conversations the detector rejects."""
     rng = random.Random(seed)
     dropped = 0
     for turns in hosts:
@@ -138,7 +138,7 @@ def _share(part: int, whole: int) -> str:
 def _flags() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the data")
-    parser.add_argument("--limit", type=int, default=500, help="conversations that junk is planted in")
+    parser.add_argument("--limit", type=int, default=500, help="number of conversations that junk is planted in")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     return parser

@@ -1,10 +1,10 @@
-"""What a base answers: twenty prompts and its replies, all of them, and how long it takes.
+"""A base's replies to twenty prompts, all of them, and how long they take.
 
     python benchmarks/replies.py --base models/base/mongars-nano
 
-The prompts are in our own words, on the common intents of the Schema-Guided Dialogue domains and of open chat.
-Each is sampled once, with a seed of its own place, behind the house's system prompt and by the decoding that
-serves. Nothing is chosen among replies and nothing is edited.
+The prompts are our own, on the common intents of the Schema-Guided Dialogue domains and of open chat. Each reply
+is sampled once, with a seed per row, with the served system prompt and decoding. Replies are neither selected nor
+edited.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from mongars.conversation.prompt import SYSTEM_PROMPT
 from mongars.errors import InputError
 from mongars.records import GenerationRequest, Sampling, Turn
 
-# A little under the flat distribution, as chat is usually sampled; the tail of a small model is noise.
+# Slightly below 1, as chat is usually sampled; the tail of a small model is noise.
 TEMPERATURE = 0.7
 TOP_P = 0.9
 MAX_TOKENS = 64
@@ -87,7 +87,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     progress.stage("load")
     started = time.perf_counter()
     import torch
-    import transformers  # noqa: F401 (timed apart from the model)
+    import transformers  # noqa: F401 (timed separately from the model)
 
     from mongars.lm.base import load_base
     from mongars.lm.base_files import base_name
@@ -99,7 +99,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     load_base(flags.base)
     again = time.perf_counter() - loaded
     if not base.tokenizer.chat_template:
-        raise InputError(f"{flags.base} has no chat template.", remedy="Choose a base that was made for chat.")
+        raise InputError(f"{flags.base} has no chat template.", remedy="Choose a base that was trained for chat.")
     progress.stage("replies")
     replies = []
     for index, (domain, texts) in enumerate(PROMPTS):
@@ -122,7 +122,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> str:
-    """Return the table, and under it how the replies were sampled and how long it took."""
+    """Return the table, and below it how the replies were sampled and how long they took."""
     rows = [
         [each["domain"], "\n".join(_spoken(each["turns"])), each["reply"], each["finish"]]
         for each in result["replies"]
@@ -145,7 +145,7 @@ def show(result: dict[str, Any]) -> str:
 
 
 def reply(base: Any, texts: Sequence[str], seed: int) -> dict[str, str]:
-    """Return what the base says after the turns, and why it ended: `stop` or `length`."""
+    """Return the base's reply to the turns, and its finish reason: `stop` or `length`."""
     from mongars.serving.generation.offline import generate_one
 
     pieces: list[str] = []
@@ -155,7 +155,7 @@ def reply(base: Any, texts: Sequence[str], seed: int) -> dict[str, str]:
 
 
 def reply_times(base: Any) -> list[float]:
-    """Return the seconds that replies of exactly 64 tokens take, each from its prompt on, after one to warm up."""
+    """Return the seconds that replies of exactly 64 tokens take, prefill included, after a warm-up."""
     from mongars.serving.generation.offline import generate_one
 
     request = GenerationRequest("timed", _turns(PROMPTS[0][1]), Sampling(max_tokens=TIMED_TOKENS))
@@ -181,7 +181,7 @@ def _flags() -> argparse.ArgumentParser:
     parser.add_argument("--base", required=True, metavar="PATH", help="folder or hub id of a base model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     return parser
 
 

@@ -1,11 +1,11 @@
-"""What each stage of training adds to a base as an encoder, over several seeds: LLM2Vec's table.
+"""What each training stage adds to a base as an encoder, over several seeds: LLM2Vec's table.
 
     MONGARS_HOME=DIR python benchmarks/stages.py --dataset NAME --data FOLDER [--seeds 0 1 2] [--json]
 
-The ways are those that LLM2Vec compares (arXiv 2404.05961): the causal base, the base made bidirectional, MNTP,
-and contrastive training from each of both; BM25 beside them. Each seed trains its own adapters by
-`AdapterTrainer`, on a dataset of the catalog; one that was trained before is taken as it is, so a run that was
-cut short goes on. Measured as `encoder_quality.py` does, on the same pairs and queries for every way and seed.
+The variants are those of LLM2Vec (arXiv 2404.05961): the causal base, the bidirectional base, MNTP, and
+contrastive training from each of the last two; BM25 for comparison. Each seed trains its own adapters with
+`AdapterTrainer` on a dataset of the catalog. Existing adapters are reused, so an interrupted run resumes. The
+measures are those of `encoder_quality.py`, on the same pairs and queries for every variant and seed.
 """
 
 import argparse
@@ -36,7 +36,7 @@ MNTP = "MNTP"
 
 @dataclass(frozen=True)
 class Way:
-    """How an adapter is made: an objective, its kind of pairs, and the way whose adapter it starts from."""
+    """How an adapter is trained: objective, kind of pairs, and the variant whose adapter it starts from."""
 
     name: str
     objective: str
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
-    """Return the figures of every way, for each seed, and what they were measured on."""
+    """Return the figures of every variant and seed, and the data they were measured on."""
     settings = load_settings().resolved()
     measured = Measure.of(flags.data, flags.pool, seed=0)
     base = load_base(settings.base_model)
@@ -86,14 +86,14 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
 
 
 def show(result: Mapping[str, Any]) -> str:
-    """Return the table: the mean over seeds with the least and greatest; of what has no seed, the interval."""
+    """Return the table: mean, minimum and maximum over seeds; a bootstrap interval where there is no seed."""
     rows = [[name, *(_cell(figures, metric) for metric in METRICS)] for name, figures in result["rows"].items()]
     seeds = ", ".join(map(str, result["seeds"]))
     return "\n".join(
         [
             markdown(["", *METRICS.values()], rows),
             f"Base {result['base']['name']}, digest {result['base']['digest']}, dataset {result['dataset']}.  ",
-            f"Trained: the mean of seeds {seeds} (in brackets the least and the greatest). Others: in brackets "
+            f"Trained: mean over the seeds {seeds} (in brackets minimum and maximum). Others: in brackets "
             f"95 % bootstrap intervals over {result['sts_pairs']} pairs and {result['pool']} queries.\n",
         ]
     )
@@ -111,7 +111,7 @@ def _cell(figures: Sequence[Mapping[str, Any]], metric: str) -> str:
 def _trained(
     flags: argparse.Namespace, settings: Settings, seed: int, progress: Stages
 ) -> Iterator[tuple[str, Path]]:
-    """Yield (way, its adapter's folder) of a seed, each trained after the one that it starts from."""
+    """Yield (variant, adapter folder) for a seed, each trained after the one it starts from."""
     catalog = DatasetCatalog(settings.datasets_dir)
     name, _, version = flags.dataset.partition("@")
     dataset = catalog.get(name, version or "latest")
@@ -134,14 +134,14 @@ def _trained(
 
 
 def _recipe(way: Way, flags: argparse.Namespace, seed: int) -> AdapterRecipe:
-    """Return the recipe of a way: the same knobs for a way with MNTP before it and without."""
-    knobs = [f"seed={seed}", "workers=1", f"threads={flags.threads}"]
+    """Return the recipe of a variant: the same options with and without MNTP before it."""
+    options = [f"seed={seed}", "workers=1", f"threads={flags.threads}"]
     if way.pairs:
-        knobs += [f'pairs="{way.pairs}"', *flags.set_contrastive]
-        knobs += ["dropout=0.0"] if way.pairs == "turns" else []  # a turn's reply differs from it without dropout
+        options += [f'pairs="{way.pairs}"', *flags.set_contrastive]
+        options += ["dropout=0.0"] if way.pairs == "turns" else []  # a turn and its reply differ without dropout
     else:
-        knobs += flags.set_mntp
-    return config_from(RECIPES[way.objective], knobs)
+        options += flags.set_mntp
+    return config_from(RECIPES[way.objective], options)
 
 
 def _figures(measured: Measure, base: Base, adapter: Path) -> dict[str, Any]:
@@ -150,15 +150,15 @@ def _figures(measured: Measure, base: Base, adapter: Path) -> dict[str, Any]:
 
 
 def _flags() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Measure what each stage of training adds, over several seeds.")
+    parser = argparse.ArgumentParser(description="Measure what each training stage adds, over several seeds.")
     parser.add_argument("--dataset", required=True, metavar="NAME[@VERSION]", help="a version of the catalog")
-    parser.add_argument("--data", type=Path, required=True, help="folder, as of encoder_quality.py")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the data of encoder_quality.py")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set-mntp", action="append", default=[], metavar="KNOB=JSON")
     parser.add_argument("--set-contrastive", action="append", default=[], metavar="KNOB=JSON")
-    parser.add_argument("--pool", type=int, default=1000, help="how many replies there are to choose from")
+    parser.add_argument("--pool", type=int, default=1000, help="number of replies to choose from")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     return parser
 
 

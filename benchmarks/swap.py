@@ -1,11 +1,11 @@
-"""What a publication costs: how soon the last replica serves it, and what requests meanwhile notice.
+"""Cost of a publication: time until the last replica serves it, and latency of requests meanwhile.
 
     python benchmarks/swap.py --base models/base/mongars-nano [--replicas 4] [--publishes 20]
 
-A server on a Ray of its own answers clients that embed and chat. Quiet stretches and stretches of publications
-take turns; a publication is timed from the call until every replica has acknowledged it. The table gives the
-median and the greatest of these times, and the latencies of requests in either kind of stretch with their ratio.
-Adapters are LoRA of random small weights.
+A server on its own Ray answers clients that embed and chat. Quiet periods and periods of publications alternate; a
+publication is timed from the call until every replica has acknowledged it. The table gives the median and maximum
+of these times, and the request latencies in both kinds of period with their ratio. Adapters are LoRA with small
+random weights.
 """
 
 import argparse
@@ -40,7 +40,7 @@ CHAT_TOKENS = 16
 
 @dataclass
 class Clients:
-    """Clients on a thread, half embedding and half chatting; notes (kind, stretch, seconds) of each request."""
+    """Clients on a thread, half embedding and half chatting; records (kind, period, seconds) of each request."""
 
     url: str
     key: str
@@ -76,7 +76,7 @@ class Clients:
             except httpx.HTTPError as error:
                 self.failures.append(f"{type(error).__name__}: {error}")
                 continue
-            if stretch == self.stretch:  # a request that spans two stretches belongs to neither
+            if stretch == self.stretch:  # a request that spans two periods belongs to neither
                 self.latencies.setdefault((kind, stretch), []).append(time.perf_counter() - started)
 
 
@@ -125,7 +125,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
             digest, shapes = base_model_digest(base), read_shapes(base)
             publications: list[float] = []
             with Clients(f"http://{HOST}:{flags.port}", key, flags.clients) as clients:
-                time.sleep(flags.quiet)  # the first requests of a process are slower
+                time.sleep(flags.quiet)  # the first requests of a process are slower than the rest
                 for number, adapter in enumerate(adapters):
                     if number % flags.turn == 0:
                         progress.stage(f"quiet, then publications {number + 1} to {number + flags.turn}")
@@ -150,7 +150,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> str:
-    """Return the times of publications, and a row for each kind of request."""
+    """Return the publication times, and a row per kind of request."""
     times, rows = result["publications"], []
     for kind in ("embed", "chat"):
         quiet, busy = (result["latencies"].get(f"{kind}, {stretch}", []) for stretch in ("quiet", "publishing"))
@@ -163,7 +163,7 @@ def show(result: dict[str, Any]) -> str:
         rows.append(cells)
     columns = ["request", "in quiet", "while publishing", "median quiet, publishing: ratio", "p99 the same"]
     return (
-        f"Publish to last of {result['replicas']} replicas: median {statistics.median(times):.2f} s, greatest "
+        f"Publish to last of {result['replicas']} replicas: median {statistics.median(times):.2f} s, maximum "
         f"{max(times):.2f} s, of {len(times)}. Failed requests: {len(result['failures'])}.\n\n"
         + markdown(columns, rows)
         + f"\nBase {result['base']['name']}, {result['base']['digest'][:12]}; {result['clients']} clients.\n"
@@ -172,7 +172,7 @@ def show(result: dict[str, Any]) -> str:
 
 
 def make_adapters(base: Path, place: Path, count: int) -> list[Path]:
-    """Write encoder adapters of random small weights for a base, each another."""
+    """Write distinct encoder adapters with small random weights for a base."""
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -203,12 +203,12 @@ def make_adapters(base: Path, place: Path, count: int) -> list[Path]:
 
 
 def _flags() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="What a publication costs, with requests under way.")
+    parser = argparse.ArgumentParser(description="Measure the cost of a publication under load.")
     parser.add_argument("--base", required=True, help="folder of the base model")
     parser.add_argument("--replicas", type=int, default=4)
     parser.add_argument("--publishes", type=int, default=20)
-    parser.add_argument("--turn", type=int, default=5, help="publications between two quiet stretches")
-    parser.add_argument("--quiet", type=float, default=10.0, help="seconds of a quiet stretch")
+    parser.add_argument("--turn", type=int, default=5, help="publications between two quiet periods")
+    parser.add_argument("--quiet", type=float, default=10.0, help="seconds of a quiet period")
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--port", type=int, default=8123)
     parser.add_argument("--json", action="store_true")

@@ -1,8 +1,8 @@
-"""datasketch's side of benchmarks/near_duplicates.py; runs in an environment of its own, imports nothing of ours.
+"""The datasketch peer of benchmarks/near_duplicates.py; runs in a separate environment without mongars.
 
 Reads {"texts", "threshold", "shingle_chars", "permutations", "repeats"} as JSON from stdin; the last line of
-stdout is the list of rates. The job is ours: shingles, MinHash, its LSH for the threshold, and the true Jaccard
-similarity of what that proposes.
+stdout is the list of rates. The job equals ours: shingles, MinHash, LSH for the threshold, and the true Jaccard
+similarity of the candidates.
 """
 
 import json
@@ -13,7 +13,7 @@ from datasketch import MinHash, MinHashLSH
 
 
 def near_pairs(task: dict) -> list[tuple[int, int]]:
-    """Return the pairs at or above the threshold, by place."""
+    """Return the pairs at or above the threshold, by index."""
     width = task["shingle_chars"]
     sets = [
         {text[place : place + width] for place in range(max(1, len(text) - width + 1))} for text in task["texts"]
@@ -31,7 +31,7 @@ def near_pairs(task: dict) -> list[tuple[int, int]]:
 
 
 def measure(task: dict) -> list[float]:
-    """Return the rates, in texts a second."""
+    """Return the rates, in texts per second."""
     rates = []
     for repeat in range(task["repeats"] + 1):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""infinity-emb's side of benchmarks/embedding.py; runs in an environment of its own and imports nothing of ours.
+"""The infinity-emb peer of benchmarks/embedding.py; runs in a separate environment without mongars.
 
 Reads {"base", "texts", "repeats"} as JSON from stdin; the last line of stdout is the list of rates.
 """
@@ -12,7 +12,7 @@ from infinity_emb import AsyncEmbeddingEngine, EngineArgs
 
 
 async def measure(task: dict) -> list[float]:
-    """Return the rates, in texts a second."""
+    """Return the rates, in texts per second."""
     arguments = EngineArgs(
         model_name_or_path=task["base"],
         engine="torch",

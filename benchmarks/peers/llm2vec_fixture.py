@@ -1,10 +1,10 @@
-"""Makes tests/training/data/llm2vec, with which tests hold our encoder and loss against llm2vec's.
+"""Write tests/training/llm2vec, against which tests compare our encoder and loss with llm2vec's.
 
-    PYTHONPATH=OVER:llm2vec-0.2.3 python benchmarks/peers/llm2vec_fixture.py tests/training/data/llm2vec
+    PYTHONPATH=OVER:llm2vec-0.2.3 python benchmarks/peers/llm2vec_fixture.py tests/training/llm2vec
 
-Runs in llm2vec's own environment (benchmarks/README.md says how to make it) and imports nothing of ours. A tiny
-Llama with random weights, an adapter that llm2vec's model learns and saves, a batch that its script's collator
-masks, and what its model makes of it: the states of the real tokens and the loss.
+Runs in llm2vec's own environment (see benchmarks/README.md) without mongars. The fixture is a tiny Llama with
+random weights, an adapter trained and saved by llm2vec's model, a batch masked by the collator of its script, and
+the model's output: the states of the real tokens and the loss.
 """
 
 import json
@@ -33,7 +33,7 @@ def main(target: Path) -> None:
     tokenizer = make_tokenizer()
     model = make_model(tokenizer)
     tokenizer.save_pretrained(target / "base")
-    model.save_pretrained(target / "base")  # before the adapter
+    model.save_pretrained(target / "base")  # before the adapter is added
     peft_model = get_peft_model(
         model.get_model_for_peft(),
         LoraConfig(
@@ -51,16 +51,16 @@ def main(target: Path) -> None:
     real = batch["attention_mask"].bool()
     save_file(batch | {"states": states[real]}, target / "batch.safetensors")
     made_by = {name: version(name) for name in ("transformers", "peft", "torch")} | {"llm2vec": llm2vec_version}
-    told = {"loss": float(outputs.loss), "made_by": made_by}
-    (target / "expected.json").write_text(json.dumps(told, indent=2) + "\n")
+    expected = {"loss": float(outputs.loss), "made_by": made_by}
+    (target / "expected.json").write_text(json.dumps(expected, indent=2) + "\n")
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer of words, with the mask token that llm2vec's script sets."""
+    """Return a word-level tokenizer with the mask token that llm2vec's script sets."""
     words = ["<pad>", "<s>", "</s>", "_", *(f"w{index}" for index in range(WORDS))]
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="_"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    # As a Llama's does, so that the start is known as special and never masked.
+    # As Llama's, so that the start token is special and never masked.
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", mask_token="_"
@@ -68,7 +68,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaBiForMNTP:
-    """Return llm2vec's model, its weights random and large enough that tokens do see each other."""
+    """Return llm2vec's model with random weights, large enough for tokens to influence each other."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
@@ -95,7 +95,7 @@ def masked_batch(tokenizer: PreTrainedTokenizerFast) -> dict[str, torch.Tensor]:
 
 
 def learn(model: LlamaBiForMNTP, batch: dict[str, torch.Tensor]) -> None:
-    """Have the adapter differ from nothing: a fresh one's B is zero."""
+    """Train the adapter a little: B of a fresh one is zero."""
     model.model.train()
     trained = [each for name, each in model.named_parameters() if "lora_" in name]
     optimizer = torch.optim.AdamW(trained, lr=1e-2)

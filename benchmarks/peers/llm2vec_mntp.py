@@ -1,9 +1,9 @@
-"""llm2vec's side of benchmarks/mntp.py; runs in an environment of its own and imports nothing of ours.
+"""The llm2vec peer of benchmarks/mntp.py; runs in a separate environment without mongars.
 
-Reads {"script", "arguments", "threads", "skip"} as JSON from stdin: llm2vec's experiments/run_mntp.py, what its
-configuration says, and how many steps warm up. The script runs as it is; transformers' Trainer is made to note
-when a step ends and how many real tokens went through. The last line of stdout is [tokens, seconds, seconds of
-processor time] of the other steps.
+Reads {"script", "arguments", "threads", "skip"} as JSON from stdin: llm2vec's experiments/run_mntp.py, its
+configuration, and the number of warm-up steps. The script runs unchanged; transformers' Trainer is patched to
+record the end of each step and the real tokens until then. The last line of stdout is [tokens, seconds, seconds of
+processor time] of the steps after the warm-up.
 """
 
 import json
@@ -18,7 +18,7 @@ import transformers
 
 
 class Watch(transformers.TrainerCallback):
-    """Notes the end of every step and the tokens until then."""
+    """Records the end of every step and the tokens until then."""
 
     def __init__(self) -> None:
         self.tokens, self.ends = 0, []
@@ -28,7 +28,7 @@ class Watch(transformers.TrainerCallback):
 
 
 def watch_trainer() -> Watch:
-    """Return the watch that every Trainer made from now on has."""
+    """Patch Trainer, and return the watch that every later instance reports to."""
     watch = Watch()
     begin, pass_through = transformers.Trainer.__init__, transformers.Trainer.training_step
 
@@ -45,7 +45,7 @@ def watch_trainer() -> Watch:
 
 
 def main() -> None:
-    """Run the script and print what was measured."""
+    """Run the script and print the measurement."""
     task = json.load(sys.stdin)
     torch.set_num_threads(task["threads"])
     watch = watch_trainer()

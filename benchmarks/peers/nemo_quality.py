@@ -1,8 +1,8 @@
-"""NeMo Curator's side of benchmarks/curation.py; runs in an environment of its own and imports nothing of ours.
+"""The NeMo Curator peer of benchmarks/curation.py; runs in a separate environment without mongars.
 
-Reads {"path", "repeats"} as JSON from stdin: a file of JSON Lines, one {"text"} a line. Reading the file, the
-English heuristic cascade that NeMo Curator ships and writing what is kept are timed, in this one process and
-without its executors. The last line of stdout is {"rates", "kept"}: texts a second, and how many are kept.
+Reads {"path", "repeats"} as JSON from stdin: a file of JSON Lines, one {"text"} per line. Reading the file,
+running the English heuristic cascade that NeMo Curator ships, and writing the rest are timed in this one process,
+without its executors. The last line of stdout is {"rates", "kept"}: texts per second, and the number kept.
 """
 
 import json
@@ -21,14 +21,14 @@ CASCADE = Path(nemo_curator.__file__).parent / "config" / "text" / "heuristic_fi
 
 
 def cascade() -> list:
-    """Return the stages of the shipped file that filter; the others read and write."""
+    """Return the filtering stages of the shipped file; the others read and write."""
     stages = yaml.safe_load(CASCADE.read_text())["stages"]
     filters = [stage | {"text_field": "text"} for stage in stages if "filter_obj" in stage]
     return [instantiate(stage) for stage in filters]
 
 
 def once(stages: list, path: str, output: Path) -> tuple[int, int]:
-    """Return how many texts there are and how many are kept."""
+    """Return the number of texts and of those kept."""
     batch = DocumentBatch(dataset_name="chat", data=pd.read_json(path, lines=True))
     read = len(batch.data)
     for stage in stages:

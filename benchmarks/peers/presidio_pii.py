@@ -1,9 +1,8 @@
-"""Presidio's side of benchmarks/pii.py; runs in an environment of its own and imports nothing of ours.
+"""The Presidio peer of benchmarks/pii.py; runs in a separate environment without mongars.
 
-The first line of stdin is {"texts"}. It answers `ready` and then, to each further line, with a line of JSON:
-to `time`, the seconds that one pass over the texts took on one core; to `find`, a list of [start, end, type,
-score] for each text. The spaCy model is blank, so that what Presidio finds it finds by its patterns,
-checksums and words of context, in English.
+The first line of stdin is {"texts"}. The reply is `ready`; each further line gets a line of JSON: for `time` the
+seconds of one pass over the texts on one core, for `find` a list of [start, end, type, score] per text. The spaCy
+model is blank, so Presidio detects by patterns, checksums and context words, in English.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""vLLM's side of benchmarks/generation.py; runs in an environment of its own and imports nothing of ours.
+"""The vLLM peer of benchmarks/generation.py; runs in a separate environment without mongars.
 
 Reads {"base", "dtype", "work", "repeats"} as JSON from stdin; the last line of stdout is the list of rates.
 """
@@ -12,9 +12,9 @@ from vllm import LLM, SamplingParams
 
 
 def main() -> None:
-    """Measure the rates, in answer tokens a second."""
+    """Measure the rates, in generated tokens per second."""
     answer = os.dup(1)
-    os.dup2(2, 1)  # vLLM and its processes write their log to stdout, also after the end
+    os.dup2(2, 1)  # vLLM and its processes log to stdout, even after the end
     task = json.load(sys.stdin)
     engine = LLM(model=task["base"], dtype=task["dtype"], max_model_len=512, enable_prefix_caching=False)
     prompts = [{"prompt_token_ids": prompt} for prompt, _ in task["work"]]

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import curation
 from benchmarks.curation import NEMO, RULES, main, show
 
-OURS = "ours, the whole of it, 1 Ray CPU"
+OURS = "ours, whole pipeline, 1 Ray CPU"
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def test_the_table_has_the_servers_share_of_the_engines_rate():
     assert "| engine | 100.0 | 0.90 [0.80, 0.90] |" in text
     assert "| server | 88.0 |  |" in text
     assert (
-        "If no core had idled: 1.00 [0.91, 1.00]. A round of the server computed for 18.0 seconds of 2 cores."
+        "With no core idle: 1.00 [0.91, 1.00]. A round of the server used 18.0 processor seconds of 2 cores."
         in text
     )
 

@@ -38,7 +38,7 @@ def test_what_was_found_missed_and_false_is_counted_by_type(measured, folder):
     assert set(result["rates"]) == {
         "ours",
         "ours with person names",
-        "ours with person names, all words new",
+        "ours with person names, cold cache",
     }
 
 
