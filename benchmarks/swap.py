@@ -98,8 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     """Return the seconds of each publication and of each request."""
-    from mongars.lm.base_files import base_model_digest, base_name
-    from mongars.registry import read_shapes
+    from mongars.lm.base_files import base_name
+    from mongars.registry import BaseSpec, PublishRequest
     from mongars.registry.actor import BlockingRegistryClient
     from mongars.serving.app import AppArgs, deploy_ray_service
     from mongars.serving.cluster import ray_session
@@ -122,7 +122,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
             replicas = [each.replica for each in registry.status().replicas]
             if len(replicas) != flags.replicas:
                 raise UnavailableError(f"{len(replicas)} of {flags.replicas} replicas answer.")
-            digest, shapes = base_model_digest(base), read_shapes(base)
+            spec = BaseSpec.of(base)
             publications: list[float] = []
             with Clients(f"http://{HOST}:{flags.port}", key, flags.clients) as clients:
                 time.sleep(flags.quiet)  # the first requests of a process are slower than the rest
@@ -133,14 +133,14 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
                         time.sleep(flags.quiet)
                         clients.stretch = "publishing"
                     started = time.perf_counter()
-                    published = registry.publish(adapter, "swap", base_digest=digest, base_shapes=shapes)
+                    published = registry.publish(PublishRequest(adapter, "swap", spec))
                     status = registry.wait_acknowledged(published.generation, replicas, SETTLE_S)
                     publications.append(time.perf_counter() - started)
                     if status.skew:
                         raise UnavailableError(f"Generation {published.generation} did not reach every replica.")
                     progress.update(number % flags.turn + 1, flags.turn)
         return {
-            "base": {"name": base_name(base), "digest": digest},
+            "base": {"name": base_name(base), "digest": spec.digest},
             "replicas": flags.replicas,
             "clients": flags.clients,
             "publications": publications,

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from mongars.errors import MongarsError
 from mongars.evolution.rollout import Rollout
-from mongars.lm.base_files import base_folder, base_model_digest
+from mongars.lm.base_files import base_folder
 from mongars.records import ADAPTER_KINDS, as_json
-from mongars.registry import read_shapes
+from mongars.registry import BaseSpec, PublishRequest
 from mongars.registry.actor import BlockingRegistryClient
 from mongars.serving.cluster import connect_to_ray
 from mongars.settings import load_settings
@@ -34,9 +34,8 @@ def main() -> int:
         settings = load_settings().resolved()
         connect_to_ray(settings, flags.ray_address)
         client = BlockingRegistryClient.connect(settings.ray_namespace)
-        base = base_folder(settings.base_model)
-        digest, shapes = base_model_digest(base), read_shapes(base)
-        done = client.publish(flags.folder, flags.name, flags.kind, base_digest=digest, base_shapes=shapes)
+        base = BaseSpec.of(base_folder(settings.base_model))
+        done = client.publish(PublishRequest(flags.folder, flags.name, base, flags.kind))
         replicas = [one.replica for one in client.status().replicas]
         Rollout(client).to_all(done.generation, replicas, flags.timeout_s)
     except MongarsError as error:

@@ -20,7 +20,8 @@ BASE_DIGEST = "b" * 64
 def write_adapter():
     """Return write_adapter(folder, seed, **card) -> folder: the smallest valid LoRA, its weights by the seed.
 
-    It needs neither torch nor a base; its card names the base digest "bbbb...", and `card` overrides fields of it.
+    It needs neither torch nor a base. Its card names the base digest "bbbb...", and `card` overrides its fields.
+    It fits a base with a 4 x 4 matrix `layers.0.self_attn.q_proj`.
     """
     import numpy as np
     from safetensors.numpy import save_file
@@ -28,13 +29,15 @@ def write_adapter():
     def write(folder, seed, **card):
         folder.mkdir(parents=True)
         random = np.random.default_rng(seed)
-        module = "base_model.model.layers.0.self_attn.q_proj"
+        inner = "model." if card.get("kind") == "chat" else ""
+        module = f"base_model.model.{inner}layers.0.self_attn.q_proj"
         tensors = {
             f"{module}.lora_A.weight": random.normal(size=(2, 4)).astype(np.float32),
             f"{module}.lora_B.weight": random.normal(size=(4, 2)).astype(np.float32),
         }
         save_file(tensors, folder / "adapter_model.safetensors")
-        (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2}))
+        config = {"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"]}
+        (folder / "adapter_config.json").write_text(json.dumps(config))
         fields = {
             "schema": 1,
             "kind": "encoder",
@@ -94,10 +97,10 @@ def bucket(s3):
 
 @pytest.fixture(scope="session")
 def keep():
-    """Return keep(store, folder, name, ...) -> the adapter that the store has kept."""
+    """Return keep(store, request) -> the adapter that the store has admitted."""
 
-    def keep(store, *arguments, **options):
-        with store.adding(*arguments, **options) as ref:
+    def keep(store, request):
+        with store.admit(request) as ref:
             return ref
 
     return keep

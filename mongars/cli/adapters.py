@@ -86,15 +86,11 @@ def publish(
     json: Json = False,
 ) -> None:
     """Validate an adapter folder, store it and make it current; repeating it changes nothing."""
-    from mongars.lm.base_files import base_folder, base_model_digest
-    from mongars.registry.base_fit import read_shapes
+    from mongars.lm.base_files import base_folder
+    from mongars.registry import BaseSpec, PublishRequest
 
-    settings = load_settings()
-    base = base_folder(settings.base_model)
-    done = own_registry().publish(
-        folder, name, _kind(kind), base_digest=base_model_digest(base), base_shapes=read_shapes(base)
-    )
-    _report(done, json)
+    base = BaseSpec.of(base_folder(load_settings().base_model))
+    _report(own_registry().publish(PublishRequest(folder, name, base, _kind(kind))), json)
 
 
 @app.command("import")
@@ -108,19 +104,16 @@ def import_lora(
     json: Json = False,
 ) -> None:
     """Bring in a LoRA that others made with peft, as a candidate; `promote` serves it."""
-    from mongars.lm.base_files import base_folder, base_model_digest, base_name
-    from mongars.registry.base_fit import read_shapes
+    from mongars.lm.base_files import base_folder, base_name
+    from mongars.registry import BaseSpec, PublishRequest
     from mongars.registry.importing import import_adapter
 
     wanted = base or load_settings().base_model
-    path = base_folder(wanted)
-    digest, shapes = base_model_digest(path), read_shapes(path)
+    spec = BaseSpec.of(base_folder(wanted))
     with tempfile.TemporaryDirectory() as scratch:
         ours = Path(scratch) / "adapter"
-        import_adapter(
-            folder, ours, _kind(kind), base_name=base_name(wanted), base_digest=digest, base_shapes=shapes
-        )
-        _report(own_registry().register(ours, name, _kind(kind), base_digest=digest, base_shapes=shapes), json)
+        import_adapter(folder, ours, _kind(kind), spec, base_name=base_name(wanted))
+        _report(own_registry().register(PublishRequest(ours, name, spec, _kind(kind))), json)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from mongars.evolution.gate import Gate
 from mongars.evolution.harvest import ConsentedConversations
 from mongars.evolution.rollout import Rollout
 from mongars.records import AdapterRef, DatasetRef, RegistryStatus
-from mongars.registry import AdapterManifest, Publication, Shapes
+from mongars.registry import AdapterManifest, Publication, PublishRequest
 
 if TYPE_CHECKING:  # its module imports torch and ray
     from mongars.training.trainer import TrainedAdapter
@@ -46,31 +46,15 @@ class Registry(Protocol):
         """Return the manifest."""
         ...
 
-    def publish(
-        self,
-        folder: Path,
-        name: str,
-        *,
-        base_digest: str,
-        base_shapes: Shapes | None,
-        metrics: Mapping[str, float] | None = None,
-    ) -> Publication:
+    def publish(self, request: PublishRequest) -> Publication:
         """Serve an adapter."""
         ...
 
-    def register(
-        self,
-        folder: Path,
-        name: str,
-        *,
-        base_digest: str,
-        base_shapes: Shapes | None,
-        metrics: Mapping[str, float] | None = None,
-    ) -> Publication:
+    def register(self, request: PublishRequest) -> Publication:
         """Keep an adapter as a candidate."""
         ...
 
-    def reject(self, digest: str, *, metrics: Mapping[str, float] | None = None) -> Publication:
+    def reject(self, digest: str, *, metrics: Mapping[str, float]) -> Publication:
         """Mark a candidate as refused."""
         ...
 

@@ -17,7 +17,7 @@ from mongars.evolution.collaborators import Collaborators
 from mongars.evolution.gate import Verdict
 from mongars.evolution.harvest import Harvest, harvest
 from mongars.records import AdapterKind, AdapterRef, DatasetRef
-from mongars.registry import Shapes
+from mongars.registry import BaseSpec, PublishRequest
 from mongars.storage.digests import folder_digest
 
 if TYPE_CHECKING:  # its module imports torch and ray
@@ -62,10 +62,7 @@ class CycleReport:
 
 
 class SelfTrainingEngine:
-    """Runs cycles for one adapter name over one base model. Blocking: a coroutine puts it on a thread.
-
-    `base_digest` and `base_shapes` are the base's (read_shapes); shapes are None only where no base is at hand.
-    """
+    """Runs cycles for one adapter name over one base model. Blocking: a coroutine puts it on a thread."""
 
     def __init__(
         self,
@@ -73,15 +70,13 @@ class SelfTrainingEngine:
         *,
         staging: Path,
         name: str,
-        base_digest: str,
-        base_shapes: Shapes | None,
+        base: BaseSpec,
         rollout_timeout_s: float = ROLLOUT_TIMEOUT_S,
     ) -> None:
         self._parts = parts
         self._staging = staging
         self._name = name
-        self._base_digest = base_digest
-        self._base_shapes = base_shapes
+        self._base = base
         self._rollout_timeout_s = rollout_timeout_s
 
     def run_cycle(self, on_stage: OnStage | None = None) -> CycleReport:
@@ -180,17 +175,14 @@ class SelfTrainingEngine:
     ) -> int:
         registry, folder = self._parts.registry, report.trained.folder
         if not verdict.promote:
-            registry.register(folder, self._name, base_digest=self._base_digest, base_shapes=self._base_shapes)
+            registry.register(PublishRequest(folder, self._name, self._base))
             return registry.reject(report.digest, metrics=metrics).generation
         served = registry.snapshot().served(KIND)
         if (served and served.digest) != (champion and champion.digest):
             raise StaleGenerationError(
                 "Another adapter was published while this one was judged.", remedy="Run the cycle again."
             )
-        published = registry.publish(
-            folder, self._name, base_digest=self._base_digest, base_shapes=self._base_shapes, metrics=metrics
-        )
-        return published.generation
+        return registry.publish(PublishRequest(folder, self._name, self._base, metrics=metrics)).generation
 
     def _roll_out(self, generation: int, begin: OnStage) -> tuple[str, ...]:
         begin("rollout")

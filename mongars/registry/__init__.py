@@ -1,21 +1,23 @@
-"""Adapters as content-addressed folders, their manifest, and the named actor that tells every replica."""
+"""Adapter store, manifest and the named actor that broadcasts changes to every replica."""
 
-from mongars.registry.base_fit import Shapes, read_shapes
+from mongars.registry.base_fit import BaseSpec, read_shapes
 from mongars.registry.card import AdapterCard
-from mongars.registry.lookup import find_adapter
+from mongars.registry.lookup import find_adapter, trained_on
 from mongars.registry.manifest import AdapterManifest, HistoryEntry
 from mongars.registry.registry import AdapterRegistry, Publication, open_store
-from mongars.registry.store import AdapterStore
+from mongars.registry.store import AdapterStore, PublishRequest
 
 __all__ = [
     "AdapterCard",
     "AdapterManifest",
     "AdapterRegistry",
     "AdapterStore",
+    "BaseSpec",
     "HistoryEntry",
     "Publication",
-    "Shapes",
+    "PublishRequest",
     "find_adapter",
     "open_store",
     "read_shapes",
+    "trained_on",
 ]

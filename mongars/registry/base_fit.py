@@ -1,36 +1,50 @@
-"""Whether a LoRA fits a base: the names and shapes in the base's safetensors, held against the adapter's.
+"""Whether a LoRA fits a base model: compares the tensor names and shapes of both.
 
-Owns the reading of a base's headers and the names that its modules have in an adapter of each kind. Must not know
-digests, stores or torch: no weight of the base is read, so a base of any size takes milliseconds.
+Only the headers of the base's safetensors are read, so its size does not matter.
 
-peft names a tensor `base_model.model.<module>.lora_A.weight`, and `<module>` depends on what was wrapped: an
-encoder is the inner model (`layers.0...`), a chat model the whole one (`model.layers.0...`).
+peft names a tensor `base_model.model.<module>.lora_A.weight`. For an encoder, `<module>` is relative to the inner
+model (`layers.0...`); for a chat adapter, to the whole model (`model.layers.0...`).
 """
 
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from mongars.errors import AdapterRefusedError, InputError, ModelNotFoundError
+from mongars.lm.base_files import base_model_digest
 from mongars.records import AdapterKind
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 PEFT_PREFIX = "base_model.model."
 INNER = "model."
-"""How transformers names the inner model in a causal checkpoint of Llama, Mistral, Qwen3 and their kin."""
+"""Prefix of the inner model in causal checkpoints of transformers (Llama, Mistral, Qwen3 and similar)."""
 MATRIX = 2
 NARROWED = ("exclude_modules", "layers_to_transform", "layers_pattern")
-"""What of peft's configuration takes modules out of `target_modules` again (peft.LoraConfig)."""
+"""Options of peft.LoraConfig that exclude some of the modules in `target_modules`."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseSpec:
+    """What an adapter must match of its base model: the digest of its files and the shapes of its tensors."""
+
+    digest: str
+    shapes: Shapes
+
+    @classmethod
+    def of(cls, base: Path) -> "BaseSpec":
+        """Read a base model's folder. Raises as `read_shapes`."""
+        return cls(base_model_digest(base), read_shapes(base))
 
 
 def read_shapes(base: Path) -> Shapes:
-    """Return the shape of every tensor in the safetensors of a base's folder, by name.
+    """Return the shape of every tensor in a base model's folder, by name.
 
-    Raises ModelNotFoundError when there are none; InputError for a file that is damaged.
+    Raises ModelNotFoundError for a folder without safetensors, InputError for a damaged file.
     """
     files = sorted(base.glob("*.safetensors"))
     if not files:
@@ -47,7 +61,7 @@ def read_shapes(base: Path) -> Shapes:
 
 def modules_of(base_shapes: Shapes, kind: AdapterKind) -> dict[str, Shape]:
     """Return the [out, in] shapes of the base's matrices, by the module's name in an adapter of `kind`."""
-    whole = any(name.startswith(INNER) for name in base_shapes)  # else the checkpoint is of the inner model alone
+    whole = any(name.startswith(INNER) for name in base_shapes)  # otherwise the checkpoint is the inner model only
     matrices = {
         name.removesuffix(".weight"): shape
         for name, shape in base_shapes.items()
@@ -63,10 +77,10 @@ def modules_of(base_shapes: Shapes, kind: AdapterKind) -> dict[str, Shape]:
 def check_fit(
     weights: Path, pairs: Mapping[str, tuple[Shape, Shape]], config: Mapping[str, Any], modules: Shapes
 ) -> None:
-    """Raise AdapterRefusedError unless each LoRA pair fits a module and they are those that `config` targets.
+    """Raise AdapterRefusedError unless the LoRA pairs fit their modules and cover what `config` targets.
 
-    `pairs` are the shapes of (A, B) by peft's name of the module: A is [r, in] and B is [out, r] where the weight
-    is [out, in] (arXiv 2106.09685). `modules` are those of `modules_of`; messages name `weights`.
+    `pairs` are the shapes of (A, B) by peft's name of the module: A is [r, in] and B is [out, r] for a weight of
+    [out, in] (arXiv 2106.09685). `modules` come from `modules_of`; error messages name the file `weights`.
     """
     found: set[str] = set()
     for full_name, (a, b) in pairs.items():
@@ -74,7 +88,7 @@ def check_fit(
         if name == full_name or name not in modules:
             raise AdapterRefusedError(
                 f"{weights}: the base has no module {full_name}{_other_layout(name, modules)}.",
-                remedy="An adapter that was made elsewhere is brought in by: mongars adapters import",
+                remedy="Convert an adapter trained elsewhere with: mongars adapters import",
             )
         out_features, in_features = modules[name]
         if a[1] != in_features or b[0] != out_features:
@@ -105,7 +119,7 @@ def _check_targets(weights: Path, found: set[str], config: Mapping[str, Any], mo
 
 
 def targeted_by(target_modules: object, modules: Collection[str]) -> set[str]:
-    """Return the modules that peft would wrap: a list names them or their ends, a string is a pattern."""
+    """Return the modules that peft would wrap: a list has names or their last parts, a string is a regex."""
     if isinstance(target_modules, str):
         try:
             return {name for name in modules if re.fullmatch(target_modules, name)}

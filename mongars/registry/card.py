@@ -1,9 +1,10 @@
-"""`card.json`, schema 1: where an adapter comes from.
+"""`card.json`, schema 1: the provenance of an adapter.
 
-Owns the shape that the store demands; training writes it. The card is part of the adapter's digest, so it holds
-only what the weights depend on: equal runs make equal cards. Must not know how an adapter is trained or stored.
+The card is part of the adapter's digest, so it has only facts that the weights depend on, and equal runs write
+equal bytes.
 """
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,12 +28,12 @@ class CardDataset(BaseModel):
 
 
 class AdapterCard(BaseModel):
-    """The provenance of an adapter: base, dataset, every knob of the recipe, seed and final metrics.
+    """The provenance of an adapter: base, dataset, all options of the recipe, seed and final metrics.
 
-    `dataset` and `seed` are None for an adapter that was trained elsewhere. `run_id` is MLflow's, where the
-    trainer names one; `resumed_from` is the digest of the checkpoint of another run, where that one had begun
-    it; `init_from` that of the adapter whose weights the training started from; `worlds`, of an elastic run,
-    since which step (from 1) how many workers trained it.
+    `dataset` and `seed` are None for an adapter that was trained elsewhere. `run_id` is MLflow's, if the trainer
+    names one. `resumed_from` is the digest of another run's checkpoint that the run continued, `init_from` that of
+    the adapter that the weights were initialised from. `world_sizes` lists, for an elastic run, the first step
+    (from 1) of each stretch and its number of workers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -50,7 +51,13 @@ class AdapterCard(BaseModel):
     run_id: str | None = None
     resumed_from: str | None = Field(None, pattern=SHA256)
     init_from: str | None = Field(None, pattern=SHA256)
-    worlds: list[tuple[int, int]] | None = None
+    world_sizes: list[tuple[int, int]] | None = Field(None, alias="worlds")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the card's JSON object, without optional fields that are None."""
+        optional = (name for name, field in type(self).model_fields.items() if not field.is_required())
+        absent = {name for name in optional if getattr(self, name) is None}
+        return self.model_dump(mode="json", by_alias=True, exclude=absent)
 
     @property
     def dataset_name(self) -> str | None:
@@ -58,8 +65,14 @@ class AdapterCard(BaseModel):
         return f"{self.dataset.name}@{self.dataset.version}" if self.dataset else None
 
 
+def write_card(folder: Path, card: AdapterCard) -> None:
+    """Write the card to `folder`; equal cards give equal bytes."""
+    text = json.dumps(card.as_json(), indent=2, sort_keys=True)
+    (folder / CARD_FILE).write_text(text + "\n", encoding="utf-8")
+
+
 def read_card(folder: Path) -> AdapterCard:
-    """Return the card in `folder`. Raises AdapterRefusedError that says what is missing or wrong."""
+    """Return the card in `folder`. Raises AdapterRefusedError when it is missing or invalid."""
     try:
         data = (folder / CARD_FILE).read_bytes()
     except FileNotFoundError:

@@ -1,33 +1,36 @@
-"""The adapter manifest: which adapters exist, which one is served, and how that came to be.
+"""The adapter manifest: which adapters exist, which of them are served, and the history of changes.
 
-Owns the records and the rules of change, as pure functions from one manifest to the next. Must not know files,
-locks or Ray: `manifest_json.py` gives the file's form, `registry.py` reads and writes it.
+The rules of change are pure functions from one manifest to the next. Every change raises the generation by one; a
+call without effect returns the manifest that it was given.
 
-States: candidate -> canary -> active -> retired; `rejected` failed the gate; `revoked` is never served again.
-`pruned` has no folder any more and cannot be served until the same bytes are published again.
-A retired adapter becomes active again by a rollback or a promotion. Every change raises the generation by one;
-a call that would change nothing returns the very manifest that it was given.
+States: candidate -> active -> retired; a rollback or a promotion makes a retired adapter active again. `rejected`
+adapters failed the gate. `revoked` ones are never served again. `pruned` ones have no folder and cannot be served
+until the same bytes are published again.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
-from mongars.errors import ModelNotFoundError, RefusedError
+from mongars.errors import InputError, ModelNotFoundError, RefusedError
 from mongars.records import ADAPTER_KINDS, AdapterKind, AdapterRef, AdapterState
 
-Action = Literal["register", "publish", "canary", "promote", "rollback", "reject", "revoke", "prune"]
+Action = Literal["register", "publish", "promote", "rollback", "reject", "revoke", "prune"]
 Served = Mapping[AdapterKind, str | None]
 UNSERVABLE: tuple[AdapterState, ...] = ("rejected", "revoked", "pruned")
-"""States in which an adapter is not served, by whatever name it is asked for."""
+"""States in which an adapter is never served, not even by its digest."""
+KEPT_STATES: tuple[AdapterState, ...] = ("rejected", "revoked")
+"""A prune leaves these states unchanged, so that a later publish of the same bytes is still refused."""
+YOUNG = timedelta(days=7)
+"""A candidate of this age may still be under judgement, by a self-training cycle or a person."""
 MIN_PREFIX = 8
-"""Shortest digest prefix that names an adapter: 32 bits, so that a typing error does not hit another one."""
+"""Shortest prefix of a digest that names an adapter: 32 bits, so that a typing error does not match another."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One change. `digest` is the adapter it was about; for a rollback, the older one that is served again."""
+    """One change. `digest` is the adapter that changed; for a rollback, the older one that is served again."""
 
     generation: int
     action: Action
@@ -42,7 +45,7 @@ def _nothing_served() -> Served:
 
 @dataclass(frozen=True, slots=True)
 class AdapterManifest:
-    """One generation of the registry. `current` gives the served digest of each kind, None for the bare base."""
+    """One generation of the registry. `current` has the served digest of each kind, None for the bare base."""
 
     generation: int = 0
     adapters: tuple[AdapterRef, ...] = ()
@@ -54,9 +57,9 @@ class AdapterManifest:
         return next((ref for ref in self.adapters if ref.digest == digest), None)
 
     def adapter(self, digest: str) -> AdapterRef:
-        """Return the adapter of a digest, or of a prefix of at least 8 characters that only one has.
+        """Return the adapter of a digest or of a unique prefix of at least MIN_PREFIX characters.
 
-        Raises ModelNotFoundError when there is none, or more than one.
+        Raises ModelNotFoundError when none or more than one matches.
         """
         prefix = len(digest) >= MIN_PREFIX
         found = [r for r in self.adapters if r.digest == digest or (prefix and r.digest.startswith(digest))]
@@ -75,7 +78,7 @@ class AdapterManifest:
 
 
 def register(manifest: AdapterManifest, ref: AdapterRef, at: datetime) -> AdapterManifest:
-    """Add `ref` as a candidate; a digest that is known already changes nothing, unless it was pruned.
+    """Add `ref` as a candidate. A known digest changes nothing, unless it was pruned.
 
     Raises RefusedError when the digest is known as another kind, or is revoked.
     """
@@ -88,9 +91,9 @@ def register(manifest: AdapterManifest, ref: AdapterRef, at: datetime) -> Adapte
 def publish(manifest: AdapterManifest, ref: AdapterRef, at: datetime) -> AdapterManifest:
     """Add `ref` and serve it, in one generation. Idempotent by digest.
 
-    A candidate or canary becomes active, and so does a pruned one, whose bytes are there again. An active or
-    retired adapter was published before: nothing changes, so that a call that arrives twice does not undo what
-    came between (`promote` serves a retired one again).
+    A candidate becomes active, and so does a pruned adapter, whose bytes exist again. An active or retired adapter
+    does not change: a repeated call must not undo the changes since the first one. `promote` serves a retired one
+    again.
     Raises RefusedError when the digest is known as another kind, or is rejected or revoked.
     """
     known = _known(manifest, ref)
@@ -106,18 +109,8 @@ def publish(manifest: AdapterManifest, ref: AdapterRef, at: datetime) -> Adapter
     return _activate(manifest, served, "publish", at)
 
 
-def canary(manifest: AdapterManifest, digest: str, at: datetime) -> AdapterManifest:
-    """Mark a candidate as canary. Raises ModelNotFoundError, or RefusedError for any later state."""
-    ref = manifest.adapter(digest)
-    if ref.state == "canary":
-        return manifest
-    if ref.state != "candidate":
-        raise _forbidden(ref, "a canary")
-    return _record(_with(manifest, replace(ref, state="canary")), "canary", ref, at)
-
-
 def promote(manifest: AdapterManifest, digest: str, at: datetime) -> AdapterManifest:
-    """Serve a candidate, canary or retired adapter.
+    """Serve a candidate or a retired adapter.
 
     Raises ModelNotFoundError; RefusedError when it is rejected, revoked or pruned.
     """
@@ -130,9 +123,9 @@ def promote(manifest: AdapterManifest, digest: str, at: datetime) -> AdapterMani
 
 
 def rollback(manifest: AdapterManifest, kind: AdapterKind, at: datetime) -> AdapterManifest:
-    """Serve again what was served before the current adapter, under a newer generation.
+    """Serve the adapter before the current one again, in a new generation.
 
-    A second rollback goes one further back. Raises RefusedError when there is nothing older.
+    A second rollback goes one step further back. Raises RefusedError when there is no older adapter.
     """
     older = _served_before(manifest, kind)
     if older is None:
@@ -146,21 +139,21 @@ def rollback(manifest: AdapterManifest, kind: AdapterKind, at: datetime) -> Adap
 def reject(
     manifest: AdapterManifest, digest: str, at: datetime, metrics: Mapping[str, float] | None = None
 ) -> AdapterManifest:
-    """Mark a candidate or canary as refused by the gate, with the numbers that refused it.
+    """Mark a candidate as refused by the gate, with the metrics of that decision.
 
     Raises ModelNotFoundError; RefusedError for an adapter that was served, is revoked or pruned.
     """
     ref = manifest.adapter(digest)
     if ref.state == "rejected":
         return manifest
-    if ref.state not in ("candidate", "canary"):
+    if ref.state != "candidate":
         raise _forbidden(ref, "rejected")
     rejected = replace(ref, state="rejected", metrics={**ref.metrics, **(metrics or {})})
     return _record(_with(manifest, rejected), "reject", ref, at)
 
 
 def revoke(manifest: AdapterManifest, digest: str, at: datetime) -> AdapterManifest:
-    """Never serve an adapter again; if it is current, the one before it takes its place, or the bare base.
+    """Never serve an adapter again. If it is current, the previous one or the bare base replaces it.
 
     Raises ModelNotFoundError.
     """
@@ -177,20 +170,20 @@ def revoke(manifest: AdapterManifest, digest: str, at: datetime) -> AdapterManif
 
 
 def prune(manifest: AdapterManifest, digest: str, at: datetime) -> AdapterManifest:
-    """Note that the folder of a candidate, canary or retired adapter is removed.
+    """Record that the folder of a candidate or retired adapter is removed.
 
     Raises ModelNotFoundError; RefusedError for one that is active, rejected or revoked.
     """
     ref = manifest.adapter(digest)
     if ref.state == "pruned":
         return manifest
-    if ref.state not in ("candidate", "canary", "retired"):
+    if ref.state not in ("candidate", "retired"):
         raise _forbidden(ref, "pruned")
     return _record(_with(manifest, replace(ref, state="pruned")), "prune", ref, at)
 
 
 def serving_order(manifest: AdapterManifest, kind: AdapterKind) -> list[str]:
-    """Return the digests that rollbacks walk through, oldest first; the last one is current.
+    """Return the digests that rollbacks step through, oldest first. The last one is current.
 
     Replays the history: publish and promote push, rollback pops, revoke and prune remove.
     """
@@ -208,13 +201,33 @@ def serving_order(manifest: AdapterManifest, kind: AdapterKind) -> list[str]:
     return order
 
 
+def prunable(manifest: AdapterManifest, keep: int, at: datetime) -> tuple[AdapterRef, ...]:
+    """Return the adapters whose folders may be removed, including those already pruned.
+
+    Of each kind, these are kept: the current adapter, the `keep` newest that are not pruned, the targets of the
+    next `keep` rollbacks, and candidates younger than YOUNG. Raises InputError for a negative `keep`.
+    """
+    if keep < 0:
+        raise InputError(f"{keep} adapters cannot be kept.", param="keep")
+    kept = {digest for kind in ADAPTER_KINDS for digest in _kept(manifest, kind, keep, at)}
+    return tuple(ref for ref in manifest.adapters if ref.digest not in kept)
+
+
 def prunings(manifest: AdapterManifest, digest: str) -> int:
     """Return how often an adapter was pruned so far."""
     return sum(entry.action == "prune" and entry.digest == digest for entry in manifest.history)
 
 
+def _kept(manifest: AdapterManifest, kind: AdapterKind, keep: int, at: datetime) -> set[str]:
+    stored = [ref for ref in manifest.adapters if ref.kind == kind and ref.state != "pruned"]
+    newest = sorted(stored, key=lambda ref: ref.created_at, reverse=True)[:keep]
+    young = [ref for ref in stored if ref.state == "candidate" and at - ref.created_at < YOUNG]
+    reachable = serving_order(manifest, kind)[-keep - 1 :]  # the last one is current
+    return {ref.digest for ref in (*newest, *young)} | set(reachable)
+
+
 def _without(order: list[str], digest: str) -> list[str]:
-    """Remove a digest; neighbours that become equal (A, X, A) fold into one, so a rollback never stands still."""
+    """Remove a digest, and one of two equal neighbours that this leaves (A, X, A): each rollback must change."""
     kept: list[str] = []
     for other in order:
         if other != digest and kept[-1:] != [other]:

@@ -1,7 +1,6 @@
-"""The bytes of `adapter_manifest.json`, schema 1.
+"""Parses and serialises `adapter_manifest.json`, schema 1.
 
-Owns parsing and serialising, and refuses what it does not know or what contradicts itself: a manifest that is half
-understood would serve the wrong adapter. Must not know who changes the file or when.
+Unknown keys, unknown values and contradictions are errors: a misread manifest could serve the wrong adapter.
 """
 
 import json
@@ -18,8 +17,8 @@ _REMEDY = "Restore the file from a backup, or read it with the version of mongar
 
 
 class _File(BaseModel):
-    # pydantic hands this configuration on to the plain dataclasses inside, so an unknown key in an adapter
-    # or a history entry is refused too; a test holds it.
+    # pydantic applies this configuration to the nested dataclasses too, so an unknown key in an adapter or a
+    # history entry is an error.
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
     schema_: Literal[1] = Field(alias="schema")
@@ -30,7 +29,7 @@ class _File(BaseModel):
 
 
 def serialise(manifest: AdapterManifest) -> bytes:
-    """Return the file of a manifest: UTF-8 JSON, indented, so that a person can read and compare it."""
+    """Return a manifest as UTF-8 JSON, indented for people who read and compare it."""
     plain = {"schema": SCHEMA, **as_json(manifest)}
     return (json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
 
@@ -38,8 +37,7 @@ def serialise(manifest: AdapterManifest) -> bytes:
 def parse(data: bytes, source: str) -> AdapterManifest:
     """Return the manifest in `data`.
 
-    Raises InputError naming `source` for anything else: no JSON, another schema, an unknown or missing key,
-    a value of another type, or parts that contradict each other.
+    Raises InputError that names `source` for anything but JSON of this schema, and for contradicting parts.
     """
     try:
         file = _File.model_validate_json(data)
@@ -55,7 +53,7 @@ def parse(data: bytes, source: str) -> AdapterManifest:
 
 
 def contradiction(manifest: AdapterManifest) -> str | None:
-    """Return what is inconsistent in a manifest, or None."""
+    """Return the first inconsistency in a manifest, or None."""
     digests = [ref.digest for ref in manifest.adapters]
     times = [entry.at for entry in manifest.history] + [ref.created_at for ref in manifest.adapters]
     active = {

@@ -1,7 +1,4 @@
-"""Where the manifest lies: read, compare and swap. Here on a file system; `shared.py` has it in an object store.
-
-Owns the manifest's file, its lock and its atomic replacement. Must not know a rule of change: `registry.py` does.
-"""
+"""Storage of the manifest with compare-and-swap: here a file, in `shared.py` an object store."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -11,16 +8,16 @@ from typing import Protocol
 from mongars.registry.manifest import AdapterManifest
 from mongars.registry.manifest_json import parse, serialise
 from mongars.storage.atomic import write_atomically
-from mongars.storage.lock import held
+from mongars.storage.lock import file_lock
 
 MANIFEST_FILE = "adapter_manifest.json"
 LOCK_TIMEOUT_S = 30.0
-"""The lock is held for one small read and write; half a minute of waiting means a holder that is stuck."""
+"""A writer keeps the lock for one small read and write, so a longer wait means that it hangs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A manifest as it was read; `tag` is what the store knows it by (an ETag), None where it needs none."""
+    """A manifest as it was read. `tag` is its ETag in an object store, None on a file system."""
 
     manifest: AdapterManifest
     tag: str | None = None
@@ -29,33 +26,32 @@ class Stored:
 class ManifestStore(Protocol):
     """One manifest, changed by compare-and-swap from several processes."""
 
-    look_every_s: float
-    """How often to look whether another process has changed it."""
+    poll_interval_s: float
+    """How often to check whether another process has changed the manifest."""
 
     def read(self) -> Stored:
-        """Return the manifest; generation 0 where none was written. Raises InputError when it is damaged."""
+        """Return the manifest, of generation 0 before the first write. Raises InputError when it is damaged."""
         ...
 
     def swap(self, seen: Stored, manifest: AdapterManifest) -> bool:
-        """Write `manifest` if what is there is still `seen`; return whether it was."""
+        """Write `manifest` if the stored one is still `seen`; return whether it was."""
         ...
 
     def fingerprint(self) -> Hashable:
-        """Return what a cheap look shows: another value after every change."""
+        """Return a value that is cheap to read and differs after every change."""
         ...
 
 
 class LocalManifest:
-    """The manifest as a file: writers take turns by a lock, and the generation is compared under it."""
+    """The manifest as a file. Writers compare its generation under a lock."""
 
-    look_every_s = 0.25  # one stat() for each open poll
+    poll_interval_s = 0.25  # one stat() for each open poll
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._file = root / MANIFEST_FILE
 
     def read(self) -> Stored:
-        """As ManifestStore.read."""
         try:
             data = self._file.read_bytes()
         except FileNotFoundError:
@@ -63,17 +59,18 @@ class LocalManifest:
         return Stored(parse(data, str(self._file)))
 
     def swap(self, seen: Stored, manifest: AdapterManifest) -> bool:
-        """As ManifestStore.swap."""
-        with held(self._root / ".manifest.lock", LOCK_TIMEOUT_S):
+        with file_lock(self._root / ".manifest.lock", LOCK_TIMEOUT_S):
             if self.read().manifest.generation != seen.manifest.generation:
                 return False
-            for leftover in self._root.glob(f".{MANIFEST_FILE}.*.tmp"):  # of a writer that died; we hold the lock
+            for leftover in self._root.glob(
+                f".{MANIFEST_FILE}.*.tmp"
+            ):  # of a writer that died, as we have the lock
                 leftover.unlink()
             write_atomically(self._file, serialise(manifest))
         return True
 
     def fingerprint(self) -> Hashable:
-        """Return inode, change time in ns and bytes of the file; zeros without one."""
+        """Return the file's inode, modification time and size; zeros without a file."""
         try:
             found = self._file.stat()
         except FileNotFoundError:

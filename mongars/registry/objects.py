@@ -1,7 +1,7 @@
-"""A prefix in an object store that speaks S3: whole objects, and writes that compare first.
+"""Objects below a prefix in an S3-compatible store, with conditional writes.
 
-Owns the calls to obstore and the translation of its errors. Must not know adapters or manifests. Credentials,
-region and endpoint are the AWS_ variables of the environment (AWS_ENDPOINT_URL for a store of one's own).
+Credentials, region and endpoint come from the AWS_ variables of the environment (AWS_ENDPOINT_URL for a
+self-hosted store).
 """
 
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from obstore.store import from_url
 from mongars.errors import UnavailableError
 
 RETRIES = 3
-"""obstore's default is 10 within 3 minutes; a replica that waits so long is better off asking anew."""
+"""obstore's default is 10 within 3 minutes, longer than a replica should wait for one request."""
 RETRY_TIMEOUT = timedelta(seconds=30)
 
 
 class Objects:
-    """Objects below an `s3://bucket/prefix`. All raise UnavailableError when the store cannot be used."""
+    """Objects below an `s3://bucket/prefix`. All methods raise UnavailableError when the store cannot be used."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -30,7 +30,7 @@ class Objects:
             self._store = from_url(self.url, retry_config=retry)
 
     def get(self, key: str) -> tuple[bytes, str] | None:
-        """Return an object and its ETag, or None where there is none."""
+        """Return an object and its ETag, or None if it does not exist."""
         with self._translated():
             try:
                 found = obstore.get(self._store, key)
@@ -39,8 +39,8 @@ class Objects:
                 return None
             return bytes(found.bytes()), str(found.meta["e_tag"])
 
-    def look(self, key: str) -> tuple[int, str] | None:
-        """Return an object's size in bytes and its ETag, or None where there is none."""
+    def head(self, key: str) -> tuple[int, str] | None:
+        """Return an object's size in bytes and its ETag, or None if it does not exist."""
         with self._translated():
             try:
                 found = obstore.head(self._store, key)
@@ -49,12 +49,12 @@ class Objects:
             return found["size"], str(found["e_tag"])
 
     def put(self, key: str, data: bytes) -> None:
-        """Write an object in place of what is there."""
+        """Write or replace an object."""
         with self._translated():
             obstore.put(self._store, key, data)
 
     def put_if(self, key: str, data: bytes, tag: str | None) -> bool:
-        """Write an object if the one there has the ETag `tag` (None: if there is none); return whether it had."""
+        """Write an object if the stored one has the ETag `tag`, for None if none exists; return whether it did."""
         with self._translated():
             try:
                 obstore.put(self._store, key, data, mode="create" if tag is None else {"e_tag": tag})

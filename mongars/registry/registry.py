@@ -1,8 +1,8 @@
-"""The registry: every change to the adapter manifest, from any process.
+"""The adapter registry: every change to the manifest, from any process.
 
-Owns the order of a change: files first, then the manifest, swapped only if it is still the one that was read. That
-comparison is the fence, because two actors can be alive at once after a network partition. Must not know Ray or
-replicas: `actor.py` wraps it, and a command line without a cluster uses it directly.
+A change writes the files first and then swaps the manifest, if it is still the one that was read. This comparison
+is needed even with one actor, because a network partition can leave two alive. The actor wraps this class; the
+command line uses it directly.
 """
 
 import time
@@ -12,19 +12,17 @@ from datetime import datetime
 from pathlib import Path
 
 from mongars import telemetry
-from mongars.errors import InputError, StaleGenerationError
-from mongars.records import ADAPTER_KINDS, AdapterKind, AdapterRef, now
+from mongars.errors import StaleGenerationError
+from mongars.records import AdapterKind, AdapterRef, now
 from mongars.registry import manifest as rules
-from mongars.registry.base_fit import Shapes
-from mongars.registry.manifest import AdapterManifest
+from mongars.registry.manifest import KEPT_STATES, AdapterManifest, prunable
 from mongars.registry.manifest_store import LocalManifest, ManifestStore
 from mongars.registry.objects import Objects
-from mongars.registry.pruning import WITHOUT_FOLDER_TOO, prunable
 from mongars.registry.shared import SharedAdapterStore, SharedManifest
-from mongars.registry.store import AdapterStore
+from mongars.registry.store import AdapterStore, PublishRequest
 
 ATTEMPTS = 100
-"""A swap fails only when another writer's succeeded, so this many losses in a row is a fault, not contention."""
+"""A swap fails only when another writer's succeeded: so many failures in a row are a fault, not contention."""
 
 Transition = Callable[[AdapterManifest, datetime], AdapterManifest]
 _publish_duration = telemetry.meter.create_histogram(telemetry.PUBLISH_DURATION, unit="s")
@@ -32,7 +30,7 @@ _publish_duration = telemetry.meter.create_histogram(telemetry.PUBLISH_DURATION,
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What a change came to: the manifest's generation, the adapter it was about, and whether anything changed."""
+    """The result of a change: the manifest's generation, the adapter, and whether anything changed."""
 
     generation: int
     adapter: AdapterRef
@@ -40,13 +38,14 @@ class Publication:
 
 
 class AdapterRegistry:
-    """The adapters below `root` and which of them is served. Safe to use from several processes.
+    """The adapters below `root` and which of them are served. Safe to use from several processes.
 
-    With `url` (`s3://bucket/prefix`) they lie there, safe to use from several machines, and `root` holds copies.
+    With `url` (`s3://bucket/prefix`) the adapters are stored there, `root` has copies, and several machines may
+    use the registry.
 
-    Every change is idempotent. `promote` and `rollback` are so only with `seen`, the generation that the caller
-    decided upon: a repeat of the same call is then recognised, and StaleGenerationError tells that another change
-    came first. Without it they act on whatever is current.
+    Every change is idempotent, `promote` and `rollback` only with `seen`, the generation that the caller saw: a
+    repeated call is then recognised, and another change in between raises StaleGenerationError. Without `seen`
+    they act on the newest manifest.
     """
 
     def __init__(self, root: Path, url: str | None = None) -> None:
@@ -54,58 +53,19 @@ class AdapterRegistry:
         self.address = address_of(root, url)
         self.store = open_store(root, url)
         self._manifests: ManifestStore = LocalManifest(root) if url is None else SharedManifest(Objects(url))
-        self.look_every_s = self._manifests.look_every_s
+        self.poll_interval_s = self._manifests.poll_interval_s
 
-    def publish(
-        self,
-        folder: Path,
-        name: str,
-        kind: AdapterKind = "encoder",
-        *,
-        base_digest: str,
-        base_shapes: Shapes | None,
-        activate: bool = True,
-        metrics: Mapping[str, float] | None = None,
-    ) -> Publication:
-        """Accept a folder and serve it in one new generation; only register it without `activate`.
+    def publish(self, request: PublishRequest) -> Publication:
+        """Store an adapter and serve it, in one new generation.
 
-        `base_shapes` are those of the base model (read_shapes), None only where no base is at hand.
         Raises AdapterRefusedError for a folder that fails validation; RefusedError for a digest that was rejected
         or revoked.
         """
-        started = time.monotonic()
-        change = rules.publish if activate else rules.register
-        with self.store.adding(
-            folder, name, kind, base_digest=base_digest, base_shapes=base_shapes, metrics=metrics
-        ) as ref:
+        return self._admit(request, rules.publish)
 
-            def rule(manifest: AdapterManifest, at: datetime) -> AdapterManifest:
-                after = change(manifest, ref, at)
-                self.store.share(ref, after)  # before the swap, and again for what the next attempt finds
-                return after
-
-            publication = self._publication(ref.digest, rule)
-        _publish_duration.record(time.monotonic() - started, {"kind": kind, "changed": publication.changed})
-        return publication
-
-    def register(
-        self,
-        folder: Path,
-        name: str,
-        kind: AdapterKind = "encoder",
-        *,
-        base_digest: str,
-        base_shapes: Shapes | None,
-        metrics: Mapping[str, float] | None = None,
-    ) -> Publication:
-        """Accept a folder as a candidate that is not served. Raises as `publish`."""
-        return self.publish(
-            folder, name, kind, base_digest=base_digest, base_shapes=base_shapes, activate=False, metrics=metrics
-        )
-
-    def canary(self, digest: str) -> Publication:
-        """Mark a candidate as canary. Raises ModelNotFoundError, RefusedError."""
-        return self._publication(digest, lambda manifest, at: rules.canary(manifest, digest, at))
+    def register(self, request: PublishRequest) -> Publication:
+        """Store an adapter as a candidate, without serving it. Raises as `publish`."""
+        return self._admit(request, rules.register)
 
     def promote(self, digest: str, *, seen: int | None = None) -> Publication:
         """Serve a known adapter. Raises ModelNotFoundError, RefusedError, StaleGenerationError."""
@@ -118,7 +78,7 @@ class AdapterRegistry:
         return self._publication(digest, rule)
 
     def rollback(self, kind: AdapterKind = "encoder", *, seen: int | None = None) -> Publication:
-        """Serve again what was served before. Raises RefusedError when nothing is older; StaleGenerationError."""
+        """Serve the previous adapter again. Raises RefusedError when there is none; StaleGenerationError."""
 
         def rule(manifest: AdapterManifest, at: datetime) -> AdapterManifest:
             if _made_already(manifest, seen, "rollback", manifest.served(kind)):
@@ -130,65 +90,73 @@ class AdapterRegistry:
         assert served is not None, "a rollback serves an adapter or raises"
         return Publication(after.generation, served, changed=after is not before)
 
-    def reject(self, digest: str, *, metrics: Mapping[str, float] | None = None) -> Publication:
-        """Mark a candidate as refused by the gate, with its numbers. Raises ModelNotFoundError, RefusedError."""
+    def reject(self, digest: str, *, metrics: Mapping[str, float]) -> Publication:
+        """Mark a candidate as refused by the gate, with its metrics. Raises ModelNotFoundError, RefusedError."""
         return self._publication(digest, lambda manifest, at: rules.reject(manifest, digest, at, metrics))
 
     def revoke(self, digest: str) -> Publication:
-        """Never serve an adapter again; if it is current, the one before it or the base is served.
+        """Never serve an adapter again. If it is current, the previous one or the base replaces it.
 
         Raises ModelNotFoundError.
         """
         return self._publication(digest, lambda manifest, at: rules.revoke(manifest, digest, at))
 
     def prunable(self, keep: int) -> tuple[AdapterRef, ...]:
-        """Return what `prune` would remove now: adapters that it would mark, and what is left of others."""
+        """Return the adapters whose folders `prune` would remove."""
         manifest = self.snapshot()
         return tuple(ref for ref in prunable(manifest, keep, now()) if self.store.holds(ref, manifest))
 
     def prune(self, keep: int) -> tuple[AdapterRef, ...]:
-        """Remove the folders of older adapters (`pruning.prunable` is the rule) and return those adapters.
+        """Remove the folders of older adapters, by the rule of `manifest.prunable`, and return these adapters.
 
-        Marked first, all in one swap, then removed: after a crash between, the next prune removes what is left. A
-        replica that serves one has it in memory. Idempotent. Raises InputError, UnavailableError.
+        All are marked in one swap before any is removed, so the next prune finishes after a crash. Replicas keep
+        serving them from memory. Idempotent. Raises InputError, UnavailableError.
         """
 
         def rule(manifest: AdapterManifest, at: datetime) -> AdapterManifest:
             for ref in prunable(manifest, keep, at):
-                if ref.state not in WITHOUT_FOLDER_TOO:
+                if ref.state not in KEPT_STATES:
                     manifest = rules.prune(manifest, ref.digest, at)
             return manifest
 
-        with self.store.exclusive():  # a publish of the same bytes comes before the mark or after the removal
+        with self.store.exclusive():  # a publish of the same bytes happens before the mark or after the removal
             _, manifest = self._change(rule)
-            marked = (
-                ref for ref in prunable(manifest, keep, now()) if ref.state in ("pruned", *WITHOUT_FOLDER_TOO)
-            )
+            marked = (ref for ref in prunable(manifest, keep, now()) if ref.state in ("pruned", *KEPT_STATES))
             gone = tuple(ref for ref in marked if self.store.holds(ref, manifest))
             for ref in gone:
                 self.store.remove(ref, manifest)
         return gone
 
     def snapshot(self) -> AdapterManifest:
-        """Read the manifest; generation 0 where none was written. Raises InputError for a file that is damaged."""
+        """Return the manifest, of generation 0 before the first change. Raises InputError when it is damaged."""
         return self._manifests.read().manifest
 
-    def current(self, kind: AdapterKind = "encoder") -> AdapterRef | None:
-        """Return the adapter that is served; None is the bare base."""
-        if kind not in ADAPTER_KINDS:
-            raise InputError(f"{kind!r} is not one of {', '.join(ADAPTER_KINDS)}.", param="kind")
-        return self.snapshot().served(kind)
-
     def fingerprint(self) -> Hashable:
-        """Return what a cheap look shows of the manifest: another value after every change."""
+        """Return a value that is cheap to read and differs after every change of the manifest."""
         return self._manifests.fingerprint()
+
+    def _admit(
+        self, request: PublishRequest, change: Callable[[AdapterManifest, AdapterRef, datetime], AdapterManifest]
+    ) -> Publication:
+        started = time.monotonic()
+        with self.store.admit(request) as ref:
+
+            def rule(manifest: AdapterManifest, at: datetime) -> AdapterManifest:
+                after = change(manifest, ref, at)
+                self.store.share(ref, after)  # before every swap, which may follow a prune by another machine
+                return after
+
+            publication = self._publication(ref.digest, rule)
+        attributes = {"kind": request.kind, "changed": publication.changed}
+        _publish_duration.record(time.monotonic() - started, attributes)
+        return publication
 
     def _publication(self, digest: str, rule: Transition) -> Publication:
         before, after = self._change(rule)
         return Publication(after.generation, after.adapter(digest), changed=after is not before)
 
     def _change(self, rule: Transition) -> tuple[AdapterManifest, AdapterManifest]:
-        """Apply a rule to the newest manifest until the swap holds; return the manifest before and after."""
+        """Apply a rule to the newest manifest until the swap succeeds; return the manifest before and after."""
         for _ in range(ATTEMPTS):
             seen = self._manifests.read()
             before = seen.manifest
@@ -201,19 +169,19 @@ class AdapterRegistry:
 
 
 def address_of(root: Path, url: str | None) -> str:
-    """Return what a registry is known by: its URL, or its folder."""
+    """Return the URL of a registry, or its folder."""
     return str(root.resolve()) if url is None else url.rstrip("/")
 
 
 def open_store(root: Path, url: str | None) -> AdapterStore:
-    """Return the folders of a registry's adapters."""
+    """Return the store of a registry's adapter folders."""
     return AdapterStore(root) if url is None else SharedAdapterStore(root, Objects(url))
 
 
 def _made_already(
     manifest: AdapterManifest, seen: int | None, action: rules.Action, ref: AdapterRef | None
 ) -> bool:
-    """Return whether the newest change is the one that the caller decided upon at generation `seen`.
+    """Return whether the newest change is the caller's own, made on the generation `seen`.
 
     Raises StaleGenerationError when another change was made since then.
     """

@@ -1,31 +1,28 @@
-"""The registry as a service: every change tells every replica, and replicas tell what they serve.
-
-Owns the long poll and the replicas' acknowledgements. It holds nothing that the manifest does not, but the
-acknowledgements, which replicas repeat. Must not know Ray, nor what a replica does with an adapter: `actor.py`
-runs one of these as the named actor.
+"""The registry as a service: changes reach every replica, and replicas acknowledge what they serve.
 
 Broadcast: every replica keeps a `wait_for` open, and each change answers all of them at once. A change by another
-process (a command line without a cluster, or a second actor after a network partition) is seen by a look at the
-manifest's inode and time four times a second (in an object store, at its ETag every five seconds).
+process (a command line, or a second actor after a network partition) is noticed by polling the manifest's
+fingerprint. The only state besides the manifest are the acknowledgements, which replicas repeat.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ParamSpec
 
-from mongars.records import AdapterKind, AdapterRef, RegistryStatus, ReplicaStatus, now
-from mongars.registry.base_fit import Shapes
+from mongars.records import AdapterKind, RegistryStatus, ReplicaStatus, now
 from mongars.registry.manifest import AdapterManifest
 from mongars.registry.registry import AdapterRegistry, Publication
+from mongars.registry.store import PublishRequest
 
 HEARTBEAT_S = 10.0
 """A replica polls with at most this timeout and acknowledges after every poll, changed or not."""
 DROPPED_AFTER_S = 3 * HEARTBEAT_S
-"""A replica that missed three heartbeats is gone: it leaves the status and no longer counts for the skew."""
+"""A replica that missed three heartbeats leaves the status and no longer counts for the skew."""
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +33,10 @@ class _Heartbeat:
 
 
 class RegistryService:
-    """Asynchronous methods around an AdapterRegistry; blocking work runs in threads.
+    """Asynchronous methods of an AdapterRegistry; blocking work runs in threads.
 
-    Every method may arrive twice: see AdapterRegistry for what that means to `promote` and `rollback`.
+    Every call may arrive twice. `promote` and `rollback` take the generation that the caller saw, by which
+    AdapterRegistry recognises a repeated call.
     """
 
     def __init__(self, root: str, url: str | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -49,64 +47,35 @@ class RegistryService:
         self._heartbeats: dict[str, _Heartbeat] = {}
 
     async def address(self) -> str:
-        """Return the folder or URL that this service rebuilds itself from."""
+        """Return the folder or URL of the registry."""
         return self._registry.address
 
-    async def publish(
-        self,
-        folder: str,
-        name: str,
-        kind: AdapterKind,
-        base_digest: str,
-        base_shapes: Shapes | None,
-        activate: bool,
-        metrics: Mapping[str, float] | None,
-    ) -> Publication:
-        """As AdapterRegistry.publish; `folder` is a path that this service's machine can read."""
-        return await self._change(
-            self._registry.publish,
-            Path(folder),
-            name,
-            kind,
-            base_digest=base_digest,
-            base_shapes=base_shapes,
-            activate=activate,
-            metrics=metrics,
-        )
+    async def publish(self, request: PublishRequest) -> Publication:
+        """Store an adapter and serve it; this service's machine must be able to read its folder."""
+        return await self._change(self._registry.publish, request)
 
-    async def canary(self, digest: str) -> Publication:
-        """As AdapterRegistry.canary."""
-        return await self._change(self._registry.canary, digest)
+    async def register(self, request: PublishRequest) -> Publication:
+        """Store an adapter as a candidate; this service's machine must be able to read its folder."""
+        return await self._change(self._registry.register, request)
 
-    async def promote(self, digest: str, seen: int | None) -> Publication:
-        """As AdapterRegistry.promote."""
+    async def promote(self, digest: str, *, seen: int) -> Publication:
+        """Serve a known adapter."""
         return await self._change(self._registry.promote, digest, seen=seen)
 
-    async def rollback(self, kind: AdapterKind, seen: int | None) -> Publication:
-        """As AdapterRegistry.rollback."""
+    async def rollback(self, kind: AdapterKind, *, seen: int) -> Publication:
+        """Serve the previous adapter again."""
         return await self._change(self._registry.rollback, kind, seen=seen)
 
-    async def reject(self, digest: str, metrics: Mapping[str, float] | None) -> Publication:
-        """As AdapterRegistry.reject."""
+    async def reject(self, digest: str, *, metrics: Mapping[str, float]) -> Publication:
+        """Mark a candidate as refused by the gate, with its metrics."""
         return await self._change(self._registry.reject, digest, metrics=metrics)
 
-    async def revoke(self, digest: str) -> Publication:
-        """As AdapterRegistry.revoke."""
-        return await self._change(self._registry.revoke, digest)
-
-    async def prune(self, keep: int) -> tuple[AdapterRef, ...]:
-        """As AdapterRegistry.prune."""
-        gone = await asyncio.to_thread(self._registry.prune, keep)
-        self._seen = None
-        self._wake()
-        return gone
-
     async def snapshot(self) -> AdapterManifest:
-        """Return the manifest as it is in storage now."""
+        """Return the newest manifest."""
         return await asyncio.to_thread(self._registry.snapshot)
 
     async def wait_for(self, generation: int, timeout_s: float) -> AdapterManifest:
-        """Return the manifest once its generation is at least `generation`; after `timeout_s`, as it is then."""
+        """Return the manifest when it reaches `generation`, or the current one after `timeout_s` seconds."""
 
         async def reached() -> bool:
             return (await self._latest()).generation >= generation
@@ -115,7 +84,10 @@ class RegistryService:
         return await self._latest()
 
     async def acknowledge(self, replica: str, generation: int, digests: Mapping[str, str | None]) -> None:
-        """Note what a replica has loaded: its heartbeat. A late repeat of an older one is ignored."""
+        """Record the adapters that a replica has loaded. A replica repeats this at least every HEARTBEAT_S.
+
+        An acknowledgement of an older generation than the last one is a late repeat and ignored.
+        """
         last = self._heartbeats.get(replica)
         if last is not None and last.status.generation > generation:
             return
@@ -124,8 +96,10 @@ class RegistryService:
         if last is None or last.status.generation != generation:
             self._wake()
 
-    async def wait_acknowledged(self, generation: int, replicas: list[str], timeout_s: float) -> RegistryStatus:
-        """Return the status once every named replica acknowledged `generation` or newer, or after `timeout_s`."""
+    async def wait_acknowledged(
+        self, generation: int, replicas: Collection[str], timeout_s: float
+    ) -> RegistryStatus:
+        """Return the status when all `replicas` have acknowledged `generation`, or after `timeout_s` seconds."""
 
         async def acknowledged() -> bool:
             beats = [self._heartbeats.get(replica) for replica in replicas]
@@ -135,7 +109,7 @@ class RegistryService:
         return await self.status()
 
     async def status(self) -> RegistryStatus:
-        """Return the generation, what is served, and the replicas heard of in the last DROPPED_AFTER_S seconds."""
+        """Return the generation, the served adapters and the replicas whose heartbeat is recent."""
         manifest = await self._latest()
         oldest_heard = self._clock() - DROPPED_AFTER_S
         self._heartbeats = {r: beat for r, beat in self._heartbeats.items() if beat.heard_at >= oldest_heard}
@@ -145,33 +119,33 @@ class RegistryService:
         current = {str(kind): digest for kind, digest in manifest.current.items()}
         return RegistryStatus(manifest.generation, current, replicas, skew)
 
-    async def _change(self, method: Callable[..., Publication], *args: Any, **options: Any) -> Publication:
-        publication = await asyncio.to_thread(method, *args, **options)
+    async def _change(self, method: Callable[P, Publication], *args: P.args, **kwargs: P.kwargs) -> Publication:
+        publication = await asyncio.to_thread(method, *args, **kwargs)
         if publication.changed:
             self._seen = None
             self._wake()
         return publication
 
     async def _latest(self) -> AdapterManifest:
-        """Return the manifest, parsed again only when the file looks different from when it was last read."""
-        # The look comes before the reading: a change between them shows as different at the next look.
+        """Return the newest manifest, parsed only if its fingerprint has changed."""
+        # Taken before the manifest is read: a change between the two is then noticed by the next call.
         fingerprint = await asyncio.to_thread(self._registry.fingerprint)
         if self._seen is None or self._seen[0] != fingerprint:
             self._seen = (fingerprint, await asyncio.to_thread(self._registry.snapshot))
         return self._seen[1]
 
     async def _until(self, holds: Callable[[], Awaitable[bool]], timeout_s: float) -> None:
-        """Wait until `holds`, looking at every wake-up and every few moments; at most `timeout_s` seconds."""
+        """Wait until `holds`, at most `timeout_s` seconds; check after every change and at every poll interval."""
         deadline = self._clock() + timeout_s
         while True:
-            woken = self._woken  # taken before the look: a change right after it sets this very event
+            woken = self._woken  # taken before the check, so that a change right after it still wakes us
             if await holds():
                 return
             left = deadline - self._clock()
             if left <= 0:
                 return
             with suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), min(left, self._registry.look_every_s))
+                await asyncio.wait_for(woken.wait(), min(left, self._registry.poll_interval_s))
 
     def _wake(self) -> None:
         self._woken.set()

@@ -1,8 +1,8 @@
-"""Adapters and their manifest in an object store, for machines that share no folder.
+"""Adapters and their manifest in an object store, for machines without a shared folder.
 
-Owns the layout there and this machine's copies. `<name>/<first 12 digits>/<epoch>/<file>`, where the epoch counts
-how often the adapter was pruned: pruning deletes epochs that the manifest has left behind, and a publication of
-the same bytes writes the next one, so that neither needs a lock across machines. Must not know a rule of change.
+The layout is `<name>/<first 12 digits>/<epoch>/<file>`. The epoch counts how often the adapter was pruned. A prune
+deletes the epochs before the manifest's one, and a publish of the same bytes writes the next epoch, so neither
+needs a lock across machines.
 """
 
 from collections.abc import Hashable
@@ -21,15 +21,15 @@ from mongars.storage.digests import folder_digest
 
 
 class SharedManifest:
-    """The manifest as one object; its ETag is compared by the store when it is written."""
+    """The manifest as one object. The store compares its ETag on every write."""
 
-    look_every_s = 5.0  # a request that is paid for, for each open poll; our own changes wake the polls at once
+    poll_interval_s = 5.0  # each open poll pays for a request; changes by this process wake the polls at once
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
 
     def read(self) -> Stored:
-        """As ManifestStore.read; UnavailableError when the store cannot be reached."""
+        """Raises UnavailableError when the store cannot be reached."""
         found = self._objects.get(MANIFEST_FILE)
         if found is None:
             return Stored(AdapterManifest())
@@ -37,42 +37,37 @@ class SharedManifest:
         return Stored(parse(data, f"{self._objects.url}/{MANIFEST_FILE}"), tag)
 
     def swap(self, seen: Stored, manifest: AdapterManifest) -> bool:
-        """As ManifestStore.swap.
-
-        A request that was carried out and whose answer was lost is tried again and then fails to compare, so
-        "not swapped" is decided by what is there.
-        """
+        """Decide by the stored manifest: a failed comparison may be the retry of a write that succeeded."""
         return self._objects.put_if(MANIFEST_FILE, serialise(manifest), seen.tag) or (
             self.read().manifest == manifest
         )
 
     def fingerprint(self) -> Hashable:
-        """Return the object's ETag."""
-        found = self._objects.look(MANIFEST_FILE)
+        found = self._objects.head(MANIFEST_FILE)
         return found and found[1]
 
 
 class SharedAdapterStore(AdapterStore):
-    """Adapter folders in an object store; below `root` those that this machine has read or published."""
+    """Adapter folders in an object store. `root` has copies of those that this machine has read or published."""
 
     def __init__(self, root: Path, objects: Objects) -> None:
         super().__init__(root)
         self._objects = objects
 
     def share(self, ref: AdapterRef, manifest: AdapterManifest) -> None:
-        """Upload what is missing of an adapter. Called before the manifest that lists it is written."""
+        """Upload the missing files of an adapter. Call it before writing the manifest that lists the adapter."""
         for file in ADAPTER_FILES:
             data = (self.path(ref) / file).read_bytes()
             key = f"{_folder(ref, prunings(manifest, ref.digest))}/{file}"
-            there = self._objects.look(key)
-            if there is None or there[0] != len(data):
+            stored = self._objects.head(key)
+            if stored is None or stored[0] != len(data):
                 self._objects.put(key, data)
 
     def fetch(self, ref: AdapterRef, manifest: AdapterManifest) -> Path:
-        """Return this machine's folder of an adapter, downloaded when it is missing or damaged.
+        """Return this machine's copy of an adapter, downloaded if it is missing or damaged.
 
-        Raises AdapterRefusedError when it is missing or damaged in the object store, UnavailableError when that
-        cannot be reached.
+        Raises AdapterRefusedError when the adapter is missing or damaged in the object store, UnavailableError
+        when the store cannot be reached.
         """
         place = self.path(ref)
         with self.exclusive():
@@ -84,20 +79,20 @@ class SharedAdapterStore(AdapterStore):
         return place
 
     def holds(self, ref: AdapterRef, manifest: AdapterManifest) -> bool:
-        """Return whether there is anything for `remove` to remove."""
+        """Return whether `remove` would remove anything."""
         return super().holds(ref, manifest) or bool(self._removable(ref, manifest))
 
     def remove(self, ref: AdapterRef, manifest: AdapterManifest) -> None:
-        """Delete an adapter's objects of the epochs that `manifest` has left, and this machine's copy."""
+        """Delete an adapter's objects of epochs before the manifest's one, and this machine's copy."""
         self._objects.delete(self._removable(ref, manifest))
         super().remove(ref, manifest)
 
     def _removable(self, ref: AdapterRef, manifest: AdapterManifest) -> list[str]:
-        left = prunings(manifest, ref.digest)
-        if ref.state != "pruned":  # rejected or revoked: nothing will be written after it, so its own goes too
-            left += 1
+        epoch = prunings(manifest, ref.digest)
+        if ref.state != "pruned":  # rejected or revoked: it cannot be published again, so its last epoch goes too
+            epoch += 1
         keys = self._objects.keys(f"{ref.name}/{ref.digest[:SHORT_DIGEST]}")
-        return [key for key in keys if int(key.split("/")[-2]) < left]
+        return [key for key in keys if int(key.split("/")[-2]) < epoch]
 
     def _download(self, ref: AdapterRef, key: str, folder: Path) -> None:
         for file in ADAPTER_FILES:

@@ -1,28 +1,44 @@
-"""The folders of the adapters: `<root>/<name>/<first 12 digits of the digest>/`, immutable once there.
-
-Owns their places, their acceptance and their integrity. Must not know generations or what is served.
-"""
+"""Adapter folders, content-addressed: `<root>/<name>/<first 12 digits of the digest>/`, immutable once written."""
 
 import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mongars.errors import AdapterRefusedError
 from mongars.records import ADAPTER_KINDS, AdapterKind, AdapterRef, now
-from mongars.registry.base_fit import Shapes
+from mongars.registry.base_fit import BaseSpec
 from mongars.registry.card import AdapterCard, read_card
 from mongars.registry.manifest import AdapterManifest
 from mongars.registry.validation import ADAPTER_FILES, check_files, validate_folder
 from mongars.storage.atomic import new_folder
 from mongars.storage.digests import folder_digest
-from mongars.storage.lock import held
+from mongars.storage.lock import file_lock
 
 NAME = re.compile(r"[a-z0-9-]{1,64}")
 SHORT_DIGEST = 12
 LOCK_TIMEOUT_S = 60.0
-"""Longer than a copy of a few hundred megabytes takes; a holder that died has released the lock already."""
+"""Longer than copying a few hundred megabytes; the system releases the lock of a process that died."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRequest:
+    """An adapter folder to add to the registry.
+
+    `folder` becomes absolute, because the registry's actor has another working directory. `metrics` are added to
+    those of the card.
+    """
+
+    folder: Path
+    name: str
+    base: BaseSpec
+    kind: AdapterKind = "encoder"
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", self.folder.absolute())
 
 
 class AdapterStore:
@@ -32,66 +48,56 @@ class AdapterStore:
         self.root = root
 
     @contextmanager
-    def adding(
-        self,
-        folder: Path,
-        name: str,
-        kind: AdapterKind = "encoder",
-        *,
-        base_digest: str,
-        base_shapes: Shapes | None,
-        metrics: Mapping[str, float] | None = None,
-    ) -> Iterator[AdapterRef]:
-        """Validate a copy of `folder` and keep it; a folder that is there already is verified and kept.
+    def admit(self, request: PublishRequest) -> Iterator[AdapterRef]:
+        """Validate the folder, copy it into the store and yield it as a candidate.
 
-        Pruning is kept out until the block ends, so that what the block adds to the manifest has its files.
-        `base_shapes` are those of the base model (read_shapes), None only where no base is at hand.
-        `metrics` are added to those of the card. The state of the returned ref is `candidate`.
-        Raises AdapterRefusedError, which says what was found; UnavailableError when the store stays locked.
+        An adapter that is stored already is only verified. The store stays locked until the block ends, so that
+        no prune removes the files before the block has listed them in the manifest.
+        Raises AdapterRefusedError; UnavailableError when the store stays locked.
         """
-        check_name(name, kind)
-        check_files(folder)
-        digest = folder_digest(folder)  # taken before the checks and again of the copy: all three see one content
-        card = validate_folder(folder, base_digest, kind, base_shapes=base_shapes)
+        check_name(request.name, request.kind)
+        check_files(request.folder)
+        digest = folder_digest(request.folder)  # before the checks, and again of the copy: all see the same bytes
+        card = validate_folder(request.folder, request.base, request.kind)
         ref = AdapterRef(
-            name=name,
+            name=request.name,
             digest=digest,
-            kind=kind,
+            kind=request.kind,
             state="candidate",
-            base_digest=base_digest,
+            base_digest=request.base.digest,
             dataset=card.dataset_name,
             created_at=now(),
-            metrics={**card.metrics, **(metrics or {})},
+            metrics={**card.metrics, **request.metrics},
         )
         with self.exclusive():
-            self._sweep(name)
+            self._sweep(request.name)
             if self.path(ref).exists():
                 self.verify(ref)
             else:
-                self._copy(folder, ref)
+                self._copy(request.folder, ref)
             yield ref
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the store's lock: nothing is added or removed meanwhile. Raises UnavailableError."""
-        with held(self.root / ".store.lock", LOCK_TIMEOUT_S):
+        """Hold the store's lock, so that no other process adds or removes anything. Raises UnavailableError."""
+        with file_lock(self.root / ".store.lock", LOCK_TIMEOUT_S):
             yield
 
     def share(self, ref: AdapterRef, manifest: AdapterManifest) -> None:
-        """Make an adapter known to the other machines: here by lying in the folder (`shared.py` uploads it)."""
+        """Make an adapter available to other machines: nothing to do here, `shared.py` uploads it."""
 
     def fetch(self, ref: AdapterRef, manifest: AdapterManifest) -> Path:
-        """Return the folder of an adapter that `manifest` lists; whoever loads it checks it."""
+        """Return the folder of an adapter in `manifest`. The caller verifies its files."""
         return self.path(ref)
 
     def holds(self, ref: AdapterRef, manifest: AdapterManifest) -> bool:
-        """Return whether the folder of an adapter is there."""
+        """Return whether the folder of an adapter exists."""
         return self.path(ref).exists()
 
     def remove(self, ref: AdapterRef, manifest: AdapterManifest) -> None:
-        """Remove the folder of an adapter, and what a crash left of one.
+        """Remove the folder of an adapter and any remains of a crash. Call it inside `exclusive`.
 
-        The caller holds `exclusive`. The folder is hidden first, so that half of one is never taken for a whole.
+        The folder is renamed first, so that a partly removed one is never used.
         """
         self._sweep(ref.name)
         folder = self.path(ref)
@@ -102,7 +108,7 @@ class AdapterStore:
         shutil.rmtree(hidden)
 
     def path(self, ref: AdapterRef) -> Path:
-        """Return the folder of an adapter; whether it is there is not checked."""
+        """Return the folder of an adapter, whether or not it exists."""
         return self.root / ref.name / ref.digest[:SHORT_DIGEST]
 
     def verify(self, ref: AdapterRef) -> None:
@@ -126,12 +132,12 @@ class AdapterStore:
             for name in ADAPTER_FILES:
                 shutil.copyfile(source / name, copy / name)
             if folder_digest(copy) != ref.digest:
-                raise AdapterRefusedError(f"{source} was changed while it was read.", remedy="Publish it again.")
+                raise AdapterRefusedError(f"{source} changed while it was copied.", remedy="Publish it again.")
 
     def _sweep(self, name: str) -> None:
-        """Remove what a crash left half copied or half removed.
+        """Remove folders that a crash left half copied or half removed.
 
-        The lock is held, so nothing hidden belongs to a living writer.
+        The caller holds the lock, so no hidden folder belongs to a running writer.
         """
         for leftover in (self.root / name).glob(".*.tmp"):
             shutil.rmtree(leftover)

@@ -1,8 +1,4 @@
-"""What an adapter folder must be before it is accepted.
-
-Owns the checks; each refusal says what was found. Must not know where folders are stored. Nothing here executes
-or unpickles what it reads: the weights are parsed by safetensors alone.
-"""
+"""Checks an adapter folder before it is accepted. Nothing in it is executed or unpickled."""
 
 import json
 import re
@@ -16,7 +12,7 @@ from safetensors import SafetensorError, deserialize
 
 from mongars.errors import AdapterRefusedError
 from mongars.records import AdapterKind
-from mongars.registry.base_fit import MATRIX, Shape, Shapes, check_fit, modules_of
+from mongars.registry.base_fit import MATRIX, BaseSpec, Shape, check_fit, modules_of
 from mongars.registry.card import CARD_FILE, AdapterCard, read_card
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -25,54 +21,49 @@ ADAPTER_FILES = (WEIGHTS_FILE, CONFIG_FILE, CARD_FILE)
 
 # peft's names of LoRA tensors in a saved adapter (peft.utils.save_and_load.get_peft_model_state_dict).
 LORA_KEY = re.compile(r"(?P<module>[\w.]+)\.lora_(?P<side>A|B)\.weight")
-# safetensors' names of the floating types that LoRA is trained and saved in, little-endian by its format.
+# Floating types of LoRA weights by their names in safetensors, a little-endian format.
 FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 BF16_EXPONENT = 0x7F80  # all exponent bits set: infinity or NaN (bfloat16 is the upper half of a float32)
 
 
-def validate_folder(
-    folder: Path, base_digest: str, kind: AdapterKind = "encoder", *, base_shapes: Shapes | None
-) -> AdapterCard:
-    """Check a folder against the contract and return its card.
+def validate_folder(folder: Path, base: BaseSpec, kind: AdapterKind = "encoder") -> AdapterCard:
+    """Check that a folder is an adapter of `kind` for `base`, and return its card.
 
-    `base_shapes` are those of the base with `base_digest` (read_shapes); a caller that has no base at hand says
-    None, and whether the weights fit is then found out when they are loaded.
-    Raises AdapterRefusedError: other files than the three, a card or configuration that is incomplete, another
-    kind or another base model than `base_digest`, damaged weights, tensors that are not LoRA's, values that are
-    not finite, modules or shapes that the base does not have.
+    Raises AdapterRefusedError for unexpected or missing files, an incomplete card or configuration, another kind
+    or base model, damaged weights, tensors that are not LoRA's, values that are not finite, and modules or shapes
+    that the base lacks.
     """
     check_files(folder)
     card = read_card(folder)
     if card.kind != kind:
         raise AdapterRefusedError(f"{folder} is of kind {card.kind}, not {kind}.")
-    if card.base_digest != base_digest:
+    if card.base_digest != base.digest:
         raise AdapterRefusedError(
-            f"{folder} was trained on the base {card.base_digest[:12]}, but {base_digest[:12]} is served.",
+            f"{folder} was trained on the base {card.base_digest[:12]}, but {base.digest[:12]} is served.",
             remedy="Train it again on the served base, or serve its base (MONGARS_BASE_MODEL).",
         )
     config = read_config(folder / CONFIG_FILE)
     pairs = read_pairs(folder / WEIGHTS_FILE, rank=_rank(folder / CONFIG_FILE, config))
-    if base_shapes is not None:
-        check_fit(folder / WEIGHTS_FILE, pairs, config, modules_of(base_shapes, kind))
+    check_fit(folder / WEIGHTS_FILE, pairs, config, modules_of(base.shapes, kind))
     return card
 
 
 def check_files(folder: Path) -> None:
-    """Raise AdapterRefusedError unless `folder` holds exactly the three files of an adapter."""
+    """Raise AdapterRefusedError unless `folder` contains exactly the three files of an adapter."""
     if not folder.is_dir():
         raise AdapterRefusedError(f"{folder} is not a folder.")
     for path in sorted(folder.iterdir()):
         if path.is_symlink() or not path.is_file():
             raise AdapterRefusedError(f"{path} is not a regular file.")
         if path.name not in ADAPTER_FILES:
-            raise AdapterRefusedError(f"{folder} holds {path.name}; only {', '.join(ADAPTER_FILES)} are accepted.")
+            raise AdapterRefusedError(f"{folder} has {path.name}; only {', '.join(ADAPTER_FILES)} are accepted.")
     for name in ADAPTER_FILES:
         if not (folder / name).is_file():
             raise AdapterRefusedError(f"{folder} has no {name}.")
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return an adapter configuration as peft wrote it. Raises AdapterRefusedError when it is not LoRA's."""
+    """Return peft's configuration of an adapter. Raises AdapterRefusedError unless it is of a LoRA."""
     try:
         config = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -92,9 +83,10 @@ def _rank(path: Path, config: Mapping[str, Any]) -> int:
 
 
 def read_pairs(path: Path, rank: int) -> dict[str, tuple[Shape, Shape]]:
-    """Return the shapes of (A, B) by module, in peft's names, of weights that are a whole LoRA of `rank`.
+    """Return the shapes of (A, B) by peft's name of the module.
 
-    A is [r, in features], B is [out features, r] (LoRA, arXiv 2106.09685). Raises AdapterRefusedError else.
+    A is [r, in features], B is [out features, r] (LoRA, arXiv 2106.09685). Raises AdapterRefusedError for weights
+    that are not a complete LoRA of `rank`.
     """
     sides: dict[str, dict[str, Shape]] = {}
     for name, tensor in read_tensors(path):
@@ -105,7 +97,7 @@ def read_pairs(path: Path, rank: int) -> dict[str, tuple[Shape, Shape]]:
         if len(shape) != MATRIX or shape[0 if key["side"] == "A" else 1] != rank:
             raise AdapterRefusedError(f"{path}: {name} has the shape {list(shape)}, not that of rank {rank}.")
         if not _all_finite(path, name, tensor):
-            raise AdapterRefusedError(f"{path}: {name} holds a value that is not finite.")
+            raise AdapterRefusedError(f"{path}: {name} has a value that is not finite.")
         sides.setdefault(key["module"], {})[key["side"]] = shape
     half = next((module for module, found in sides.items() if len(found) != len("AB")), None)
     if half is not None:
@@ -114,18 +106,17 @@ def read_pairs(path: Path, rank: int) -> dict[str, tuple[Shape, Shape]]:
 
 
 def read_tensors(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return (name, {dtype, shape, data}) of every tensor of a safetensors file, its values as raw bytes.
+    """Return (name, {dtype, shape, data}) of every tensor of a safetensors file, the data as raw bytes.
 
-    safetensors refuses a header that is too long or no JSON, and offsets that overlap, leave a gap, do not fit
-    their shape or do not end where the file does. Each becomes an AdapterRefusedError, and so does a file without
-    tensors.
+    Raises AdapterRefusedError for a file without tensors and for one that safetensors rejects: a header that is
+    too long or not JSON, or offsets that overlap, leave gaps, or disagree with the shapes or the file's length.
     """
     try:
         tensors: list[tuple[str, Mapping[str, Any]]] = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]  # no stubs
     except SafetensorError as error:
         raise AdapterRefusedError(f"{path} is not a whole safetensors file: {error}.") from None
     if not tensors:
-        raise AdapterRefusedError(f"{path} holds no tensor.")
+        raise AdapterRefusedError(f"{path} has no tensor.")
     return tensors
 
 

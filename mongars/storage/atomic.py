@@ -1,7 +1,4 @@
-"""Writing so that a reader, or a machine that lost power, sees the old state or the new one and nothing between.
-
-Owns temporary names, fsync, rename, and what a full disk is called. Must not know what is written.
-"""
+"""Atomic writes: a reader, or a machine after a power loss, sees the old state or the new one."""
 
 import errno
 import os
@@ -18,15 +15,15 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def private_folder(folder: Path) -> None:
-    """Make a folder, and what is missing above it, for its owner only; one that is there stays as it is."""
+    """Create a folder and its missing parents for their owner only. Existing ones keep their mode."""
     for missing in [each for each in (folder, *folder.parents) if not each.exists()][::-1]:
         missing.mkdir(mode=0o700, exist_ok=True)
 
 
 def writable_folder(folder: Path, *, private: bool = False) -> None:
-    """Make a folder, for its owner only when `private`, and try to write in it.
+    """Create a folder, for its owner only when `private`, and check that it is writable.
 
-    Raises InputError for a place that this user may not write to, ResourceError for a full one.
+    Raises InputError when this user may not write to it, ResourceError when the disk is full.
     """
     try:
         with naming_full_disk(folder):
@@ -53,10 +50,10 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """Yield a binary stream that becomes `path` when the block ends: temporary file beside it, fsync, os.replace.
+    """Yield a binary stream that replaces `path` when the block ends; on an error `path` is unchanged.
 
-    `mode` is that of the file: 0o600 for secrets. Creates the parent folders. On an error `path` is what it was
-    before.
+    Writes a temporary file in the same folder, then calls fsync and os.replace. Creates the parent folders. `mode`
+    is the file's: 0o600 for secrets.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -66,7 +63,7 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.chmod(mode)  # mkstemp makes it 0600; another process of the same service must read most files
+        temporary.chmod(mode)  # mkstemp creates it with 0600; other users of the service must read most files
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -75,14 +72,14 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write `data` to `path` as `replacing` does. Raises OSError; then `path` is what it was before."""
+    """Replace `path` by `data`; on an OSError `path` is unchanged."""
     with replacing(path, mode=mode) as stream:
         stream.write(data)
 
 
 @contextmanager
 def naming_full_disk(place: Path) -> Iterator[None]:
-    """Turn the OSError of a full disk, or of a quota, into a ResourceError that names the place."""
+    """Turn the OSError of a full disk or quota into a ResourceError that names the place."""
     try:
         yield
     except OSError as error:
@@ -95,18 +92,18 @@ def naming_full_disk(place: Path) -> Iterator[None]:
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder to fill; on success it becomes `target` by one rename, on an error it vanishes.
+    """Yield an empty folder that is renamed to `target` when the block ends, or removed on an error.
 
-    `target` must not exist, or be empty: a finished folder is never changed. Raises FileExistsError else.
+    Raises FileExistsError when `target` exists and is not empty: a finished folder is never changed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
     try:
         yield temporary
         _sync_tree(temporary)
-        temporary.chmod(0o755)  # mkdtemp makes it 0700
+        temporary.chmod(0o755)  # mkdtemp creates it with 0700
         try:
-            temporary.rename(target)  # POSIX rename(2): atomic, and refuses a folder that is not empty
+            temporary.rename(target)  # POSIX rename(2) is atomic and refuses a target that is not empty
         except OSError as error:
             if target.exists():
                 raise FileExistsError(f"{target} exists already") from error
@@ -120,7 +117,7 @@ def new_folder(target: Path) -> Iterator[Path]:
 def _sync_tree(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            path.chmod(0o644)  # some writers (safetensors) make it 0600
+            path.chmod(0o644)  # some writers (safetensors) create it with 0600
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
         elif path.is_dir():

@@ -1,7 +1,4 @@
-"""SHA-256 digests of files, folders and JSON values: the names of everything content-addressed.
-
-Owns the one definition of each digest. Must not know what the bytes mean.
-"""
+"""SHA-256 digests of files, folders and JSON values, the names of content-addressed data."""
 
 import hashlib
 import json
@@ -17,7 +14,7 @@ def file_digest(path: Path) -> str:
 
 
 def canonical_json(obj: Any) -> bytes:
-    """Return the one JSON form of a value: sorted keys, no spaces, UTF-8. NaN and infinity raise ValueError."""
+    """Return canonical JSON: sorted keys, no spaces, UTF-8. Raises ValueError for NaN and infinity."""
     text = json.dumps(obj, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8")
 
@@ -30,8 +27,8 @@ def canonical_json_digest(obj: Any) -> str:
 def folder_digest(folder: Path, names: Iterable[str] | None = None) -> str:
     """Return the sha256 of the folder's sorted list of [file name, file sha256], as canonical JSON.
 
-    File names are relative to the folder, with `/` between parts. `names` restricts the list; without it
-    every regular file below the folder counts. Raises OSError when the folder or a named file is missing.
+    File names are relative to the folder, with `/` between parts. `names` restricts the list; by default every
+    regular file below the folder counts. Raises OSError when the folder or a named file is missing.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"No such folder: {folder}")

@@ -1,4 +1,4 @@
-"""One lock between processes on one file system. Must not know what it guards."""
+"""A lock between processes on one file system."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +10,10 @@ from mongars.errors import UnavailableError
 
 
 @contextmanager
-def held(path: Path, timeout_s: float) -> Iterator[None]:
-    """Hold the lock file `path`; the system releases it when its holder dies.
+def file_lock(path: Path, timeout_s: float) -> Iterator[None]:
+    """Lock the file `path` until the block ends or this process dies.
 
-    Raises UnavailableError when another process holds it for longer than `timeout_s` seconds.
+    Raises UnavailableError when another process keeps it locked for longer than `timeout_s` seconds.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
@@ -21,7 +21,7 @@ def held(path: Path, timeout_s: float) -> Iterator[None]:
         lock.acquire(timeout=timeout_s)
     except Timeout:
         raise UnavailableError(
-            f"Another process has held {path} for {timeout_s:.0f} s.", remedy="Wait for it, or end it."
+            f"Another process has locked {path} for {timeout_s:.0f} s.", remedy="Wait for it, or end it."
         ) from None
     try:
         yield

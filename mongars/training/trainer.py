@@ -4,7 +4,6 @@ Owns the order of a run on the driver: tokenise, track, train, keep. Must not kn
 are handed in, nor where the adapter is published.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from mongars.errors import (
 )
 from mongars.lm.base_files import base_folder, base_model_digest, base_name
 from mongars.records import DatasetRef
+from mongars.registry.card import read_card
 from mongars.settings import refuse_unsafe_ray_data
 from mongars.storage.atomic import naming_full_disk, writable_folder
 from mongars.storage.digests import file_digest, folder_digest
@@ -282,5 +282,4 @@ def _other_checkpoint(path: Path) -> ResumeSource:
 
 
 def _result(folder: Path, *, reused: bool) -> TrainedAdapter:
-    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-    return TrainedAdapter(folder, card["metrics"], told_run_id(folder), reused)
+    return TrainedAdapter(folder, read_card(folder).metrics, told_run_id(folder), reused)

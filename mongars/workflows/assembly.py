@@ -22,7 +22,7 @@ from mongars.evolution.self_training import SelfTrainingEngine
 from mongars.lm.base_files import base_folder, base_model_digest
 from mongars.memory.sql.persistence import PersistenceRepository
 from mongars.records import DatasetRef
-from mongars.registry import AdapterRegistry, find_adapter, open_store, read_shapes
+from mongars.registry import AdapterRegistry, BaseSpec, find_adapter, open_store
 from mongars.settings import Settings
 from mongars.training.config import AdapterRecipe, ContrastiveConfig, MNTPConfig
 
@@ -97,13 +97,11 @@ def build_engine(
         rollout=Rollout(client),
         outcomes=Outcomes(settings.tracking, settings.training_dir),
     )
-    base = base_folder(settings.base_model)
     return SelfTrainingEngine(
         parts,
         staging=_staging(settings),
         name=plan.adapter,
-        base_digest=base_model_digest(base),
-        base_shapes=read_shapes(base),
+        base=BaseSpec.of(base_folder(settings.base_model)),
     )
 
 

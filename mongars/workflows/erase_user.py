@@ -9,7 +9,7 @@ from mongars.curation.catalog.catalog import DatasetCatalog
 from mongars.curation.catalog.erasure import Erasure, erase
 from mongars.curation.pii.pseudonyms import load_secret, subject_id
 from mongars.records import AdapterRef
-from mongars.registry.lineage import trained_on
+from mongars.registry.lookup import trained_on
 from mongars.registry.registry import AdapterRegistry
 from mongars.settings import Settings
 from mongars.training.runtime.unfinished_runs import unfinished_runs

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.encoder_quality import bm25_scores, main, turn_pairs
 from mongars.errors import InputError
 from mongars.records import Conversation, Turn
-from mongars.registry import read_shapes
+from mongars.registry import BaseSpec, PublishRequest
 from mongars.registry.registry import AdapterRegistry
 
 
@@ -28,9 +28,7 @@ def store(tmp_path, base, make_adapter):
     """A store with one published adapter; its digest."""
     adapter = make_adapter(3)
     root = tmp_path / "encoders"
-    published = AdapterRegistry(root).publish(
-        adapter.folder, "tiny", base_digest=base.digest, base_shapes=read_shapes(base.path)
-    )
+    published = AdapterRegistry(root).publish(PublishRequest(adapter.folder, "tiny", BaseSpec.of(base.path)))
     return root, published.adapter.digest
 
 
@@ -75,9 +73,9 @@ def test_a_revoked_adapter_is_not_measured(failed, flags, store):
 
 def test_an_adapter_that_the_gate_refused_can_be_measured(measured, tmp_path, flags, base, make_adapter):
     registry = AdapterRegistry(tmp_path / "encoders")
-    shapes = read_shapes(base.path)
-    made = registry.register(make_adapter(3).folder, "tiny", base_digest=base.digest, base_shapes=shapes).adapter
-    registry.reject(made.digest)
+    request = PublishRequest(make_adapter(3).folder, "tiny", BaseSpec.of(base.path))
+    made = registry.register(request).adapter
+    registry.reject(made.digest, metrics={})
     result = measured(main, *flags, "--encoders", registry.root, "--adapter", made.digest)
     assert "bidirectional + tiny" in by_name(result)
 

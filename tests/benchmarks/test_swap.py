@@ -1,7 +1,7 @@
 """The parts that need no server; the whole is a run of minutes."""
 
 from benchmarks.swap import make_adapters, show
-from mongars.registry import AdapterStore, read_shapes
+from mongars.registry import AdapterStore, BaseSpec, PublishRequest
 from mongars.storage.digests import folder_digest
 
 
@@ -10,7 +10,7 @@ def test_generated_adapters_differ_and_are_accepted_by_the_store(keep, base_fold
     assert len({folder_digest(folder) for folder in folders}) == 3
     store = AdapterStore(tmp_path / "store")
     for folder in folders:
-        keep(store, folder, "swap", base_digest=base.digest, base_shapes=read_shapes(base_folder))
+        keep(store, PublishRequest(folder, "swap", BaseSpec.of(base_folder)))
 
 
 def test_the_table_has_latency_ratios_and_publication_times():

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mongars.formats.jsonl import write_lines
-from mongars.registry import AdapterRegistry, read_shapes
+from mongars.registry import AdapterRegistry, BaseSpec, PublishRequest
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 TEXTS = ["hello there", "how are you today?", "you"]
@@ -39,7 +39,7 @@ def adapter(
     """An encoder adapter, a candidate of the registry in the home."""
     made = make_adapter(3)
     registry = AdapterRegistry(tmp_path / "models" / "encoders")
-    registry.register(made.folder, "tiny", base_digest=base.digest, base_shapes=read_shapes(base.path))
+    registry.register(PublishRequest(made.folder, "tiny", BaseSpec.of(base.path)))
     return SimpleNamespace(digest=made.ref.digest, folder=made.folder, registry=registry)
 
 

@@ -15,9 +15,9 @@ from mongars.evolution.gate import Gate
 from mongars.evolution.rollout import Rollout
 from mongars.evolution.self_training import SelfTrainingEngine, Stage
 from mongars.records import Conversation, DatasetRef, RegistryStatus, ReplicaStatus, Turn, now
-from mongars.registry import AdapterRegistry
+from mongars.registry import AdapterRegistry, BaseSpec, PublishRequest
 
-BASE = "b" * 64
+BASE = BaseSpec("b" * 64, {"layers.0.self_attn.q_proj.weight": (4, 4)})
 WriteAdapter = Callable[..., Path]
 ALL: list[Stage] = ["harvest", "curate", "train", "evaluate", "gate", "publish", "rollout"]
 
@@ -108,9 +108,7 @@ class World:
             outcomes=self,
         )
         self.stages = []
-        engine = SelfTrainingEngine(
-            parts, staging=self.root / "staging", name="conversations", base_digest=BASE, base_shapes=None
-        )
+        engine = SelfTrainingEngine(parts, staging=self.root / "staging", name="conversations", base=BASE)
         return engine.run_cycle(self.stages.append)
 
     @staticmethod
@@ -128,7 +126,7 @@ def test_the_first_cycle_judges_against_the_untrained_base_and_publishes(world: 
     assert (report.outcome, report.generation, report.replicas) == ("promoted", 1, ("r1",))
     assert (report.champion["held_out_loss"], report.candidate["held_out_loss"]) == (3.0, 2.5)
     assert world.stages == ALL
-    served = world.registry.current()
+    served = world.registry.snapshot().served("encoder")
     assert served.digest == report.digest
     assert served.metrics["gate_effect"] == pytest.approx(-0.5)
     assert (served.metrics["ndcg_at_10"], served.metrics["gate_ndcg_at_10_effect"]) == (0.5, 0.0)
@@ -152,14 +150,14 @@ def test_a_better_candidate_replaces_the_champion_it_was_judged_against(world: W
 
 def test_a_refused_candidate_is_kept_as_rejected_with_its_numbers(world: World) -> None:
     world.run()
-    served = world.registry.current()
+    served = world.registry.snapshot().served("encoder")
     world.version, world.next_loss = 2, 2.6
     report = world.run()
     assert report.outcome == "refused"
     rejected = world.registry.snapshot().find(report.digest)
     assert rejected.state == "rejected"
     assert rejected.metrics["gate_effect"] == pytest.approx(0.1)
-    assert world.registry.current() == served
+    assert world.registry.snapshot().served("encoder") == served
     again = world.run()
     assert (again.outcome, again.generation, again.verdict) == ("refused", report.generation, None)
 
@@ -201,10 +199,10 @@ def test_a_candidate_that_finds_less_is_refused_however_low_its_loss(world: Worl
 
 def test_a_candidate_left_by_a_crash_is_judged(world: World) -> None:
     trained = world.train(DatasetRef("conversations", "v1", "0" * 64, "ready", 1))
-    world.registry.register(trained.folder, "conversations", base_digest=BASE, base_shapes=None)
+    world.registry.register(PublishRequest(trained.folder, "conversations", BASE))
     report = world.run()
     assert (report.outcome, report.generation) == ("promoted", 2)
-    assert world.registry.current().metrics["held_out_loss"] == 2.5
+    assert world.registry.snapshot().served("encoder").metrics["held_out_loss"] == 2.5
 
 
 def test_what_a_person_rolled_back_is_not_published_again(world: World) -> None:
@@ -220,7 +218,7 @@ def test_an_adapter_published_meanwhile_stops_the_cycle(world: World, tmp_path: 
     def publish_another() -> None:
         if not (tmp_path / "other").exists():
             world.write_adapter(tmp_path / "other", 99)
-            world.registry.publish(tmp_path / "other", "other", base_digest=BASE, base_shapes=None)
+            world.registry.publish(PublishRequest(tmp_path / "other", "other", BASE))
 
     world.on_evaluate = publish_another
     with pytest.raises(StaleGenerationError):

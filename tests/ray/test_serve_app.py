@@ -22,7 +22,7 @@ from mongars.conversation.prompt import SYSTEM_PROMPT
 from mongars.errors import PortInUseError, UnavailableError
 from mongars.lm.adapters import attach_adapter, clone_sharing_tensors
 from mongars.records import GenerationRequest, Turn
-from mongars.registry import read_shapes
+from mongars.registry import BaseSpec, PublishRequest
 from mongars.registry.actor import ACTOR_NAME, BlockingRegistryClient
 from mongars.serving.app import APP_NAME, AppArgs, build_app, deploy_ray_service
 from mongars.serving.generation.prompt import prompt_tokens
@@ -63,9 +63,7 @@ def app(local_ray, base_folder, tmp_path_factory):
 
 def publish(app, base, adapter):
     ref = adapter.ref
-    return app.registry.publish(
-        adapter.folder, ref.name, ref.kind, base_digest=base.digest, base_shapes=read_shapes(base.path)
-    )
+    return app.registry.publish(PublishRequest(adapter.folder, ref.name, BaseSpec.of(base.path), ref.kind))
 
 
 def settle(app, generation):
@@ -315,12 +313,10 @@ def test_a_named_adapter_answers_although_it_is_not_current_and_a_rollback_is_a_
 def test_an_adapter_that_was_damaged_leaves_the_old_one_serving_and_shows_in_the_status(app, base, make_adapter):
     good, bad = make_adapter(61), make_adapter(62)
     settle(app, publish(app, base, good).generation)
-    registered = app.registry.register(
-        bad.folder, bad.ref.name, base_digest=base.digest, base_shapes=read_shapes(base.path)
-    )
+    app.registry.register(PublishRequest(bad.folder, bad.ref.name, BaseSpec.of(base.path)))
     folder = app.settings.encoders_dir / bad.ref.name / bad.ref.digest[:12]
     (folder / "card.json").write_text("{}")
-    app.registry.promote(registered.adapter.digest)
+    app.http.post(f"/v1/adapters/{bad.ref.digest}/promote").raise_for_status()
     deadline = time.monotonic() + 30
     while sum(load["load_failures"] for load in app.http.get("/v1/status").json()["loads"]) < 2:
         assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""Small real adapter folders for the registry's tests."""
+"""Small valid adapter folders."""
 
 from collections.abc import Callable
 from pathlib import Path

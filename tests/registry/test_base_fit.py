@@ -1,4 +1,4 @@
-"""An adapter is held against the base's own names and shapes; a header that lies is refused."""
+"""An adapter must match the names and shapes of its base; corrupt headers are refused."""
 
 import json
 import struct
@@ -12,17 +12,18 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from mongars.errors import AdapterRefusedError, InputError, ModelNotFoundError
-from mongars.registry import AdapterStore, Shapes, read_shapes
+from mongars.registry import AdapterStore, BaseSpec, PublishRequest, read_shapes
+from mongars.registry.base_fit import Shapes
 from mongars.registry.validation import read_tensors, validate_folder
 
 WEIGHTS = "adapter_model.safetensors"
-DIGEST = "b" * 64
-BASE: Shapes = {
+SHAPES: Shapes = {
     "model.embed_tokens.weight": (9, 4),
     "model.norm.weight": (4,),
     "model.layers.0.self_attn.q_proj.weight": (6, 4),
     "model.layers.0.mlp.up_proj.weight": (8, 4),
 }
+BASE = BaseSpec("b" * 64, SHAPES)
 INNER = "base_model.model.layers.0.self_attn.q_proj"
 OUTER = "base_model.model.model.layers.0.self_attn.q_proj"
 
@@ -36,7 +37,7 @@ def pair(module: str, rank: int = 2, inside: int = 4, outside: int = 6) -> dict[
 
 @pytest.fixture
 def folder(write_adapter, tmp_path: Path):
-    """Return folder(tensors, kind, **config): an adapter of these tensors."""
+    """Return folder(tensors, kind, **config) -> the folder of an adapter with these tensors."""
 
     def make(tensors: dict[str, np.ndarray], kind: str = "encoder", **config: object) -> Path:
         made = write_adapter(tmp_path / "adapter", 0, kind=kind)
@@ -52,12 +53,12 @@ def folder(write_adapter, tmp_path: Path):
 @pytest.mark.parametrize("targets", [["q_proj"], ["self_attn.q_proj"], r".*\.q_proj"])
 def test_a_lora_that_fits_is_accepted(folder, kind: str, module: str, targets: object) -> None:
     made = folder(pair(module), kind, target_modules=targets)
-    validate_folder(made, DIGEST, kind, base_shapes=BASE)
+    validate_folder(made, BASE, kind)
 
 
-def test_a_base_that_was_saved_without_its_head_is_known_by_both_layouts(folder) -> None:
-    bare = {name.removeprefix("model."): shape for name, shape in BASE.items()}
-    validate_folder(folder(pair(INNER)), DIGEST, base_shapes=bare)
+def test_a_base_saved_without_its_head_accepts_an_encoder(folder) -> None:
+    bare = {name.removeprefix("model."): shape for name, shape in SHAPES.items()}
+    validate_folder(folder(pair(INNER)), BaseSpec(BASE.digest, bare))
 
 
 @pytest.mark.parametrize(
@@ -78,33 +79,31 @@ def test_a_base_that_was_saved_without_its_head_is_known_by_both_layouts(folder)
         (pair(INNER) | {"layers.0.extra": np.ones(1, np.float32)}, "encoder", {}, "extra is not a LoRA tensor"),
     ],
 )
-def test_a_lora_that_does_not_fit_is_refused_with_what_was_found(
+def test_a_lora_that_does_not_fit_is_refused_with_the_mismatch(
     keep, folder, tmp_path: Path, tensors: dict[str, np.ndarray], kind: str, config: dict, message: str
 ) -> None:
     store = AdapterStore(tmp_path / "encoders")
     with pytest.raises(AdapterRefusedError, match=message):
-        keep(store, folder(tensors, kind, **config), "a", kind, base_digest=DIGEST, base_shapes=BASE)
+        keep(store, PublishRequest(folder(tensors, kind, **config), "a", BASE, kind))
     assert not store.root.exists()
 
 
 @pytest.mark.parametrize("kind", ["encoder", "chat"])
-def test_what_peft_makes_on_a_real_base_fits_it_and_nothing_else_does(
-    base: SimpleNamespace, make_adapter, kind: str
-) -> None:
-    made, shapes = make_adapter(3, kind), read_shapes(base.path)
-    validate_folder(made.folder, base.digest, kind, base_shapes=shapes)
-    wider = {name: tuple(2 * size for size in shape) for name, shape in shapes.items()}
+def test_an_adapter_by_peft_fits_its_base_and_no_wider_one(base: SimpleNamespace, make_adapter, kind: str) -> None:
+    made, spec = make_adapter(3, kind), BaseSpec.of(base.path)
+    validate_folder(made.folder, spec, kind)
+    wider = {name: tuple(2 * size for size in shape) for name, shape in spec.shapes.items()}
     with pytest.raises(AdapterRefusedError, match="but the base's weight is"):
-        validate_folder(made.folder, base.digest, kind, base_shapes=wider)
+        validate_folder(made.folder, BaseSpec(base.digest, wider), kind)
 
 
-def test_the_shapes_of_a_base_are_those_of_its_tensors_in_every_shard(tmp_path: Path) -> None:
+def test_the_shapes_of_a_base_cover_every_shard(tmp_path: Path) -> None:
     for number in (1, 2):
         save_file({f"w{number}": np.ones((number, 3), np.float16)}, tmp_path / f"model-{number}.safetensors")
     assert read_shapes(tmp_path) == {"w1": (1, 3), "w2": (2, 3)}
 
 
-def test_a_base_that_is_absent_or_damaged_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_an_absent_or_damaged_base_is_an_error_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match="no safetensors"):
         read_shapes(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\x08" + b"\0" * 7 + b"{")
@@ -113,14 +112,14 @@ def test_a_base_that_is_absent_or_damaged_is_an_error_that_names_it(tmp_path: Pa
 
 
 def written(path: Path, header: dict[str, object], data: bytes) -> Path:
-    """Write a safetensors file by its format: 8 bytes of length, JSON, values."""
+    """Write a safetensors file: 8 bytes of length, the JSON header, the values."""
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
     return path
 
 
 SIZE = 16  # bytes of values: two float32 tensors of two
-HONEST = ((0, 8), (8, 16))
+VALID = ((0, 8), (8, 16))
 offsets = st.tuples(st.integers(-8, 3 * SIZE), st.integers(-8, 3 * SIZE)) | st.tuples(
     st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)
 )
@@ -128,15 +127,15 @@ offsets = st.tuples(st.integers(-8, 3 * SIZE), st.integers(-8, 3 * SIZE)) | st.t
 
 @settings(max_examples=200, deadline=None)
 @given(first=offsets, second=offsets)
-def test_offsets_that_overlap_are_negative_leave_a_gap_or_the_file_are_refused(
+def test_offsets_that_are_negative_overlap_or_leave_gaps_are_refused(
     tmp_path_factory: pytest.TempPathFactory, first: tuple[int, int], second: tuple[int, int]
 ) -> None:
     header = {
         name: {"dtype": "F32", "shape": [2], "data_offsets": list(place)}
         for name, place in (("a", first), ("b", second))
     }
-    path = written(tmp_path_factory.getbasetemp() / "lying.safetensors", header, b"\0" * SIZE)
-    if sorted([first, second]) == sorted(HONEST):
+    path = written(tmp_path_factory.getbasetemp() / "corrupt.safetensors", header, b"\0" * SIZE)
+    if sorted([first, second]) == sorted(VALID):
         assert len(read_tensors(path)) == 2
         return
     with pytest.raises(AdapterRefusedError, match="not a whole safetensors file"):
@@ -145,14 +144,14 @@ def test_offsets_that_overlap_are_negative_leave_a_gap_or_the_file_are_refused(
 
 @settings(max_examples=100, deadline=None)
 @given(shape=st.lists(st.integers(-1, 2**63), max_size=3), dtype=st.sampled_from(["F32", "BF16", "F99", ""]))
-def test_a_shape_or_a_type_that_does_not_fill_its_bytes_is_refused(
+def test_a_shape_or_type_that_does_not_match_its_bytes_is_refused(
     tmp_path_factory: pytest.TempPathFactory, shape: list[int], dtype: str
 ) -> None:
     header = {"a": {"dtype": dtype, "shape": shape, "data_offsets": [0, SIZE]}}
-    path = written(tmp_path_factory.getbasetemp() / "lying.safetensors", header, b"\0" * SIZE)
+    path = written(tmp_path_factory.getbasetemp() / "corrupt.safetensors", header, b"\0" * SIZE)
     width = {"F32": 4, "BF16": 2}.get(dtype, 0)
-    honest = width and all(size >= 0 for size in shape) and width * int(np.prod(shape, dtype=object)) == SIZE
-    if honest:
+    valid = width and all(size >= 0 for size in shape) and width * int(np.prod(shape, dtype=object)) == SIZE
+    if valid:
         assert read_tensors(path)[0][1]["shape"] == shape
         return
     with pytest.raises(AdapterRefusedError, match="not a whole safetensors file"):
@@ -162,19 +161,19 @@ def test_a_shape_or_a_type_that_does_not_fill_its_bytes_is_refused(
 @given(length=st.integers(0, 2**64 - 1))
 @settings(max_examples=60, deadline=None)
 def test_a_header_longer_than_the_file_is_refused(tmp_path_factory: pytest.TempPathFactory, length: int) -> None:
-    path = tmp_path_factory.getbasetemp() / "lying.safetensors"
+    path = tmp_path_factory.getbasetemp() / "corrupt.safetensors"
     path.write_bytes(struct.pack("<Q", length) + b"[" * 64)
     with pytest.raises(AdapterRefusedError, match="not a whole safetensors file"):
         read_tensors(path)
 
 
-def test_a_file_that_was_cut_anywhere_is_refused(folder) -> None:
+def test_a_truncated_file_is_refused(folder) -> None:
     made = folder(pair(INNER))
     whole = (made / WEIGHTS).read_bytes()
     for cut in range(0, len(whole), 7):
         (made / WEIGHTS).write_bytes(whole[:cut])
         with pytest.raises(AdapterRefusedError):
-            validate_folder(made, DIGEST, base_shapes=BASE)
+            validate_folder(made, BASE)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -183,5 +182,5 @@ def test_one_value_that_is_not_finite_is_refused(folder, value: float) -> None:
     tensors = load_file(made / WEIGHTS)
     tensors[f"{INNER}.lora_B.weight"][5, 1] = value
     save_file(tensors, made / WEIGHTS)
-    with pytest.raises(AdapterRefusedError, match=r"lora_B\.weight holds a value that is not finite"):
-        validate_folder(made, DIGEST, base_shapes=BASE)
+    with pytest.raises(AdapterRefusedError, match=r"lora_B\.weight has a value that is not finite"):
+        validate_folder(made, BASE)

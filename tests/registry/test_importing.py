@@ -1,4 +1,4 @@
-"""What peft made elsewhere gives, once imported, the same values to the last bit, or is refused by name."""
+"""An imported adapter of peft gives bit-identical outputs; unsupported features are refused by name."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from mongars.errors import AdapterRefusedError
 from mongars.lm.adapters import attach_adapter, clone_sharing_tensors
 from mongars.neurons.bidirectional import bidirectional_encoder
-from mongars.registry import AdapterStore, read_shapes
+from mongars.registry import AdapterStore, BaseSpec, PublishRequest
 from mongars.registry.importing import import_adapter
 from mongars.storage.digests import folder_digest
 
@@ -48,8 +48,7 @@ def bring(base, tmp_path: Path):
     """Return bring(folder, kind) -> the imported folder."""
 
     def call(folder: Path, kind: str, name: str = "ours") -> Path:
-        facts = {"base_name": "tiny", "base_digest": base.digest, "base_shapes": read_shapes(base.path)}
-        import_adapter(folder, tmp_path / name, kind, **facts)
+        import_adapter(folder, tmp_path / name, kind, BaseSpec.of(base.path), base_name="tiny")
         return tmp_path / name
 
     return call
@@ -67,7 +66,7 @@ def logits(base, adapted_by) -> torch.Tensor:
 
 @pytest.mark.parametrize("layout", ["inner", "outer"])
 @pytest.mark.parametrize(("kind", "outputs"), [("encoder", states), ("chat", logits)])
-def test_an_imported_lora_gives_what_peft_gives_bit_for_bit(
+def test_an_imported_lora_gives_the_outputs_of_peft_bit_for_bit(
     base, elsewhere, bring, layout: str, kind: str, outputs
 ) -> None:
     theirs = elsewhere(layout)
@@ -101,12 +100,12 @@ def test_no_value_changes_and_equal_imports_have_one_digest(elsewhere, bring, dt
     assert folder_digest(ours[0]) == folder_digest(ours[1])
 
 
-def test_the_published_form_of_llm2vec_is_imported_and_its_card_says_from_what(
+def test_the_published_form_of_llm2vec_is_imported_with_its_origin_in_the_card(
     keep, base, elsewhere, bring, tmp_path: Path
 ) -> None:
     theirs = elsewhere("inner", r=2)
     config = json.loads((theirs / CONFIG).read_bytes())
-    config |= {  # what LLM2Vec-*-mntp holds beside the LoRA (peft 0.10)
+    config |= {  # the other options of LLM2Vec-*-mntp (peft 0.10)
         "base_model_name_or_path": "meta-llama/Meta-Llama-3-8B-Instruct",
         "auto_mapping": {
             "base_model_class": "LlamaBiModel",
@@ -119,7 +118,7 @@ def test_the_published_form_of_llm2vec_is_imported_and_its_card_says_from_what(
     (theirs / CONFIG).write_text(json.dumps(config))
     ours = bring(theirs, "encoder")
     store = AdapterStore(tmp_path / "encoders")
-    ref = keep(store, ours, "llm2vec", base_digest=base.digest, base_shapes=read_shapes(base.path))
+    ref = keep(store, PublishRequest(ours, "llm2vec", BaseSpec.of(base.path)))
     card = store.card(ref)
     assert (card.objective, card.base, card.dataset, card.seed) == ("imported", "tiny", None, None)
     assert card.recipe["made_for"] == "meta-llama/Meta-Llama-3-8B-Instruct"
@@ -127,9 +126,7 @@ def test_the_published_form_of_llm2vec_is_imported_and_its_card_says_from_what(
     assert json.loads((ours / CONFIG).read_bytes())["task_type"] == "FEATURE_EXTRACTION"
 
 
-def test_what_the_weights_are_for_is_named_where_peft_had_a_pattern_or_a_part_of_the_layers(
-    base, elsewhere, bring
-) -> None:
+def test_target_modules_are_listed_where_peft_had_a_pattern_or_some_layers(base, elsewhere, bring) -> None:
     pattern = elsewhere("outer", target_modules=r"model\.layers\.\d+\.self_attn\.(q|v)_proj")
     assert json.loads((bring(pattern, "encoder", "one") / CONFIG).read_bytes())["target_modules"] == [
         "q_proj",
@@ -164,7 +161,7 @@ def test_rank_stabilised_scaling_is_kept(base, elsewhere, bring) -> None:
         ({"r": 8}, "not that of rank 8"),
     ],
 )
-def test_what_peft_can_and_we_do_not_is_refused_by_name(
+def test_an_unsupported_feature_of_peft_is_refused_by_name(
     elsewhere, bring, tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     theirs = elsewhere("inner")
@@ -176,7 +173,7 @@ def test_what_peft_can_and_we_do_not_is_refused_by_name(
 
 
 @pytest.mark.parametrize("name", ["adapter_model.bin", "weights.pt"])
-def test_pickled_weights_are_refused_by_their_name_and_never_read(elsewhere, bring, name: str) -> None:
+def test_pickled_weights_are_refused_by_name_and_never_read(elsewhere, bring, name: str) -> None:
     theirs = elsewhere("inner")
     (theirs / WEIGHTS).rename(theirs / name)
     with pytest.raises(AdapterRefusedError, match=rf"{name}, a pickle.*Ask its author for {WEIGHTS}"):
@@ -196,7 +193,7 @@ def test_a_lora_for_another_base_or_on_the_head_of_an_encoder_is_refused(base, e
         bring(theirs, "encoder")
 
 
-def test_links_as_the_hub_s_cache_has_them_are_followed(elsewhere, bring, tmp_path: Path) -> None:
+def test_symbolic_links_of_the_hub_cache_are_followed(elsewhere, bring, tmp_path: Path) -> None:
     theirs, linked = elsewhere("inner"), tmp_path / "snapshot"
     linked.mkdir()
     for name in (WEIGHTS, CONFIG):

@@ -1,4 +1,4 @@
-"""The file's form: it comes back whole, and what is not understood is refused."""
+"""The manifest file: a round trip loses nothing, anything unknown is an error."""
 
 import json
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ def manifests(draw: st.DrawFn) -> AdapterManifest:
 
 
 @given(manifests())
-def test_a_manifest_comes_back_from_its_bytes(manifest: AdapterManifest) -> None:
+def test_a_manifest_survives_a_round_trip(manifest: AdapterManifest) -> None:
     assert parse(serialise(manifest), FILE) == manifest
 
 
@@ -65,6 +65,7 @@ def changed(*path: object, value: object) -> bytes:
         (changed("adapters", 0, "extra", value=1), "adapters.0.extra"),
         (changed("history", 0, "extra", value=1), "history.0.extra"),
         (changed("adapters", 0, "state", value="asleep"), "adapters.0.state"),
+        (changed("adapters", 0, "state", value="canary"), "adapters.0.state"),
         (changed("adapters", 0, "metrics", "loss", value=float("nan")), "metrics"),
         (changed("generation", value="1"), "generation"),
         (changed("generation", value=2), "every generation"),
@@ -75,7 +76,7 @@ def changed(*path: object, value: object) -> bytes:
         (changed("history", 0, "at", value="2026-01-01T00:00:00"), "offset"),
     ],
 )
-def test_what_is_not_understood_is_refused_by_the_name_of_the_file(data: bytes, message: str) -> None:
+def test_an_invalid_manifest_is_an_error_that_names_the_file(data: bytes, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         parse(data, FILE)
     assert "adapter_manifest.json" in str(caught.value)

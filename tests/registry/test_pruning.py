@@ -1,4 +1,4 @@
-"""Pruning removes the files of old adapters and nothing that is served or could be again."""
+"""Pruning removes the files of old adapters, but of none that is served or may be served again."""
 
 import os
 import threading
@@ -12,16 +12,15 @@ from hypothesis import strategies as st
 
 from mongars.errors import InputError, RefusedError
 from mongars.records import ADAPTER_KINDS, AdapterRef
-from mongars.registry import AdapterRegistry, pruning
+from mongars.registry import AdapterRegistry, BaseSpec, PublishRequest
 from mongars.registry import manifest as rules
-from mongars.registry.manifest import AdapterManifest, serving_order
+from mongars.registry.manifest import YOUNG, AdapterManifest, prunable, serving_order
 from mongars.registry.manifest_json import contradiction, parse, serialise
-from mongars.registry.pruning import YOUNG, prunable
 
-BASE = "b" * 64
+BASE = BaseSpec("b" * 64, {"layers.0.self_attn.q_proj.weight": (4, 4)})
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 MakeFolder = Callable[..., Path]
-CHANGES = ("publish", "register", "canary", "promote", "reject", "revoke", "rollback")
+CHANGES = ("publish", "register", "promote", "reject", "revoke", "rollback")
 
 
 def refused_or(change: Callable[[], AdapterManifest], before: AdapterManifest) -> AdapterManifest:
@@ -33,12 +32,14 @@ def refused_or(change: Callable[[], AdapterManifest], before: AdapterManifest) -
 
 @st.composite
 def manifests(draw: st.DrawFn) -> AdapterManifest:
-    """Histories of up to eight adapters, a day between two registrations."""
+    """Draw histories of up to eight adapters, registered a day apart."""
     manifest = AdapterManifest()
     for action in draw(st.lists(st.sampled_from(CHANGES), max_size=25)):
         number = draw(st.integers(0, 7))
         at = AT + timedelta(days=number)
-        ref = AdapterRef(f"a{number}", f"{number:064x}", ADAPTER_KINDS[number % 2], "candidate", BASE, None, at)
+        ref = AdapterRef(
+            f"a{number}", f"{number:064x}", ADAPTER_KINDS[number % 2], "candidate", BASE.digest, None, at
+        )
         if action in ("publish", "register"):
             manifest = refused_or(lambda: getattr(rules, action)(manifest, ref, AT), manifest)  # noqa: B023 (called at once)
         elif action == "rollback":
@@ -50,14 +51,14 @@ def manifests(draw: st.DrawFn) -> AdapterManifest:
 
 def marked(manifest: AdapterManifest, keep: int, at: datetime) -> AdapterManifest:
     for ref in prunable(manifest, keep, at):
-        if ref.state not in pruning.WITHOUT_FOLDER_TOO:
+        if ref.state not in rules.KEPT_STATES:
             manifest = rules.prune(manifest, ref.digest, AT)
     return manifest
 
 
 @settings(max_examples=200, deadline=None)
 @given(before=manifests(), keep=st.integers(0, 4), days=st.integers(0, 20))
-def test_what_is_current_reachable_new_or_under_judgement_is_kept_and_a_repeat_changes_nothing(
+def test_current_reachable_new_and_young_adapters_are_kept_and_a_repeat_is_a_no_op(
     before: AdapterManifest, keep: int, days: int
 ) -> None:
     at = AT + timedelta(days=days)
@@ -80,14 +81,14 @@ def test_what_is_current_reachable_new_or_under_judgement_is_kept_and_a_repeat_c
                 break
             walked_before, walked_after = (rules.rollback(m, kind, AT) for m in (walked_before, walked_after))
     for ref in before.adapters:
-        if ref.state in ("candidate", "canary") and at - ref.created_at < YOUNG:
+        if ref.state == "candidate" and at - ref.created_at < YOUNG:
             assert ref.digest not in gone
         if ref.state in ("rejected", "revoked"):
-            assert after.find(ref.digest) == ref, "its state goes on refusing it"
+            assert after.find(ref.digest) == ref, "its state still refuses it"
     assert marked(after, keep, at) is after
 
 
-def test_fewer_than_none_cannot_be_kept() -> None:
+def test_a_negative_number_to_keep_is_refused() -> None:
     with pytest.raises(InputError, match="-1"):
         prunable(AdapterManifest(), -1, AT)
 
@@ -98,10 +99,10 @@ def registry(tmp_path: Path) -> AdapterRegistry:
 
 
 def publish(registry: AdapterRegistry, folder: Path) -> AdapterRef:
-    return registry.publish(folder, "a", base_digest=BASE, base_shapes=None).adapter
+    return registry.publish(PublishRequest(folder, "a", BASE)).adapter
 
 
-def test_the_files_of_older_adapters_go_and_their_entries_stay(
+def test_a_prune_removes_the_files_of_older_adapters_and_keeps_their_entries(
     registry: AdapterRegistry, make_folder: MakeFolder
 ) -> None:
     refs = [publish(registry, make_folder(seed)) for seed in range(4)]
@@ -116,22 +117,23 @@ def test_the_files_of_older_adapters_go_and_their_entries_stay(
     assert registry.rollback().adapter.digest == refs[2].digest
 
 
-def test_a_pruned_adapter_is_served_again_only_when_its_bytes_are_published_again(
+def test_a_pruned_adapter_is_served_again_only_after_a_new_publish(
     registry: AdapterRegistry, make_folder: MakeFolder
 ) -> None:
     folder = make_folder(0)
     old = publish(registry, folder)
     publish(registry, make_folder(1))
     registry.prune(0)
-    for change in (registry.promote, registry.canary, registry.reject):
-        with pytest.raises(RefusedError, match=r"is pruned.*publish its folder again"):
-            change(old.digest)
+    with pytest.raises(RefusedError, match=r"is pruned.*publish its folder again"):
+        registry.promote(old.digest)
+    with pytest.raises(RefusedError, match=r"is pruned.*publish its folder again"):
+        registry.reject(old.digest, metrics={})
     again = publish(registry, folder)
     assert (again.digest, again.state) == (old.digest, "active")
     registry.store.verify(again)
 
 
-def test_a_refused_adapter_loses_its_files_and_stays_refused(
+def test_a_revoked_adapter_loses_its_files_and_stays_revoked(
     registry: AdapterRegistry, make_folder: MakeFolder
 ) -> None:
     folder = make_folder(0)
@@ -147,14 +149,14 @@ def test_a_refused_adapter_loses_its_files_and_stays_refused(
 def test_a_young_candidate_is_kept_and_an_old_one_is_not(
     registry: AdapterRegistry, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registry.register(make_folder(0), "a", base_digest=BASE, base_shapes=None)
+    registry.register(PublishRequest(make_folder(0), "a", BASE))
     assert registry.prune(0) == ()
-    monkeypatch.setattr(pruning, "YOUNG", timedelta(0))
+    monkeypatch.setattr(rules, "YOUNG", timedelta(0))
     assert [ref.state for ref in registry.prune(0)] == ["pruned"]
 
 
 @pytest.mark.parametrize("step", ["rename", "rmdir"])
-def test_a_crash_between_the_mark_and_the_end_is_finished_by_the_next_prune(
+def test_the_next_prune_finishes_one_that_crashed_after_the_mark(
     registry: AdapterRegistry, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     folder = make_folder(0)
@@ -176,7 +178,7 @@ def test_a_crash_between_the_mark_and_the_end_is_finished_by_the_next_prune(
     assert not list(registry.root.rglob(".*.tmp"))
 
 
-def test_a_publish_of_the_same_bytes_waits_for_the_removal_and_has_its_files(
+def test_a_publish_of_the_same_bytes_waits_for_the_removal(
     registry: AdapterRegistry, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_folder(0)
@@ -193,5 +195,5 @@ def test_a_publish_of_the_same_bytes_waits_for_the_removal_and_has_its_files(
     monkeypatch.setattr(registry.store, "remove", remove_while_another_publishes)
     registry.prune(0)
     publisher.join(timeout=60)
-    assert registry.current().digest == old.digest
+    assert registry.snapshot().served("encoder").digest == old.digest
     registry.store.verify(old)

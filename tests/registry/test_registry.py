@@ -1,4 +1,4 @@
-"""The registry in storage: whole after a crash, and no change lost between processes."""
+"""The registry in a folder: consistent after a crash, no change lost between processes."""
 
 import signal
 import subprocess
@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mongars.errors import ModelNotFoundError, RefusedError, StaleGenerationError, UnavailableError
-from mongars.registry import AdapterRegistry
-from mongars.storage.lock import held
+from mongars.errors import ModelNotFoundError, RefusedError, StaleGenerationError
+from mongars.registry import AdapterRegistry, BaseSpec, PublishRequest
 
-BASE = "b" * 64
+BASE = BaseSpec("b" * 64, {"layers.0.self_attn.q_proj.weight": (4, 4)})
 MakeFolder = Callable[..., Path]
 
 
@@ -23,51 +22,44 @@ def registry(tmp_path: Path) -> AdapterRegistry:
 
 def test_publishing_twice_gives_the_same_generation(registry: AdapterRegistry, make_folder: MakeFolder) -> None:
     folder = make_folder()
-    first, second = (registry.publish(folder, "a", base_digest=BASE, base_shapes=None) for _ in range(2))
+    first, second = (registry.publish(PublishRequest(folder, "a", BASE)) for _ in range(2))
     assert (first.generation, first.changed) == (1, True)
     assert (second.generation, second.changed) == (1, False)
-    assert registry.current() == first.adapter
+    assert registry.snapshot().served("encoder") == first.adapter
 
 
 def test_a_candidate_is_served_only_when_it_is_promoted(
     registry: AdapterRegistry, make_folder: MakeFolder
 ) -> None:
-    candidate = registry.register(make_folder(), "a", base_digest=BASE, base_shapes=None)
-    assert registry.current() is None
-    assert registry.canary(candidate.adapter.digest).adapter.state == "canary"
-    assert registry.promote(candidate.adapter.digest[:12]).adapter == registry.current()
+    candidate = registry.register(PublishRequest(make_folder(), "a", BASE))
+    assert registry.snapshot().served("encoder") is None
+    assert registry.promote(candidate.adapter.digest[:12]).adapter == registry.snapshot().served("encoder")
 
 
-def test_a_repeated_rollback_changes_nothing_and_a_late_one_is_stale(
+def test_a_repeated_rollback_is_a_no_op_and_a_late_one_is_stale(
     registry: AdapterRegistry, make_folder: MakeFolder
 ) -> None:
-    older = registry.publish(make_folder(0), "a", base_digest=BASE, base_shapes=None).adapter
-    registry.publish(make_folder(1), "a", base_digest=BASE, base_shapes=None)
+    older = registry.publish(PublishRequest(make_folder(0), "a", BASE)).adapter
+    registry.publish(PublishRequest(make_folder(1), "a", BASE))
     assert registry.rollback(seen=2).adapter.digest == older.digest
     again = registry.rollback(seen=2)
     assert (again.generation, again.changed, again.adapter.digest) == (3, False, older.digest)
-    registry.publish(make_folder(2), "a", base_digest=BASE, base_shapes=None)
+    registry.publish(PublishRequest(make_folder(2), "a", BASE))
     with pytest.raises(StaleGenerationError, match="generation 4, not 2"):
         registry.rollback(seen=2)
     with pytest.raises(StaleGenerationError):
         registry.promote(older.digest, seen=3)
 
 
-def test_what_was_revoked_is_refused_for_good(registry: AdapterRegistry, make_folder: MakeFolder) -> None:
+def test_a_revoked_adapter_cannot_be_published_again(registry: AdapterRegistry, make_folder: MakeFolder) -> None:
     folder = make_folder()
-    digest = registry.publish(folder, "a", base_digest=BASE, base_shapes=None).adapter.digest
+    digest = registry.publish(PublishRequest(folder, "a", BASE)).adapter.digest
     assert registry.revoke(digest).adapter.state == "revoked"
-    assert registry.current() is None
+    assert registry.snapshot().served("encoder") is None
     with pytest.raises(RefusedError, match="revoked"):
-        registry.publish(folder, "a", base_digest=BASE, base_shapes=None)
+        registry.publish(PublishRequest(folder, "a", BASE))
     with pytest.raises(ModelNotFoundError):
-        registry.reject("f" * 64)
-
-
-def test_a_lock_that_stays_held_is_an_error_that_names_it(tmp_path: Path) -> None:
-    lock = tmp_path / ".lock"
-    with held(lock, 1.0), pytest.raises(UnavailableError, match=r"\.lock"), held(lock, 0.05):
-        pass
+        registry.reject("f" * 64, metrics={})
 
 
 def run_child(program: str, *args: object) -> "subprocess.Popen[str]":
@@ -78,16 +70,17 @@ def run_child(program: str, *args: object) -> "subprocess.Popen[str]":
 PUBLISH_ALL = """
 import sys
 from pathlib import Path
-from mongars.registry import AdapterRegistry
+from mongars.registry import AdapterRegistry, BaseSpec, PublishRequest
+base = BaseSpec("b" * 64, {"layers.0.self_attn.q_proj.weight": (4, 4)})
 registry = AdapterRegistry(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
 for folder in sys.argv[2:]:
-    registry.publish(Path(folder), "a", base_digest="b" * 64, base_shapes=None)
+    registry.publish(PublishRequest(Path(folder), "a", base))
 """
 
 
-def test_two_processes_never_lose_each_other_s_change(registry: AdapterRegistry, make_folder: MakeFolder) -> None:
+def test_concurrent_publishers_lose_no_change(registry: AdapterRegistry, make_folder: MakeFolder) -> None:
     halves = [[make_folder(seed) for seed in range(start, start + 6)] for start in (0, 6)]
     children = [run_child(PUBLISH_ALL, registry.root, *half) for half in halves]
     for child in children:
@@ -102,12 +95,13 @@ def test_two_processes_never_lose_each_other_s_change(registry: AdapterRegistry,
     assert len(manifest.adapters) == 12
 
 
-# The child kills itself at the nth call of a function of the system, so each step of publishing is a crash once.
+# The child kills itself at the nth call of a system function, so every step of a publish crashes once.
 KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
-from mongars.registry import AdapterRegistry
+from mongars.registry import AdapterRegistry, BaseSpec, PublishRequest
 root, folder, function, nth = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+base = BaseSpec("b" * 64, {"layers.0.self_attn.q_proj.weight": (4, 4)})
 real, calls = getattr(os, function), 0
 def hooked(*args, **kwargs):
     global calls
@@ -116,17 +110,17 @@ def hooked(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*args, **kwargs)
 setattr(os, function, hooked)
-AdapterRegistry(root).publish(folder, "a", base_digest="b" * 64, base_shapes=None)
+AdapterRegistry(root).publish(PublishRequest(folder, "a", base))
 print("done", calls, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace", "rename"])
-def test_a_kill_at_any_step_leaves_the_manifest_old_or_new_and_whole(
+def test_a_kill_at_any_step_leaves_the_old_or_the_new_manifest(
     registry: AdapterRegistry, make_folder: MakeFolder, function: str
 ) -> None:
-    registry.publish(make_folder(0), "a", base_digest=BASE, base_shapes=None)
+    registry.publish(PublishRequest(make_folder(0), "a", BASE))
     generation = 1
     for nth in range(1, 20):
         folder = make_folder(nth)
@@ -136,12 +130,12 @@ def test_a_kill_at_any_step_leaves_the_manifest_old_or_new_and_whole(
         manifest = registry.snapshot()
         assert manifest.generation in (generation, generation + 1)
         registry.store.verify(manifest.served("encoder"))
-        # The call is repeated, as Ray or a person would: it is finished, once.
-        assert registry.publish(folder, "a", base_digest=BASE, base_shapes=None).generation == generation + 1
+        # The repeated call, as by Ray or a person, finishes the change exactly once.
+        assert registry.publish(PublishRequest(folder, "a", BASE)).generation == generation + 1
         generation += 1
         if output.startswith("done"):
             break
     else:
         raise AssertionError("the hook still killed at the 19th call")
-    assert generation > 2, "at least one crash came before the end"
-    assert not list(registry.root.rglob(".*.tmp")), "the next change removes what a crash left"
+    assert generation > 2, "no crash happened before the end"
+    assert not list(registry.root.rglob(".*.tmp")), "the next change removes the remains of a crash"

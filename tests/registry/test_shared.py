@@ -1,4 +1,4 @@
-"""The registry in an object store: a real S3 server, several machines that share nothing else."""
+"""The registry in an object store: a real S3 server, and machines that share nothing else."""
 
 import subprocess
 import sys
@@ -12,32 +12,33 @@ from obstore.store import from_url
 
 from mongars.errors import AdapterRefusedError, RefusedError, UnavailableError
 from mongars.records import AdapterRef
-from mongars.registry import AdapterManifest, AdapterRegistry, pruning
+from mongars.registry import AdapterManifest, AdapterRegistry, BaseSpec, PublishRequest
+from mongars.registry import manifest as rules
 from mongars.registry.manifest_store import MANIFEST_FILE, Stored
 from mongars.registry.objects import Objects
 from mongars.registry.shared import SharedManifest
 from mongars.storage.digests import folder_digest
 
-BASE = "b" * 64
+BASE = BaseSpec("b" * 64, {"layers.0.self_attn.q_proj.weight": (4, 4)})
 MakeFolder = Callable[..., Path]
 Machine = Callable[[str], AdapterRegistry]
 
 
 @pytest.fixture
 def machine(bucket: str, tmp_path: Path) -> Machine:
-    """Return machine(name) -> the registry as that machine has it, with copies of its own."""
+    """Return machine(name) -> the registry on that machine, with its own copies."""
     return lambda name: AdapterRegistry(tmp_path / name / "encoders", bucket)
 
 
 def publish(registry: AdapterRegistry, folder: Path) -> AdapterRef:
-    return registry.publish(folder, "a", base_digest=BASE, base_shapes=None).adapter
+    return registry.publish(PublishRequest(folder, "a", BASE)).adapter
 
 
 def objects_of(bucket: str) -> set[str]:
     return {meta["path"] for page in obstore.list(from_url(bucket)) for meta in page}
 
 
-def test_what_one_machine_publishes_another_serves(machine: Machine, make_folder: MakeFolder) -> None:
+def test_a_machine_serves_what_another_published(machine: Machine, make_folder: MakeFolder) -> None:
     ref = publish(machine("one"), make_folder())
     other = machine("two")
     manifest = other.snapshot()
@@ -47,33 +48,34 @@ def test_what_one_machine_publishes_another_serves(machine: Machine, make_folder
     assert folder_digest(folder) == ref.digest
 
 
-def test_every_change_is_seen_and_the_look_shows_it(machine: Machine, make_folder: MakeFolder) -> None:
+def test_every_change_is_visible_and_alters_the_fingerprint(machine: Machine, make_folder: MakeFolder) -> None:
     one, two = machine("one"), machine("two")
-    looks = [two.fingerprint()]
+    fingerprints = [two.fingerprint()]
     first, second = publish(one, make_folder(0)), publish(two, make_folder(1))
-    looks.append(one.fingerprint())
+    fingerprints.append(one.fingerprint())
     assert one.rollback().adapter.digest == first.digest
     assert two.promote(second.digest).adapter.state == "active"
-    looks.append(one.fingerprint())
+    fingerprints.append(one.fingerprint())
     two.revoke(second.digest)
-    looks.append(two.fingerprint())
+    fingerprints.append(two.fingerprint())
     assert [ref.state for ref in one.snapshot().adapters] == ["active", "revoked"]
-    assert len(set(looks)) == 4
+    assert len(set(fingerprints)) == 4
 
 
 PUBLISH_ALL = """
 import sys
 from pathlib import Path
-from mongars.registry import AdapterRegistry
+from mongars.registry import AdapterRegistry, BaseSpec, PublishRequest
+base = BaseSpec("b" * 64, {"layers.0.self_attn.q_proj.weight": (4, 4)})
 registry = AdapterRegistry(Path(sys.argv[1]), sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
 for folder in sys.argv[3:]:
-    registry.publish(Path(folder), "a", base_digest="b" * 64, base_shapes=None)
+    registry.publish(PublishRequest(Path(folder), "a", base))
 """
 
 
-def test_two_publishers_that_share_only_the_bucket_never_lose_a_change(
+def test_publishers_that_share_only_the_bucket_lose_no_change(
     bucket: str, machine: Machine, make_folder: MakeFolder, tmp_path: Path
 ) -> None:
     halves = [[str(make_folder(seed)) for seed in range(start, start + 5)] for start in (0, 5)]
@@ -105,22 +107,22 @@ def test_a_stale_writer_is_refused_by_the_store(machine: Machine, bucket: str, m
     assert machine("one").snapshot().generation == 2
 
 
-def test_a_swap_whose_answer_was_lost_counts_as_made(
+def test_a_swap_whose_answer_was_lost_counts_as_done(
     machine: Machine, bucket: str, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_if = Objects.put_if
 
     def put_twice(self: Objects, key: str, data: bytes, tag: str | None) -> bool:
         put_if(self, key, data, tag)
-        return put_if(self, key, data, tag)  # what obstore does when the first answer never came
+        return put_if(self, key, data, tag)  # as obstore does when the first answer is lost
 
     registry = machine("one")
     monkeypatch.setattr(Objects, "put_if", put_twice)
-    assert registry.publish(make_folder(), "a", base_digest=BASE, base_shapes=None).changed
+    assert registry.publish(PublishRequest(make_folder(), "a", BASE)).changed
     assert registry.snapshot().generation == 1
 
 
-def test_a_crash_before_the_swap_leaves_the_old_manifest_and_the_next_publish_mends_it(
+def test_the_next_publish_succeeds_after_a_crash_before_the_swap(
     machine: Machine, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry, folder = machine("one"), make_folder(1)
@@ -133,8 +135,8 @@ def test_a_crash_before_the_swap_leaves_the_old_manifest_and_the_next_publish_me
         crash.setattr(SharedManifest, "swap", crashed)
         with pytest.raises(KeyboardInterrupt):
             publish(registry, folder)
-    assert machine("two").current() == old
-    assert publish(registry, folder) == machine("two").current()
+    assert machine("two").snapshot().served("encoder") == old
+    assert publish(registry, folder) == machine("two").snapshot().served("encoder")
 
 
 def test_a_damaged_copy_is_downloaded_again(machine: Machine, make_folder: MakeFolder) -> None:
@@ -160,7 +162,7 @@ def test_a_damaged_object_is_refused_and_leaves_no_copy(
     assert folder_digest(other.store.fetch(ref, other.snapshot())) == ref.digest
 
 
-def test_pruning_deletes_the_objects_and_the_same_bytes_can_come_back(
+def test_a_prune_deletes_the_objects_and_a_publish_uploads_them_again(
     machine: Machine, bucket: str, make_folder: MakeFolder
 ) -> None:
     registry, folder = machine("one"), make_folder(0)
@@ -174,9 +176,7 @@ def test_pruning_deletes_the_objects_and_the_same_bytes_can_come_back(
     assert folder_digest(other.store.fetch(old, other.snapshot())) == old.digest
 
 
-def test_a_slow_prune_does_not_delete_what_was_published_meanwhile(
-    machine: Machine, make_folder: MakeFolder
-) -> None:
+def test_a_slow_prune_does_not_delete_a_concurrent_publish(machine: Machine, make_folder: MakeFolder) -> None:
     slow, folder = machine("one"), make_folder(0)
     old = publish(slow, folder)
     publish(slow, make_folder(1))
@@ -189,16 +189,16 @@ def test_a_slow_prune_does_not_delete_what_was_published_meanwhile(
     slow.store.remove = remove_late
     slow.prune(0)
     third = machine("three")
-    assert third.current().digest == old.digest
+    assert third.snapshot().served("encoder").digest == old.digest
     assert folder_digest(third.store.fetch(old, third.snapshot())) == old.digest
 
 
-def test_a_publish_that_a_prune_overtook_uploads_again(
+def test_a_publish_uploads_again_after_a_concurrent_prune(
     machine: Machine, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow, other, folder = machine("one"), machine("two"), make_folder(0)
-    other.register(folder, "a", base_digest=BASE, base_shapes=None)
-    monkeypatch.setattr(pruning, "YOUNG", timedelta(0))
+    other.register(PublishRequest(folder, "a", BASE))
+    monkeypatch.setattr(rules, "YOUNG", timedelta(0))
     swap, pruned = SharedManifest.swap, list[AdapterRef]()
 
     def prune_first(self: SharedManifest, seen: Stored, manifest: AdapterManifest) -> bool:
@@ -210,11 +210,11 @@ def test_a_publish_that_a_prune_overtook_uploads_again(
     served = publish(slow, folder)
     assert [ref.digest for ref in pruned] == [served.digest]
     third = machine("three")
-    assert third.current() == served
+    assert third.snapshot().served("encoder") == served
     assert folder_digest(third.store.fetch(served, third.snapshot())) == served.digest
 
 
-def test_a_revoked_adapter_loses_its_objects_and_is_never_uploaded_again(
+def test_a_revoked_adapter_loses_its_objects_and_is_not_uploaded_again(
     machine: Machine, bucket: str, make_folder: MakeFolder
 ) -> None:
     registry, folder = machine("one"), make_folder(0)
@@ -228,7 +228,7 @@ def test_a_revoked_adapter_loses_its_objects_and_is_never_uploaded_again(
     assert objects_of(bucket) == before
 
 
-def test_a_bucket_that_does_not_exist_is_an_error_and_not_an_empty_registry(
+def test_a_missing_bucket_is_an_error_not_an_empty_registry(
     s3: str, tmp_path: Path, make_folder: MakeFolder
 ) -> None:
     registry = AdapterRegistry(tmp_path / "encoders", "s3://none-such/encoders")
@@ -238,7 +238,7 @@ def test_a_bucket_that_does_not_exist_is_an_error_and_not_an_empty_registry(
         publish(registry, make_folder())
 
 
-def test_a_store_that_does_not_answer_is_an_error_that_names_it(
+def test_an_unreachable_store_is_an_error_with_its_url(
     monkeypatch: pytest.MonkeyPatch, bucket: str, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # discard: nothing listens there

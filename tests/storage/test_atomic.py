@@ -14,7 +14,7 @@ from mongars.storage.atomic import (
 )
 
 
-def test_a_file_is_replaced_whole_with_its_mode_and_nothing_beside_it(tmp_path: Path):
+def test_a_file_is_replaced_with_its_mode_and_leaves_no_temporary_file(tmp_path: Path):
     path = tmp_path / "inner" / "file"
     write_atomically(path, b"old")
     write_atomically(path, b"new", mode=0o600)
@@ -23,7 +23,7 @@ def test_a_file_is_replaced_whole_with_its_mode_and_nothing_beside_it(tmp_path: 
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path):
+def test_a_failed_write_leaves_the_old_file_and_no_temporary_file(tmp_path: Path):
     path = tmp_path / "file"
     write_atomically(path, b"old")
     with pytest.raises(KeyError), replacing(path) as stream:
@@ -33,7 +33,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_appears_whole_and_readable(tmp_path: Path):
+def test_a_folder_appears_complete_and_readable(tmp_path: Path):
     target = tmp_path / "target"
     with new_folder(target) as folder:
         (folder / "inner").mkdir()
@@ -60,26 +60,26 @@ def test_a_finished_folder_is_never_changed(tmp_path: Path):
     assert list(tmp_path.iterdir()) == [tmp_path / "t"]
 
 
-def test_a_private_folder_and_what_was_missing_above_it_are_for_the_owner_only(tmp_path: Path) -> None:
+def test_a_private_folder_and_its_new_parents_are_for_the_owner_only(tmp_path: Path) -> None:
     private_folder(tmp_path / "home" / "index")
     private_folder(tmp_path / "home")
     assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("home", "home/index")] == [0o700, 0o700]
 
 
-def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+def test_an_existing_folder_keeps_its_mode(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir(mode=0o755)
     private_folder(tmp_path / "shared")
     assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o755
 
 
-def test_a_full_disk_is_named_with_its_place_and_any_other_error_stays(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_with_its_place_and_others_pass_unchanged(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=str(tmp_path)), naming_full_disk(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(PermissionError), naming_full_disk(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied")
 
 
-def test_a_place_that_cannot_be_written_to_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/none")):
         with pytest.raises(InputError, match=r"cannot be written to .* Give a folder"):

@@ -14,26 +14,26 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_folders_digest_is_over_its_sorted_names_and_file_digests(folder: Path):
+def test_a_folder_digest_covers_sorted_names_and_file_digests(folder: Path):
     listed = [[name, hashlib.sha256(data).hexdigest()] for name, data in (("a", b"1"), ("b", b"2"))]
     text = json.dumps(listed, separators=(",", ":")).encode()
     assert folder_digest(folder) == hashlib.sha256(text).hexdigest()
 
 
-def test_a_folders_digest_can_be_restricted_to_names_in_any_order(folder: Path):
+def test_a_folder_digest_of_some_names_ignores_their_order(folder: Path):
     whole = folder_digest(folder)
     (folder / "c").write_bytes(b"3")
     assert folder_digest(folder, ["b", "a"]) == whole != folder_digest(folder)
 
 
-def test_a_file_that_changes_its_name_or_its_place_changes_the_digest(folder: Path):
+def test_renaming_or_moving_a_file_changes_the_digest(folder: Path):
     before = folder_digest(folder)
     (folder / "inner").mkdir()
     (folder / "a").rename(folder / "inner" / "a")
     assert folder_digest(folder) != before
 
 
-def test_what_is_missing_is_an_error(folder: Path):
+def test_a_missing_folder_or_file_is_an_error(folder: Path):
     with pytest.raises(FileNotFoundError):
         folder_digest(folder / "absent")
     with pytest.raises(FileNotFoundError):
@@ -42,7 +42,7 @@ def test_what_is_missing_is_an_error(folder: Path):
         file_digest(folder / "absent")
 
 
-def test_equal_values_have_one_json_form():
+def test_equal_values_have_equal_canonical_json():
     assert canonical_json({"b": 1, "a": "é"}) == '{"a":"é","b":1}'.encode()
     assert canonical_json_digest({"b": 1, "a": 2}) == canonical_json_digest({"a": 2, "b": 1})
     with pytest.raises(ValueError, match="JSON"):

@@ -15,7 +15,7 @@ from mongars.lm.adapters import attach_adapter
 from mongars.lm.base import load_base
 from mongars.lm.packing import allow_packing
 from mongars.neurons.bidirectional import bidirectional_encoder
-from mongars.registry import read_shapes
+from mongars.registry import BaseSpec
 from mongars.registry.importing import import_adapter
 from mongars.training.data.masking import MaskedRow
 from mongars.training.objectives.mntp import MNTPModel, collate
@@ -33,8 +33,7 @@ def their_base():
 def imported(their_base, tmp_path_factory) -> Path:
     """Their adapter as `mongars adapters import` keeps it."""
     target = tmp_path_factory.mktemp("imported") / "adapter"
-    facts = {"base_name": "tiny", "base_digest": their_base.digest, "base_shapes": read_shapes(their_base.path)}
-    import_adapter(MADE / "adapter", target, "encoder", **facts)
+    import_adapter(MADE / "adapter", target, "encoder", BaseSpec.of(their_base.path), base_name="tiny")
     return target
 
 

@@ -12,7 +12,7 @@ from mongars.curation.catalog.rows import ROW_SCHEMA
 from mongars.errors import InputError, ModelNotFoundError
 from mongars.lm.base_files import base_model_digest
 from mongars.records import DatasetRef
-from mongars.registry import AdapterRegistry
+from mongars.registry import AdapterRegistry, BaseSpec, PublishRequest
 from mongars.settings import Settings
 from mongars.storage.digests import folder_digest
 from mongars.training.config import MNTPConfig, stage_2_after
@@ -63,8 +63,9 @@ def test_a_run_starts_from_a_folder_or_from_an_adapter_of_the_registry(
     folder = write_adapter(tmp_path / "made", 1, base_digest=digest)
     assert wiring.adapter_folder(settings, str(folder)) == folder
     registry = AdapterRegistry(settings.encoders_dir)
-    adapter = registry.register(folder, "chats", base_digest=digest, base_shapes=None).adapter
-    registry.reject(adapter.digest)
+    spec = BaseSpec(digest, {"layers.0.self_attn.q_proj.weight": (4, 4)})
+    adapter = registry.register(PublishRequest(folder, "chats", spec)).adapter
+    registry.reject(adapter.digest, metrics={})
     found = wiring.adapter_folder(settings, adapter.digest[:12])
     assert found != folder
     assert folder_digest(found) == adapter.digest

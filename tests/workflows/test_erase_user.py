@@ -12,6 +12,7 @@ from mongars.curation.catalog.manifest import Provenance
 from mongars.curation.catalog.rows import ROW_SCHEMA
 from mongars.curation.pii.pseudonyms import load_or_create_secret, subject_id
 from mongars.curation.recipe import CurationRecipe
+from mongars.registry import BaseSpec, PublishRequest
 from mongars.registry.registry import AdapterRegistry
 from mongars.settings import Settings
 from mongars.workflows.erase_user import erase_user
@@ -24,6 +25,7 @@ def place(tmp_path, write_adapter):
     secret = load_or_create_secret(settings.pseudonym_key_file)
     catalog = DatasetCatalog(settings.datasets_dir)
     registry = AdapterRegistry(settings.encoders_dir)
+    base = BaseSpec("b" * 64, {"layers.0.self_attn.q_proj.weight": (4, 4)})
     recipe = CurationRecipe()
     for seed, user in enumerate(("ana", "ben"), start=1):
         row = {"id": user, "subject": subject_id(secret, user), "split": "train", "source": "", "language": "en"}
@@ -33,7 +35,7 @@ def place(tmp_path, write_adapter):
             ref, _ = catalog.publish(draft, Provenance(recipe=recipe.as_json(), recipe_hash=recipe.digest()))
         card = {"name": ref.name, "version": ref.version, "digest": ref.digest}
         folder = write_adapter(tmp_path / f"adapter-{seed}", seed, dataset=card)
-        registry.register(folder, user, base_digest="b" * 64, base_shapes=None)
+        registry.register(PublishRequest(folder, user, base))
     return settings
 
 

@@ -17,7 +17,8 @@ from mongars.conversation.prompt import PromptBudget, count_by_characters
 from mongars.errors import SettingsError
 from mongars.lm.base_files import base_folder
 from mongars.serving.deployments.args import AppArgs
-from mongars.serving.deployments.clients import LLMClient, MemoryClient, our_errors
+from mongars.serving.deployments.clients import LLMClient, our_errors
+from mongars.serving.deployments.memory import MemoryClient
 from mongars.settings import Settings
 
 

@@ -16,9 +16,10 @@ from mongars.memory.hippocampus import Hippocampus, Recall
 from mongars.memory.index.index import MemoryIndex
 from mongars.memory.pages import ConversationRow, Page, PageQuery
 from mongars.memory.sql.persistence import PersistenceRepository
-from mongars.records import Conversation, Feedback, Memory, Profile, Turn
+from mongars.records import Conversation, Feedback, FeedbackName, Memory, Profile, Turn
+from mongars.remote import AsyncMethod, StreamMethod
 from mongars.serving.deployments.args import AppArgs
-from mongars.serving.deployments.clients import LLMClient
+from mongars.serving.deployments.clients import DeploymentClient, LLMClient
 
 logger = logging.getLogger(__name__)
 REEMBED_CHECK_S = 5.0
@@ -40,7 +41,9 @@ class MemoryDeployment:
         self._hippocampus = Hippocampus(self._repository, index, self._llm, cache)
         self._filling = asyncio.create_task(self._follow_encoder())
 
-    async def recall(self, user: str, query: str, k: int, *, exclude_conversation: str | None = None) -> Recall:
+    async def recall(
+        self, user: str, query: str, k: int = 4, *, exclude_conversation: str | None = None
+    ) -> Recall:
         """As Hippocampus.recall."""
         return await self._hippocampus.recall(user, query, k, exclude_conversation=exclude_conversation)
 
@@ -62,9 +65,28 @@ class MemoryDeployment:
         """As Hippocampus.forget_conversation."""
         await self._hippocampus.forget_conversation(user, conversation_id)
 
-    async def give_feedback(self, user: str, **given: Any) -> Feedback:
+    async def give_feedback(
+        self,
+        user: str,
+        name: FeedbackName,
+        value: bool | float | str,
+        *,
+        message_id: str | None = None,
+        conversation_id: str | None = None,
+        memory_id: str | None = None,
+        rationale: str | None = None,
+    ) -> Feedback:
         """As FeedbackRepository.give."""
-        return await asyncio.to_thread(self._repository.feedback.give, user, **given)
+        return await asyncio.to_thread(
+            self._repository.feedback.give,
+            user,
+            name,
+            value,
+            message_id=message_id,
+            conversation_id=conversation_id,
+            memory_id=memory_id,
+            rationale=rationale,
+        )
 
     async def feedback(self, user: str, page: PageQuery) -> Page[Feedback]:
         """As FeedbackRepository.page."""
@@ -111,3 +133,21 @@ class MemoryDeployment:
             except MongarsError as error:
                 logger.warning("The memory could not be embedded anew (%s); trying again.", error.code)
             await asyncio.sleep(REEMBED_CHECK_S)
+
+
+class MemoryClient(DeploymentClient):
+    """Client of MemoryDeployment; also the memory of a Cortex."""
+
+    recall = AsyncMethod(MemoryDeployment.recall)
+    remember = AsyncMethod(MemoryDeployment.remember)
+    conversations = AsyncMethod(MemoryDeployment.conversations)
+    messages = AsyncMethod(MemoryDeployment.messages)
+    delete_conversation = AsyncMethod(MemoryDeployment.delete_conversation)
+    give_feedback = AsyncMethod(MemoryDeployment.give_feedback)
+    feedback = AsyncMethod(MemoryDeployment.feedback)
+    withdraw_feedback = AsyncMethod(MemoryDeployment.withdraw_feedback)
+    profile = AsyncMethod(MemoryDeployment.profile)
+    put_profile = AsyncMethod(MemoryDeployment.put_profile)
+    export = StreamMethod(MemoryDeployment.export)
+    erase = AsyncMethod(MemoryDeployment.erase)
+    ready = AsyncMethod(MemoryDeployment.ready)

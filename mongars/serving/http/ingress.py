@@ -15,8 +15,9 @@ import mongars
 from mongars import telemetry
 from mongars.registry.actor import RegistryClient
 from mongars.serving.deployments.args import AppArgs
-from mongars.serving.deployments.clients import LLMClient, MemoryClient
+from mongars.serving.deployments.clients import LLMClient
 from mongars.serving.deployments.cortex import connected_cortex
+from mongars.serving.deployments.memory import MemoryClient
 from mongars.serving.http import admin, conversations, feedback, openai, profile
 from mongars.serving.http.auth import KeyRing
 from mongars.serving.http.envelope import Envelope, handle_errors

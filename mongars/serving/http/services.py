@@ -10,7 +10,8 @@ from fastapi import Depends, Request
 
 from mongars.conversation.cortex import Cortex
 from mongars.registry.actor import RegistryClient
-from mongars.serving.deployments.clients import LLMClient, MemoryClient
+from mongars.serving.deployments.clients import LLMClient
+from mongars.serving.deployments.memory import MemoryClient
 from mongars.serving.http.auth import KeyRing, Principal
 
 

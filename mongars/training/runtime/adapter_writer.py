@@ -18,6 +18,7 @@ from mongars.lm.adapters import ADAPTER_WEIGHTS
 from mongars.lm.base import Base
 from mongars.neurons.bidirectional import bidirectional_encoder
 from mongars.records import DatasetRef
+from mongars.registry.card import AdapterCard, CardDataset, write_card
 from mongars.storage.atomic import new_folder
 from mongars.training.config import AdapterRecipe
 
@@ -73,31 +74,31 @@ def adapter_card(
     resumed_from: str | None = None,
     init_from: str | None = None,
     world_sizes: Sequence[tuple[int, int]] | None = None,
-) -> dict[str, Any]:
-    """Return the card: what the adapter was made from, how, and with what result.
+) -> AdapterCard:
+    """Return the card of an adapter.
 
-    `resumed_from` is the digest of another run's checkpoint, for an adapter that was begun by that run;
-    `init_from` that of the adapter whose weights it started from; `world_sizes` is
-    the number of workers of an elastic run, by the first step that they trained.
+    `resumed_from` is the digest of another run's checkpoint that the run continued, `init_from` that of the
+    adapter it was initialised from. `world_sizes` has the first step and the number of workers of each stretch of
+    an elastic run.
     """
-    origins = {"resumed_from": resumed_from, "init_from": init_from, "world_sizes": world_sizes}
-    return {name: origin for name, origin in origins.items() if origin} | {
-        "schema": 1,
-        "kind": "encoder",
-        "objective": config.objective,
-        "base": base_name,
-        "base_digest": base.digest,
-        "dataset": {"name": dataset.name, "version": dataset.version, "digest": dataset.digest},
-        "recipe": config.model_dump(mode="json"),
-        "recipe_digest": config.recipe_digest(),
-        "seed": config.seed,
-        "metrics": dict(metrics),
-    }
+    return AdapterCard(
+        schema=1,
+        kind="encoder",
+        objective=config.objective,
+        base=base_name,
+        base_digest=base.digest,
+        dataset=CardDataset(name=dataset.name, version=dataset.version, digest=dataset.digest),
+        recipe=config.model_dump(mode="json"),
+        recipe_digest=config.recipe_digest(),
+        seed=config.seed,
+        metrics=dict(metrics),
+        resumed_from=resumed_from,
+        init_from=init_from,
+        worlds=list(world_sizes or ()) or None,
+    )
 
 
-def write_adapter(
-    target: Path, adapted: PeftModel, trained: Mapping[str, Tensor], card: Mapping[str, Any]
-) -> None:
+def write_adapter(target: Path, adapted: PeftModel, trained: Mapping[str, Tensor], card: AdapterCard) -> None:
     """Write the folder `target` at once, in the layout that plain peft loads on plain AutoModel.
 
     `trained` are the LoRA weights by the names of `adapted`'s parameters.
@@ -109,7 +110,7 @@ def write_adapter(
         (folder / ADAPTER_WEIGHTS).write_bytes(save(tensors))  # not save_file: a full disk must be an OSError
         adapted.peft_config["default"].save_pretrained(str(folder))
         _sort_lists(folder / "adapter_config.json")
-        _write_json(folder / "card.json", card)
+        write_card(folder, card)
 
 
 def _sort_lists(path: Path) -> None:

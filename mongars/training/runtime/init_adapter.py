@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mongars.errors import AdapterRefusedError, InputError, TrainingError
 from mongars.lm.adapters import ADAPTER_WEIGHTS
-from mongars.registry import read_shapes
+from mongars.registry import BaseSpec, read_shapes
 from mongars.registry.validation import CONFIG_FILE, read_config, validate_folder
 from mongars.storage.digests import folder_digest
 from mongars.training.config import AdapterRecipe
@@ -28,7 +28,7 @@ def find_init_adapter(folder: Path, recipe: AdapterRecipe, base: Path, base_dige
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not there.", remedy="Name the folder of an adapter.")
-    validate_folder(folder, base_digest, base_shapes=read_shapes(base))
+    validate_folder(folder, BaseSpec(base_digest, read_shapes(base)))
     found = _lora_knobs(read_config(folder / CONFIG_FILE))
     wanted = {name: getattr(recipe, name) for name in ("lora_rank", "lora_alpha")}
     wanted |= {"target_modules": sorted(recipe.target_modules), "use_rslora": False}

@@ -11,8 +11,9 @@ from mongars.errors import ModelNotFoundError, OverloadedError, SettingsError, U
 from mongars.memory.hippocampus import Recall
 from mongars.records import AdapterStamp, GenerationPiece, Memory, Turn, Usage, now
 from mongars.serving.deployments.args import AppArgs
-from mongars.serving.deployments.clients import LLMClient, MemoryClient
+from mongars.serving.deployments.clients import LLMClient
 from mongars.serving.deployments.cortex import backends, connected_cortex, token_counter
+from mongars.serving.deployments.memory import MemoryClient
 from mongars.settings import Settings
 
 CHAT, ENCODER = AdapterStamp(3), AdapterStamp(3, "enc", "e" * 64)
