@@ -1,20 +1,18 @@
-"""Bouche, the mouth: shapes what the model generates into what is said to the user.
+"""Bouche, the mouth: turns what a model generates into the text that a user sees.
 
-Owns the last word on the text of a reply. Must not know backends, HTTP or memory. It covers form only:
-chat-role markers, surrounding whitespace, stop strings, silence, and what is no text. It does not judge what is
-said.
+It checks the form of a reply only, never its content: role markers of chat templates, leading whitespace, stop
+strings of backends that do not guarantee them, empty replies, and characters that no database stores.
 """
 
 import dataclasses
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 
 from mongars.conversation.phrases import PhraseFilter
 from mongars.errors import BackendError
-from mongars.records import AdapterStamp, GenerationPiece
+from mongars.records import GenerationPiece
 
-# Control tokens of the chat templates of ChatML, Llama 2 and 3, Gemma, Phi and Zephyr. They frame the
-# prompt; in a reply they are a leak. A list by hand: a family that is not in it is not covered.
+# Control tokens of the chat templates of ChatML, Llama 2 and 3, Gemma, Phi and Zephyr. They frame the prompt; in a
+# reply they are a leak. The list is kept by hand and covers only these model families.
 ROLE_MARKERS = (
     "<|im_start|>",
     "<|im_end|>",
@@ -40,63 +38,54 @@ NO_ANSWER = "The model gave no answer."
 
 
 class Bouche:
-    """Shapes a stream of pieces. One instance serves any number of streams at once."""
+    """Starts the replies of any number of streams at once."""
 
     def __init__(self, *, markers: Sequence[str] = ROLE_MARKERS) -> None:
         self._markers = tuple(markers)
 
-    async def shape(
-        self, pieces: AsyncGenerator[GenerationPiece, None], *, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[GenerationPiece, None]:
-        """Yield the pieces as they may be said; the last one carries `finish_reason`.
-
-        Role markers are withheld, leading whitespace is trimmed, and the reply ends at the first of the
-        `stop` strings (the backend is then closed, and its usage stays unknown). A reply without any
-        text says NO_ANSWER, so that silence is never mistaken for a reply. Raises BackendError for a stream
-        without any piece, and what the backend raises.
-        """
-        said = _Said(PhraseFilter(withheld=self._markers, stops=stop))
-        stamp: AdapterStamp | None = None
-        last: GenerationPiece | None = None
-        async with aclosing(pieces):
-            async for piece in pieces:
-                stamp, last = piece.stamp, piece
-                text = said.add(piece.text)
-                if text:
-                    yield GenerationPiece(text=text, stamp=stamp)
-                if said.stopped or piece.finish_reason:
-                    break
-        if stamp is None or last is None:
-            raise BackendError("The model's stream ended without a single piece.", remedy="Try again.")
-        text = said.rest()
-        ending = NO_ANSWER if not said.anything else text
-        reason = "stop" if said.stopped else last.finish_reason
-        yield dataclasses.replace(last, text=ending, finish_reason=reason or "stop")
+    def reply(self, *, stop: Sequence[str] = ()) -> "Reply":
+        """Return an empty reply that ends at the first of the `stop` strings."""
+        return Reply(PhraseFilter(withheld=self._markers, stops=stop))
 
 
-class _Said:
-    """What one reply has said so far."""
+class Reply:
+    """One reply: `add` the pieces of a model's stream until `is_complete`, then `finish`."""
 
     def __init__(self, phrases: PhraseFilter) -> None:
         self._phrases = phrases
-        self.anything = False
+        self._last: GenerationPiece | None = None
+        self.is_empty = True
 
     @property
-    def stopped(self) -> bool:
-        return self._phrases.stopped
+    def is_complete(self) -> bool:
+        """Return whether the model has finished or a stop string was found."""
+        return self._phrases.stopped or bool(self._last and self._last.finish_reason)
 
-    def add(self, text: str) -> str:
-        return self._trim(self._phrases.feed(_sayable(text)))
+    def add(self, piece: GenerationPiece) -> str:
+        """Return the text to show after one more piece, often less than it has, sometimes none."""
+        self._last = piece
+        return self._trim(self._phrases.feed(_storable(piece.text)))
 
-    def rest(self) -> str:
-        return self._trim(self._phrases.finish())
+    def finish(self) -> GenerationPiece:
+        """Return the last piece to show, with `finish_reason` and, unless a stop string was found, usage.
+
+        An empty reply says NO_ANSWER, so that a client never mistakes silence for a reply. Raises BackendError
+        when no piece was added.
+        """
+        if self._last is None:
+            raise BackendError("The model's stream ended without a single piece.", remedy="Try again.")
+        text = self._trim(self._phrases.finish())
+        reason = "stop" if self._phrases.stopped else self._last.finish_reason
+        return dataclasses.replace(
+            self._last, text=NO_ANSWER if self.is_empty else text, finish_reason=reason or "stop"
+        )
 
     def _trim(self, text: str) -> str:
-        shown = text if self.anything else text.lstrip()
-        self.anything = self.anything or bool(shown)
+        shown = text.lstrip() if self.is_empty else text
+        self.is_empty = self.is_empty and not shown
         return shown
 
 
-def _sayable(text: str) -> str:
-    """Leave out NUL and lone surrogates: a model can emit them, but neither UTF-8 nor a database keeps them."""
+def _storable(text: str) -> str:
+    """Drop NUL and lone surrogates: a model can emit them, but neither UTF-8 nor a database stores them."""
     return text.replace("\0", "").encode("utf-8", "ignore").decode("utf-8")

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
-from mongars.conversation.bouche import NO_ANSWER, Bouche
+from mongars.conversation.bouche import Bouche
 from mongars.conversation.llm_integration import LLMIntegration
 from mongars.conversation.prompt import SYSTEM_PROMPT, PromptBudget, build_prompt
 from mongars.records import (
@@ -91,19 +91,22 @@ class Cortex:
             turns, recalled.memories, self._budget(sampling), system_prompt=self._limits.system_prompt
         )
         request = GenerationRequest(id=new_id("req"), turns=prompt, sampling=sampling, adapter=adapter)
-        said: list[str] = []
-        async with aclosing(self._bouche.shape(self._llm.stream(request), stop=sampling.stop)) as pieces:
+        reply = self._bouche.reply(stop=() if self._llm.ends_at_stop else sampling.stop)
+        shown: list[str] = []
+        async with aclosing(self._llm.stream(request)) as pieces:
             async for piece in pieces:
-                said.append(piece.text)
-                if piece.finish_reason is None:
-                    yield _reply(piece, conversation, recalled)
-                    continue
-                reply, message_id = "".join(said), None
-                if reply != NO_ANSWER:
-                    exchange = (Turn("user", question, asked_at), Turn("assistant", reply, now()))
-                    kept = await self._hippocampus.remember(conversation, user, exchange, consent=consent)
-                    message_id = kept[-1].id
-                yield _reply(piece, conversation, recalled, message_id)
+                if text := reply.add(piece):
+                    shown.append(text)
+                    yield _reply(GenerationPiece(text, piece.stamp), conversation, recalled)
+                if reply.is_complete:
+                    break
+        last, message_id = reply.finish(), None
+        if not reply.is_empty:
+            answer = "".join([*shown, last.text])
+            exchange = (Turn("user", question, asked_at), Turn("assistant", answer, now()))
+            kept = await self._hippocampus.remember(conversation, user, exchange, consent=consent)
+            message_id = kept[-1].id
+        yield _reply(last, conversation, recalled, message_id)
 
     async def _recall(self, user: str, question: str, turns: Sequence[Turn], conversation: str) -> Recalled:
         # A client that sends the history itself must not get the same turns again as memories.

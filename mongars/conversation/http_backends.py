@@ -24,6 +24,8 @@ CLIENT_ERROR = 400
 class OpenAIBackend:
     """Generates on an OpenAI-compatible server. `endpoint` is its base URL, with `/v1`."""
 
+    ends_at_stop = False  # not every server knows the option
+
     def __init__(
         self, endpoint: str, model: str, *, api_key: str | None = None, client: httpx.AsyncClient | None = None
     ) -> None:
@@ -96,6 +98,8 @@ class OpenAIBackend:
 
 class OllamaBackend:
     """Generates on Ollama. Its native API is used because only that accepts the context length."""
+
+    ends_at_stop = False
 
     def __init__(
         self, host: str, model: str, *, context_tokens: int, client: httpx.AsyncClient | None = None

@@ -16,9 +16,13 @@ logger = logging.getLogger(__name__)
 
 
 class ChatBackend(Protocol):
-    """Generates. The last piece carries `finish_reason`; failures are MongarsError."""
+    """Generates. The last piece carries `finish_reason`; failures are MongarsError.
+
+    `ends_at_stop` guarantees that the text ends before the first stop string of the request.
+    """
 
     name: str
+    ends_at_stop: bool
 
     def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationPiece, None]:
         """Yield the pieces of an answer; closing the generator stops the work behind it."""
@@ -32,6 +36,11 @@ class LLMIntegration:
         if not backends:
             raise ValueError("LLMIntegration needs at least one backend.")
         self._backends = tuple(backends)
+
+    @property
+    def ends_at_stop(self) -> bool:
+        """Return whether every backend guarantees that its text ends before a stop string."""
+        return all(backend.ends_at_stop for backend in self._backends)
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationPiece, None]:
         """Yield the pieces of an answer.
@@ -66,6 +75,7 @@ class ServeBackend:
     """Generates on our own deployment, through its handle."""
 
     name = "serve"
+    ends_at_stop = True  # the engine must match stop strings in any case, to end the generation
 
     def __init__(self, handle: Any, translated: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
         """`translated` raises our own errors in place of the handle's."""

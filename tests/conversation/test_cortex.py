@@ -40,8 +40,9 @@ class Notebook:
 class Model:
     name = "model"
 
-    def __init__(self, *texts, fails=False):
-        self.texts, self.fails, self.requests, self.closed = texts, fails, [], False
+    def __init__(self, *texts, fails=False, ends_at_stop=True):
+        self.texts, self.fails, self.ends_at_stop = texts, fails, ends_at_stop
+        self.requests, self.closed = [], False
 
     async def stream(self, request):
         self.requests.append(request)
@@ -91,6 +92,16 @@ async def test_a_reply_that_nobody_waits_for_stops_the_model_and_is_not_remember
         await anext(pieces)
     assert model.closed
     assert notebook.kept == []
+
+
+@pytest.mark.parametrize(("ends_at_stop", "text"), [(True, "It is STOP Tom."), (False, "It is ")])
+async def test_a_stop_string_is_matched_only_where_the_backend_does_not_guarantee_it(ends_at_stop, text):
+    model = Model("It is ST", "OP Tom.", ends_at_stop=ends_at_stop)
+    answer = cortex(model, Notebook()).answer("ada", ASK, sampling=Sampling(stop=("STOP",)))
+    pieces = [piece async for piece in answer]
+    assert "".join(piece.text for piece in pieces) == text
+    assert model.requests[0].sampling.stop == ("STOP",)
+    assert model.closed
 
 
 async def test_silence_is_said_aloud_but_not_remembered():

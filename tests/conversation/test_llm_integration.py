@@ -12,8 +12,8 @@ LAST = GenerationPiece("", AdapterStamp(1), "stop")
 
 
 class Backend:
-    def __init__(self, name, *pieces, error=None):
-        self.name, self.pieces, self.error = name, pieces, error
+    def __init__(self, name, *pieces, error=None, ends_at_stop=True):
+        self.name, self.pieces, self.error, self.ends_at_stop = name, pieces, error, ends_at_stop
 
     async def stream(self, request):
         for piece in self.pieces:
@@ -100,3 +100,9 @@ async def test_an_error_of_the_handle_is_translated_and_a_dead_replica_hands_ove
     with pytest.raises(UnavailableError):
         await collect(dead.stream(REQUEST))
     assert await collect(LLMIntegration([dead, Backend("up", LAST)]).stream(REQUEST)) == [LAST]
+
+
+def test_text_ends_at_a_stop_string_only_where_every_backend_guarantees_it():
+    ours, other = ServeBackend(Handle(None)), Backend("other", ends_at_stop=False)
+    assert LLMIntegration([ours]).ends_at_stop
+    assert not LLMIntegration([ours, other]).ends_at_stop

@@ -252,11 +252,11 @@ async def test_a_failure_before_the_first_piece_keeps_its_status_and_one_later_i
 
 
 async def test_a_client_that_leaves_closes_the_answer(http, cortex):
-    from mongars.serving.http.openai import EventStream, _events
+    from mongars.serving.http.openai import EventStream, _ChatTimes, _events
     from mongars.serving.http.schemas import ChatAnswer
 
     pieces = cortex.answer("ada", ())
-    stream = EventStream(_events(ChatAnswer("mongars"), await anext(pieces), pieces, usage=False))
+    stream = EventStream(_events(ChatAnswer("mongars"), await anext(pieces), pieces, _ChatTimes(), usage=False))
     sent = []
 
     async def send(message):

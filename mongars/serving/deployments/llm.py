@@ -6,7 +6,6 @@ its methods to other deployments through a handle; `clients.py` is the way to ca
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -56,11 +55,8 @@ class LLMServeDeployment:
         self._following = asyncio.create_task(self._reconciler.run())
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationPiece, None]:
-        """Yield an answer in pieces; see Engine.generate."""
-        pin = await self._pin("chat", request.adapter)
-        async with aclosing(self._engine.generate(request, pin)) as pieces:
-            async for piece in pieces:
-                yield piece
+        """Return the pieces of an answer: Engine.generate's generator, which Serve iterates and closes itself."""
+        return self._engine.generate(request, await self._pin("chat", request.adapter))
 
     async def embed(
         self, texts: Sequence[str], dimensions: int | None = None, adapter: str | None = None

@@ -157,10 +157,10 @@ class Engine:
         takes over. Raises ModelNotFoundError, OverloadedError, InputError.
         """
         pin = pin or self.pin("chat", request.adapter)
-        texts = DeltaQueue(asyncio.get_running_loop())
-        answer = await self._admitted(request, pin, texts)
+        deltas = DeltaQueue(asyncio.get_running_loop())
+        answer = await self._admitted(request, pin, deltas)
         try:
-            async for text in texts:
+            while (text := await deltas.next()) is not None:
                 yield GenerationPiece(text=text, stamp=pin.stamp)
             reason, usage = answer.result.result(timeout=0)  # the queue ends when it is set
             yield GenerationPiece(text="", stamp=pin.stamp, finish_reason=reason, usage=usage)
@@ -191,7 +191,7 @@ class Engine:
             stamp=pin.stamp,
         )
 
-    async def _admitted(self, request: GenerationRequest, pin: Lease, texts: DeltaQueue) -> TokenSequence:
+    async def _admitted(self, request: GenerationRequest, pin: Lease, deltas: DeltaQueue) -> TokenSequence:
         """Return the answer to a request, on its way; the pin is released when it is over."""
         with self._admission(self._chats, pin) as held:
             tokenizer = self.base.tokenizer
@@ -202,10 +202,10 @@ class Engine:
                 max_new_tokens=max_new_tokens(len(tokens), self.context_tokens),
                 eos_ids=self._eos_ids,
                 tokenizer=tokenizer,
-                emit=texts.put,
+                emit=deltas.put,
             )
             over = held.pop_all()
-        over.callback(texts.end)
+        over.callback(deltas.end)
         answer.result.add_done_callback(lambda _: over.close())
         self._generating.submit(pin.slot.model, answer)
         return answer

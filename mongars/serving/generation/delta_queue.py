@@ -1,45 +1,40 @@
-"""Text on its way from the generating thread to an event loop, in pieces that are worth a message.
-
-Owns the joining of pieces. Must not know answers or models.
-"""
+"""Text on its way from the generating thread to an event loop, joined into pieces worth a message."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 
 COALESCE_S = 0.05
-"""Least time between two pieces of one answer, as Ray's own language model server has it."""
+"""Shortest time between two pieces of one reply; Ray's own language model server uses the same."""
 
 
 class DeltaQueue:
-    """Pieces of one answer. `put` and `end` may be called from any thread; iterate it once, on the loop."""
+    """The text of one reply. `put` and `end` may be called from any thread, `next` on the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._texts: list[str] = []
         self._changed, self._finished = asyncio.Event(), asyncio.Event()
+        self._is_first = True
 
     def put(self, text: str) -> None:
-        """Add text."""
+        """Append text."""
         self._loop.call_soon_threadsafe(self._add, text)
 
     def end(self) -> None:
-        """Say that no more text comes."""
+        """Mark the end of the text."""
         self._loop.call_soon_threadsafe(self._end)
 
-    async def __aiter__(self) -> AsyncIterator[str]:
-        """Yield the first text at once, and then what has come in COALESCE_S, as one piece."""
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            if self._texts:
-                joined = "".join(self._texts)
-                self._texts.clear()
-                yield joined
-            if self._finished.is_set() and not self._texts:
-                return
+    async def next(self) -> str | None:
+        """Return the first text as soon as there is some, then what COALESCE_S gathers; None after the end."""
+        if not self._is_first:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._finished.wait(), COALESCE_S)
+        self._is_first = False
+        while not (joined := "".join(self._texts)) and not self._finished.is_set():
+            self._changed.clear()
+            await self._changed.wait()
+        self._texts.clear()
+        return joined or None
 
     def _add(self, text: str) -> None:
         self._texts.append(text)

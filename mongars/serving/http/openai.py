@@ -42,19 +42,18 @@ _tokens = telemetry.meter.create_histogram(telemetry.TOKEN_USAGE, unit="{token}"
 @router.post("/chat/completions")
 async def chat_completions(request: ChatRequest, services: ServicesDep, user: UserDep) -> Response:
     """Answer a chat, whole or as a stream, and remember it for the key's user."""
-    pieces = _measured(
-        services.cortex.answer(
-            user.user,
-            request.turns(),
-            conversation_id=request.conversation,
-            sampling=request.sampling(),
-            consent=user.consent,
-            adapter=named_adapter(request.model, CHAT_MODEL),
-        )
+    times = _ChatTimes()
+    pieces = services.cortex.answer(
+        user.user,
+        request.turns(),
+        conversation_id=request.conversation,
+        sampling=request.sampling(),
+        consent=user.consent,
+        adapter=named_adapter(request.model, CHAT_MODEL),
     )
     answer = ChatAnswer(request.model)
     if not request.stream:
-        return await _whole(answer, pieces)
+        return await _whole(answer, pieces, times)
     # The first piece is awaited before the head is sent, so that a refusal still has its own status.
     try:
         first = await anext(pieces)
@@ -62,7 +61,7 @@ async def chat_completions(request: ChatRequest, services: ServicesDep, user: Us
         await pieces.aclose()
         raise
     usage = bool(request.stream_options and request.stream_options.include_usage)
-    return EventStream(_events(answer, first, pieces, usage=usage))
+    return EventStream(_events(answer, first, pieces, times, usage=usage))
 
 
 @router.post("/embeddings")
@@ -119,52 +118,61 @@ def _unknown(model_id: str) -> ModelNotFoundError:
     )
 
 
-async def _measured(pieces: AsyncGenerator[ReplyPiece, None]) -> AsyncGenerator[ReplyPiece, None]:
-    """Pass the pieces on and record the time to the first text, the whole time and the tokens."""
-    started, spoken = time.monotonic(), False
+class _ChatTimes:
+    """Records the time to the first text, the whole time and the tokens of one answer."""
+
+    def __init__(self) -> None:
+        self._started, self._has_text = time.monotonic(), False
+
+    def note(self, piece: ReplyPiece) -> None:
+        if piece.text and not self._has_text:
+            self._has_text = True
+            _first_token.record(time.monotonic() - self._started, _CHAT)
+        if piece.usage:
+            _tokens.record(piece.usage.prompt_tokens, {**_CHAT, "gen_ai.token.type": "input"})
+            _tokens.record(piece.usage.completion_tokens, {**_CHAT, "gen_ai.token.type": "output"})
+
+    def end(self) -> None:
+        _request_duration.record(time.monotonic() - self._started, _CHAT)
+
+
+async def _whole(answer: ChatAnswer, pieces: AsyncGenerator[ReplyPiece, None], times: _ChatTimes) -> JSONResponse:
+    received: list[ReplyPiece] = []
     async with aclosing(pieces):
         async for piece in pieces:
-            if piece.text and not spoken:
-                spoken = True
-                _first_token.record(time.monotonic() - started, _CHAT)
-            if piece.usage:
-                _tokens.record(piece.usage.prompt_tokens, {**_CHAT, "gen_ai.token.type": "input"})
-                _tokens.record(piece.usage.completion_tokens, {**_CHAT, "gen_ai.token.type": "output"})
-            yield piece
-    _request_duration.record(time.monotonic() - started, _CHAT)
-
-
-async def _whole(answer: ChatAnswer, pieces: AsyncGenerator[ReplyPiece, None]) -> JSONResponse:
-    async with aclosing(pieces):
-        said = [piece async for piece in pieces]
-    return JSONResponse(answer.whole("".join(piece.text for piece in said), said[-1]))
+            times.note(piece)
+            received.append(piece)
+    times.end()
+    return JSONResponse(answer.whole("".join(piece.text for piece in received), received[-1]))
 
 
 async def _events(
-    answer: ChatAnswer, first: ReplyPiece, pieces: AsyncGenerator[ReplyPiece, None], *, usage: bool
+    answer: ChatAnswer,
+    first: ReplyPiece,
+    rest: AsyncGenerator[ReplyPiece, None],
+    times: _ChatTimes,
+    *,
+    usage: bool,
 ) -> AsyncGenerator[str, None]:
     """Yield the events of a stream: role, text, reason, usage if asked for, [DONE]; or an error at its place."""
-    yield _event(answer.chunk(first, {"role": "assistant", "content": ""}, None, usage=usage))
-    try:
-        async with aclosing(_all(first, pieces)) as everything:
-            async for piece in everything:
+    async with aclosing(rest):
+        yield _event(answer.chunk(first, {"role": "assistant", "content": ""}, None, usage=usage))
+        piece: ReplyPiece | None = first
+        try:
+            while piece is not None:
+                times.note(piece)
                 if piece.text:
                     yield _event(answer.chunk(piece, {"content": piece.text}, None, usage=usage))
                 if piece.finish_reason:
                     yield _event(answer.chunk(piece, {}, piece.finish_reason, usage=usage))
                     if usage:
                         yield _event(answer.usage_chunk(piece))
-    except MongarsError as error:
-        yield _event(error_json(error))
-        return
+                piece = await anext(rest, None)
+        except MongarsError as error:
+            yield _event(error_json(error))
+            return
+    times.end()
     yield DONE
-
-
-async def _all(first: ReplyPiece, rest: AsyncGenerator[ReplyPiece, None]) -> AsyncGenerator[ReplyPiece, None]:
-    async with aclosing(rest):
-        yield first
-        async for piece in rest:
-            yield piece
 
 
 def _event(body: dict[str, Any]) -> str:

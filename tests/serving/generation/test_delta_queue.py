@@ -4,34 +4,47 @@ import threading
 from mongars.serving.generation.delta_queue import DeltaQueue
 
 
-async def test_the_first_text_comes_at_once_and_what_gathers_comes_as_one(monkeypatch):
+async def rest_of(deltas):
+    pieces = []
+    while (text := await deltas.next()) is not None:
+        pieces.append(text)
+    return pieces
+
+
+async def test_the_first_text_comes_at_once_and_later_texts_are_joined(monkeypatch):
     monkeypatch.setattr("mongars.serving.generation.delta_queue.COALESCE_S", 60.0)  # only the end can end the wait
-    texts = DeltaQueue(asyncio.get_running_loop())
-    pieces = aiter(texts)
-    texts.put("a")
-    assert await anext(pieces) == "a"
+    deltas = DeltaQueue(asyncio.get_running_loop())
+    deltas.put("a")
+    assert await deltas.next() == "a"
     for text in "bcd":
-        texts.put(text)
-    texts.end()
-    assert [piece async for piece in pieces] == ["bcd"]
+        deltas.put(text)
+    deltas.end()
+    assert await rest_of(deltas) == ["bcd"]
 
 
-async def test_text_from_another_thread_is_whole_and_in_order():
-    texts = DeltaQueue(asyncio.get_running_loop())
+async def test_text_from_another_thread_is_complete_and_in_order():
+    deltas = DeltaQueue(asyncio.get_running_loop())
 
-    def speak() -> None:
+    def generate() -> None:
         for number in range(300):
-            texts.put(f"{number},")
-        texts.end()
+            deltas.put(f"{number},")
+        deltas.end()
 
-    thread = threading.Thread(target=speak)
+    thread = threading.Thread(target=generate)
     thread.start()
-    said = "".join([piece async for piece in texts])
+    text = "".join(await rest_of(deltas))
     thread.join()
-    assert said == "".join(f"{number}," for number in range(300))
+    assert text == "".join(f"{number}," for number in range(300))
 
 
-async def test_an_end_without_text_ends():
-    texts = DeltaQueue(asyncio.get_running_loop())
-    texts.end()
-    assert [piece async for piece in texts] == []
+async def test_an_end_without_text_is_an_end():
+    deltas = DeltaQueue(asyncio.get_running_loop())
+    deltas.end()
+    assert await rest_of(deltas) == []
+
+
+async def test_an_empty_text_is_not_an_end():
+    deltas = DeltaQueue(asyncio.get_running_loop())
+    for text in ("", "a"):
+        deltas.put(text)
+    assert await deltas.next() == "a"
