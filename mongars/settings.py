@@ -43,6 +43,11 @@ class Settings(BaseSettings):
     base_model: str = Field(
         "models/base/mongars-nano", description="The base language model: a local folder or a hub id."
     )
+    cpu_optimizations: bool = Field(
+        True,
+        description="Whether models run with our optimizations for CPUs. Without them they are slower, and "
+        "results differ by rounding only.",
+    )
     database_url: str | None = Field(
         None, description="SQLAlchemy URL of the conversations; SQLite under the home by default."
     )

@@ -52,10 +52,11 @@ def embed(
     from mongars.lm.base_files import base_name
     from mongars.neurons.vector_file import Origin, write_vectors
 
-    wanted = base or load_settings().base_model
+    settings = load_settings()
+    wanted = base or settings.base_model
     with stages() as show:
         show.stage("Loading the base")
-        loaded = load_base(wanted, packed=True)
+        loaded = load_base(wanted, packed=True, cpu_optimizations=settings.cpu_optimizations)
         ref, neurons = _encoder(loaded, adapter, attention)
         show.stage("Embedding")
         lines = sum(1 for _ in numbered_lines(source))  # a pass over the file is cheap next to embedding it

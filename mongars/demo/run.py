@@ -168,7 +168,10 @@ def _claims(manifest: AdapterManifest) -> frozenset[Claim]:
 
 def _encoders(place: Settings, manifest: AdapterManifest) -> dict[str | None, Encode]:
     """Return the offline encoder of the base and of every version that was served, each loaded anew from disk."""
-    base, store = load_base(place.base_model), open_store(place.encoders_dir, place.encoders_url)
+    base, store = (
+        load_base(place.base_model, cpu_optimizations=place.cpu_optimizations),
+        open_store(place.encoders_dir, place.encoders_url),
+    )
     served = {digest for _, digest in _claims(manifest) if digest}
 
     def encoder(adapter: Path | None) -> Encode:

@@ -43,13 +43,15 @@ def evaluate_encoder(
     rows: Iterable[Row],
     config: MNTPConfig,
     scored_pairs: ScoredPairs | None = None,
+    *,
+    cpu_optimizations: bool = True,
 ) -> Evaluation:
     """Evaluate an adapter, or the bidirectional base without one, on `rows`; similarity on `scored_pairs`.
 
     The same rows and config give the same targets, queries and documents. Raises DatasetRefusedError when
     no row has a target, and what `load_base`, `attach_adapter` and `Neurons.encode` raise.
     """
-    base = load_base(base_path)
+    base = load_base(base_path, cpu_optimizations=cpu_optimizations)
     encoder = bidirectional_encoder(base)
     if adapter_folder is not None:
         encoder = attach_adapter(encoder, adapter_folder)

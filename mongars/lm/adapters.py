@@ -1,12 +1,14 @@
 """Adapters of a language model: module trees over shared tensors, and LoRA files attached to one of them."""
 
+import copy
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
 from mongars.errors import AdapterRefusedError
-from mongars.lm.module_copy import clone_module_tree
+from mongars.lm.cpu.module_copy import clone_module_tree
+from mongars.lm.cpu.optimize import is_optimized
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -15,8 +17,12 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 def clone_sharing_tensors(module: Module) -> Module:
     """Return a module tree of its own (modules, config, hooks) over the same parameters and buffers."""
-    tensors = [*module.parameters(), *module.buffers()]
-    return clone_module_tree(module, {id(tensor): tensor for tensor in tensors})
+    tensors = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    return (
+        clone_module_tree(module, tensors)
+        if is_optimized(module)
+        else copy.deepcopy(module, dict[int, Any](tensors))
+    )
 
 
 def attach_adapter(encoder: nn.Module, folder: Path) -> nn.Module:

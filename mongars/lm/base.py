@@ -15,9 +15,7 @@ from torch import nn
 
 from mongars.errors import InputError, MongarsError, SettingsError
 from mongars.lm.base_files import base_folder, base_model_digest
-from mongars.lm.cpu.malloc import tune_glibc_malloc
-from mongars.lm.cpu.onednn import onednn_is_faster, pack_weights, use_onednn
-from mongars.lm.llama import fuse_projections, is_like_llama
+from mongars.lm.cpu.optimize import optimize_for_cpu
 from mongars.records import Dtype
 
 OTHER_BASE = "Use a base of another architecture, such as Llama, Qwen3 or Mistral."
@@ -34,11 +32,18 @@ class Base:
     digest: str
 
 
-def load_base(path_or_id: str | Path, *, dtype: torch.dtype | None = None, packed: bool = False) -> Base:
+def load_base(
+    path_or_id: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    packed: bool = False,
+    cpu_optimizations: bool = True,
+) -> Base:
     """Load a causal model from a folder, or from the hub where the id is `owner/name` and no folder.
 
-    `dtype` is by default the checkpoint's own on a GPU and float32 on a CPU (`machine_dtype`). `packed` is for a
-    base that stays on the CPU and is not trained: its weights are packed where that makes passes faster.
+    `dtype` is by default the checkpoint's own on a GPU and float32 on a CPU (`machine_dtype`). The model is
+    optimized for CPUs unless `cpu_optimizations` is off; `packed` includes its weights, for a base that stays on
+    the CPU and is not trained.
     Raises ModelNotFoundError when it is not there, or has no safetensors or no tokenizer, InputError for files
     that transformers cannot read and for an architecture without attention.
     """
@@ -57,13 +62,8 @@ def load_base(path_or_id: str | Path, *, dtype: torch.dtype | None = None, packe
             path, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
         )
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    if onednn_is_faster():
-        use_onednn(model)
-    if is_like_llama(model):
-        fuse_projections(model)
-    if packed:
-        pack_weights(model)
-    tune_glibc_malloc()
+    if cpu_optimizations:
+        optimize_for_cpu(model, pack=packed)
     return Base(model.eval(), tokenizer, path, base_model_digest(path))
 
 

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from mongars.lm.llama import LlamaDecoder, is_like_llama
+from mongars.lm.architecture import is_like_llama
+from mongars.lm.llama import LlamaDecoder
 from mongars.lm.packing import attend_within
 from mongars.lm.token_rows import PackedRows, PaddedRows
 from mongars.neurons.pooling import mean_of_each

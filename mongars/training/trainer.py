@@ -80,6 +80,7 @@ class AdapterTrainer:
         cpus_per_worker: float = 1,
         retries: int = 3,
         look_s: float = 60.0,
+        cpu_optimizations: bool = True,
     ) -> None:
         self._config = config
         self._parts = parts
@@ -90,6 +91,7 @@ class AdapterTrainer:
         self._on_progress = on_progress or (lambda *_: None)
         self._resume_from = resume_from.resolve() if resume_from else None
         self._init_from = init_from.resolve() if init_from else None
+        self._cpu_optimizations = cpu_optimizations
         self._workers = Workers(
             config.workers, use_gpu, cpus_per_worker, retries, least=config.min_workers, look_s=look_s
         )
@@ -127,7 +129,9 @@ class AdapterTrainer:
         parent = find_init_adapter(self._init_from, self._config, base, digest) if self._init_from else None
         folder = self._output_dir / adapter_key(self._config, self._dataset, digest, resumed, parent)
         name = base_name(self._base_path)
-        job = TrainingJob(self._config, self._dataset, base, name, digest, folder, resumed, parent)
+        job = TrainingJob(
+            self._config, self._dataset, base, name, digest, folder, resumed, parent, self._cpu_optimizations
+        )
         if resumed:
             check_checkpoint(resumed.path, job)
         if job.checkpoint.exists():

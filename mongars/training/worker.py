@@ -45,7 +45,7 @@ def run_worker(
         return  # the workers were started again after their last work: one died then, or the cluster grew
     config = job.config.with_world_size(world_size())
     torch.set_num_threads(config.threads)
-    base = load_base(job.base_path, dtype=torch.float32)
+    base = load_base(job.base_path, dtype=torch.float32, cpu_optimizations=job.cpu_optimizations)
     if base.digest != job.base_digest:
         raise TrainingError("The base model changed since the run was started.", remedy="Start it again.")
     objective = objective_of(config, base, rows, rank)

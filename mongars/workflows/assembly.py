@@ -214,6 +214,7 @@ def _train(
         on_progress=on_progress,
         resume_from=resume_from,
         init_from=init_from,
+        cpu_optimizations=settings.cpu_optimizations,
     ).train()
 
 
@@ -229,7 +230,10 @@ def _evaluate(
     from mongars.evaluation.evaluation import evaluate_encoder
     from mongars.training.data.tokenize import read_rows
 
-    return evaluate_encoder(settings.base_model, adapter, read_rows(catalog.parts(dataset), "test"), config, pairs)
+    rows = read_rows(catalog.parts(dataset), "test")
+    return evaluate_encoder(
+        settings.base_model, adapter, rows, config, pairs, cpu_optimizations=settings.cpu_optimizations
+    )
 
 
 def _repository(settings: Settings) -> PersistenceRepository:

@@ -17,6 +17,26 @@ FusedLinear = Callable[[Tensor], Sequence[Tensor]]
 """From states [tokens, in] to what each of some linear layers makes of them, [tokens, out] each."""
 
 
+def projections_of_same_input(layer: Any) -> tuple[list[Any], list[Any]]:
+    """Return the projections of a decoder layer that is like Llama's, those of the same input together."""
+    attention, mlp = layer.self_attn, layer.mlp
+    return [attention.q_proj, attention.k_proj, attention.v_proj], [mlp.gate_proj, mlp.up_proj]
+
+
+def fuse_projections(model: nn.Module) -> None:
+    """Fuse the projections of a freshly loaded model that is like Llama, but for layers with a bias."""
+    inner: Any = getattr(model, "model", model)
+    for layer in inner.layers:
+        for layers in projections_of_same_input(layer):
+            if all(isinstance(each, nn.Linear) and each.bias is None for each in layers):
+                fuse_weights(layers)
+
+
+def separate_projection(layers: Sequence[nn.Module]) -> FusedLinear:
+    """Return a function that calls each of some layers on the same input."""
+    return lambda states: [layer(states) for layer in layers]
+
+
 def fuse_weights(layers: Sequence[nn.Linear]) -> None:
     """Put the weights of layers that read the same states into one tensor, one after the other.
 
@@ -39,7 +59,7 @@ def fused_projection(layers: Sequence[nn.Module]) -> FusedLinear:
         return plain
     halves = [layer.lora_a for _, layer in adapted]
     if len({half.dtype for half in halves}) > 1:
-        return lambda states: [layer(states) for layer in layers]
+        return separate_projection(layers)
     joint, ranks = _lay(halves), list(map(len, halves))
 
     def products(states: Tensor) -> list[Tensor]:
@@ -60,7 +80,7 @@ def _own_products(layers: Sequence[nn.Module]) -> FusedLinear:
     weights: list[Any] = [layer.weight for layer in layers] if plain else []
     joint = _joint([weight.data for weight in weights])
     if joint is None:
-        return lambda states: [layer(states) for layer in layers]
+        return separate_projection(layers)
     whole = kind(joint.shape[1], joint.shape[0], bias=False, device="meta")
     whole.weight = nn.Parameter(joint, requires_grad=False)
     sizes = [len(weight) for weight in weights]

@@ -102,6 +102,11 @@ def served_base(args: AppArgs) -> Base:
             remedy="Set num_gpus for LLMServeDeployment, or device: cpu.",
         )
     dtype = asked_dtype(args.dtype, args.device)
-    base = load_base(args.settings.base_model, dtype=dtype, packed=args.device == "cpu")
+    base = load_base(
+        args.settings.base_model,
+        dtype=dtype,
+        packed=args.device == "cpu",
+        cpu_optimizations=args.settings.cpu_optimizations,
+    )
     base.model.to(args.device)
     return base

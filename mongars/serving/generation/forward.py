@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from mongars.lm.llama import is_like_llama
+from mongars.lm.architecture import is_like_llama
 from mongars.serving.generation.kv_cache import KVCache
 from mongars.serving.generation.llama import LlamaForward
 from mongars.serving.generation.masks import attention_mask

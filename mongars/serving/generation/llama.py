@@ -11,37 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from mongars.lm.cpu.onednn import OneDnnLinear
-from mongars.lm.llama import LlamaDecoder, without_adapter
+from mongars.lm.architecture import without_adapter
+from mongars.lm.cpu.attention import GROW_TOKENS, product_attention, product_attention_is_faster
+from mongars.lm.llama import LlamaDecoder
 from mongars.serving.generation.kv_cache import KVCache
 
 GROUP_ROWS = 8
 """Rows whose keys are read to the longest of them in one call; all at once would read to the longest of all."""
-TIGHT_TOKENS = 32
-"""Steps of the rows' length where products read all of it: oneDNN copies keys that it is given a part of."""
-
-
-def products_are_faster(head: nn.Module) -> bool:
-    """Return whether a few queries attend faster by two products than by torch's own attention, by a model's head.
-
-    So they do in bf16 on an AMD processor, in half of the time; in float32 both take the same
-    (docs/results/2026-11-27-serving.md). On Intel, where products are not oneDNN's, it was not measured.
-    """
-    if not isinstance(head, OneDnnLinear):
-        return False
-    return head.weight.dtype == torch.bfloat16 and head.weight.device.type == "cpu"
-
-
-def attention_by_products(
-    queries: Tensor, keys: Tensor, values: Tensor, attn_mask: Tensor, scale: float
-) -> Tensor:
-    """Return what queries [rows, heads, queries, size] read of keys and values [rows, heads, tokens, size].
-
-    `attn_mask` [rows, 1, 1, tokens] is added to the scores. As `scaled_dot_product_attention`, but scores are
-    rounded to the states' dtype, as in transformers' eager attention.
-    """
-    scores = torch.matmul(queries, keys.transpose(-1, -2)).mul_(scale).add_(attn_mask)
-    return torch.matmul(scores.softmax(-1), values)
 
 
 class LlamaForward:
@@ -50,9 +26,9 @@ class LlamaForward:
     def __init__(self, model: nn.Module) -> None:
         causal: Any = without_adapter(model)
         self._decoder, self._head = LlamaDecoder(model), causal.lm_head
-        self._by_products = products_are_faster(self._head)
-        self._attend: Any = attention_by_products if self._by_products else scaled_dot_product_attention
-        self.cache = KVCache(grow_tokens=TIGHT_TOKENS) if self._by_products else KVCache()
+        self._by_products = product_attention_is_faster(self._head)
+        self._attend: Any = product_attention if self._by_products else scaled_dot_product_attention
+        self.cache = KVCache(grow_tokens=GROW_TOKENS) if self._by_products else KVCache()
 
     def read(self, prompts: Sequence[Sequence[int]], *, first_row: int, start: int) -> Tensor:
         """As `Forward.read`."""

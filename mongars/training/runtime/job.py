@@ -52,6 +52,7 @@ class TrainingJob:
     folder: Path
     resumed: ResumeSource | None = None
     parent: InitAdapter | None = None
+    cpu_optimizations: bool = True
 
     @property
     def checkpoint(self) -> Path:

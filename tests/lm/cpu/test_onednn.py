@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from mongars.lm import base as base_module
 from mongars.lm.adapters import clone_sharing_tensors
 from mongars.lm.base import load_base
 from mongars.lm.cpu import onednn as linear
+from mongars.lm.cpu import optimize
 from mongars.lm.cpu.onednn import MIN_ROWS, OneDnnLinear, PackedLinear, pack_weights, use_onednn
 
 WIDTH = 48
@@ -137,14 +137,14 @@ def test_a_base_is_packed_where_onednn_is_faster_and_answers_the_same(base, base
 
 
 def test_a_packed_head_leaves_the_table_of_embeddings_as_it_was(base, base_path, monkeypatch):
-    monkeypatch.setattr(base_module, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(optimize, "onednn_is_faster", lambda: True)
     model = load_base(base_path, packed=True).model
     assert type(model.lm_head) is PackedLinear
     assert torch.equal(model.model.embed_tokens.weight, base.model.model.embed_tokens.weight)
 
 
 def test_a_large_head_that_is_the_table_of_embeddings_is_not_kept_twice(base_path, monkeypatch):
-    monkeypatch.setattr(base_module, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(optimize, "onednn_is_faster", lambda: True)
     monkeypatch.setattr(linear, "TIED_HEAD_BYTES", 1000)
     model = load_base(base_path, packed=True).model
     assert model.lm_head.weight is model.model.embed_tokens.weight

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from mongars.errors import SettingsError
-from mongars.lm import base as base_module
+from mongars.lm.cpu import optimize
 from mongars.lm.cpu.onednn import PackedLinear
 from mongars.serving.deployments.args import AppArgs
 from mongars.serving.deployments.llm import served_base
@@ -24,7 +24,7 @@ def test_a_replica_holds_the_base_in_the_dtype_of_its_config(args, monkeypatch, 
 
 @pytest.mark.parametrize("faster", [True, False])
 def test_a_replica_packs_the_weights_of_its_base_where_onednn_is_faster(args, monkeypatch, faster):
-    monkeypatch.setattr(base_module, "onednn_is_faster", lambda: faster)
+    monkeypatch.setattr(optimize, "onednn_is_faster", lambda: faster)
     layers = [module for module in served_base(args).model.modules() if isinstance(module, nn.Linear)]
     assert layers
     assert all((type(layer) is PackedLinear) is faster for layer in layers)

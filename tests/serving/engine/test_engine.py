@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mongars.errors import AdapterRefusedError, InputError, ModelNotFoundError, OverloadedError, SettingsError
-from mongars.lm import base as base_module
 from mongars.lm.base import load_base
+from mongars.lm.cpu import optimize
 from mongars.records import AdapterStamp, GenerationRequest, Sampling, Turn
 from mongars.serving.engine.engine import Engine, EngineLimits
 
@@ -21,7 +21,7 @@ NONE = {"encoder": None, "chat": None}
 def packed(base_folder):
     """The base as a replica holds it where oneDNN is the faster library."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base_module, "onednn_is_faster", lambda: True)
+        patch.setattr(optimize, "onednn_is_faster", lambda: True)
         return load_base(base_folder, packed=True)
 
 

@@ -89,7 +89,7 @@ def test_whoever_comes_and_goes_an_answer_stays_its_own(
     base, arrivals, rows, prefill_tokens, cache_tokens, by_products
 ):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(llama, "products_are_faster", lambda _: by_products)
+        patch.setattr(llama, "product_attention_is_faster", lambda _: by_products)
         batch = Batch(base.model, rows=rows, prefill_tokens=prefill_tokens, cache_bytes=cache_tokens * TOKEN_BYTES)
     asked = [
         (Asked(base, prompt(n, length), max_tokens=most), at) for n, (length, most, at) in enumerate(arrivals)

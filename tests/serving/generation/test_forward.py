@@ -6,10 +6,11 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from mongars.lm.adapters import clone_sharing_tensors
+from mongars.lm.cpu.attention import product_attention_is_faster
 from mongars.lm.cpu.onednn import use_onednn
 from mongars.serving.generation import llama
 from mongars.serving.generation.forward import TransformersForward, forward_of
-from mongars.serving.generation.llama import GROUP_ROWS, LlamaForward, products_are_faster
+from mongars.serving.generation.llama import GROUP_ROWS, LlamaForward
 
 LLAMAS = [
     ("llama", {}),
@@ -24,7 +25,7 @@ PARTS = ([3, 9, 1], [4, 2, 6])  # tokens of each sequence, read in two passes
 
 def by_products(model: nn.Module) -> LlamaForward:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(llama, "products_are_faster", lambda _: True)
+        patch.setattr(llama, "product_attention_is_faster", lambda _: True)
         return LlamaForward(model)
 
 
@@ -80,10 +81,10 @@ def test_more_rows_than_attend_together_are_as_alone(forward, tiny):
 
 def test_attention_is_by_products_in_bf16_where_onednn_makes_the_models_products(tiny):
     models = [tiny("llama"), tiny("llama").to(torch.bfloat16)]
-    assert [products_are_faster(model.lm_head) for model in models] == [False, False]
+    assert [product_attention_is_faster(model.lm_head) for model in models] == [False, False]
     for model in models:
         use_onednn(model)
-    assert [products_are_faster(model.lm_head) for model in models] == [False, True]
+    assert [product_attention_is_faster(model.lm_head) for model in models] == [False, True]
 
 
 @torch.inference_mode()
@@ -91,7 +92,7 @@ def test_in_bf16_logits_by_products_are_as_near_to_float32_as_by_torchs_attentio
     whole, rounded = tiny("llama"), tiny("llama").to(torch.bfloat16)
     sequences = [tokens(5 + 3 * n, n) for n in range(GROUP_ROWS)]
     expected = torch.stack([alone(whole, [*sequence, 11]) for sequence in sequences])
-    monkeypatch.setattr(llama, "products_are_faster", lambda _: False)
+    monkeypatch.setattr(llama, "product_attention_is_faster", lambda _: False)
     errors = []
     for passes in (LlamaForward(rounded), by_products(rounded)):
         passes.cache.reserve(len(sequences), 64)

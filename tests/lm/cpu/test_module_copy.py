@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from mongars.lm.module_copy import clone_module_tree
+from mongars.lm.cpu.module_copy import clone_module_tree
 from mongars.neurons.bidirectional import bidirectional_encoder
 
 
