@@ -71,9 +71,9 @@ def on_own_thread(way: Callable[[], T]) -> T:
 
 def as_asked(flags: argparse.Namespace) -> Any:
     """Return the base as our engine runs it. Raises SettingsError for an unsupported `--dtype`."""
-    from mongars.lm.base import asked_dtype, load_base
+    from mongars.lm.base import load_base, resolve_dtype
 
-    return on_own_thread(lambda: load_base(flags.base, dtype=asked_dtype(flags.dtype, "cpu"), packed=True))
+    return on_own_thread(lambda: load_base(flags.base, dtype=resolve_dtype(flags.dtype, "cpu"), packed=True))
 
 
 def as_transformers_loads(base: Any) -> dict[str, Any]:

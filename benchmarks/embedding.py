@@ -97,7 +97,7 @@ def ways_of(base: Any, texts: list[str]) -> dict[str, Callable[[], np.ndarray]]:
 
     ways = {"ours": partial(ours, Neurons(bidirectional_encoder(base), base.tokenizer), texts)}
     for kept, loaded in as_transformers_loads(base).items():
-        peer = Neurons(bidirectional_encoder(loaded), base.tokenizer, passes=PaddedMeanPooler)
+        peer = Neurons(bidirectional_encoder(loaded), base.tokenizer, pooler_of=PaddedMeanPooler)
         ways |= {f"{name}{kept}": partial(way, peer, texts) for name, way in WAYS.items()}
     return ways
 
@@ -146,7 +146,7 @@ def ours(neurons: Any, texts: list[str]) -> np.ndarray:
 
     scheduler = EmbeddingScheduler()
     requests = [texts[start : start + TEXTS_OF_A_REQUEST] for start in range(0, len(texts), TEXTS_OF_A_REQUEST)]
-    futures = [scheduler.submit(neurons, neurons.read(request), None) for request in requests]
+    futures = [scheduler.submit(neurons, neurons.tokenize(request), None) for request in requests]
     vectors = np.concatenate([future.result()[0] for future in futures])
     scheduler.close()
     return vectors
@@ -154,7 +154,7 @@ def ours(neurons: Any, texts: list[str]) -> np.ndarray:
 
 def sentence_transformers_way(neurons: Any, texts: list[str]) -> np.ndarray:
     """Sorted by length, in batches of a fixed count."""
-    reading = neurons.read(texts)
+    reading = neurons.tokenize(texts)
     sums = neurons.zeros(len(texts))
     ordered = sorted(reading.windows, key=lambda window: -len(window[1]))
     for start in range(0, len(ordered), ST_BATCH):
@@ -165,7 +165,7 @@ def sentence_transformers_way(neurons: Any, texts: list[str]) -> np.ndarray:
 
 def in_order(neurons: Any, texts: list[str]) -> np.ndarray:
     """In the order given, in batches of a fixed count."""
-    reading = neurons.read(texts)
+    reading = neurons.tokenize(texts)
     sums = neurons.zeros(len(texts))
     for start in range(0, len(reading.windows), ST_BATCH):
         _add(neurons, sums, reading.windows[start : start + ST_BATCH])

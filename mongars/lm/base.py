@@ -72,12 +72,12 @@ def machine_dtype(checkpoint: torch.dtype) -> torch.dtype:
 
     In bf16 a vector depends on the texts that share its batch: by 3e-3, in float32 by 4e-7 (measured on a CPU that
     has bf16). So every CPU gives the same answers, alone or in a batch. Without the instructions bf16 is also 6
-    times slower, and float16 likewise. Who wants bf16 all the same asks for it (`asked_dtype`).
+    times slower, and float16 likewise. Who wants bf16 all the same asks for it (`resolve_dtype`).
     """
     return checkpoint if torch.cuda.is_available() else torch.float32
 
 
-def asked_dtype(name: Dtype, device: str) -> torch.dtype | None:
+def resolve_dtype(name: Dtype, device: str) -> torch.dtype | None:
     """Return the dtype to load a base with; None, which is `machine_dtype`, for auto.
 
     Raises SettingsError for bfloat16 on a processor without instructions for it.

@@ -22,7 +22,7 @@ TOKEN_BUDGET = 2048
 
 
 @dataclass(frozen=True)
-class Reading:
+class TokenWindows:
     """Texts as windows of tokens, each with the place of its text. A text that fits the model is one window."""
 
     texts: int
@@ -47,9 +47,9 @@ class Neurons:
         tokenizer: Any,
         *,
         token_budget: int = TOKEN_BUDGET,
-        passes: Callable[[nn.Module], MeanPooler] = mean_pooler,
+        pooler_of: Callable[[nn.Module], MeanPooler] = mean_pooler,
     ) -> None:
-        self._means = passes(encoder.eval())
+        self._pooler = pooler_of(encoder.eval())
         self._tokenizer = tokenizer
         self.token_budget = token_budget
         config: Any = encoder.config
@@ -64,26 +64,26 @@ class Neurons:
         all of its tokens. Raises InputError for a text without tokens or for impossible `dimensions`.
         """
         self.check_dimensions(dimensions)
-        reading = self.read(texts)
-        sums = self.zeros(reading.texts)
-        for batch in _batches(reading.windows, self.token_budget):
+        split = self.tokenize(texts)
+        sums = self.zeros(split.texts)
+        for batch in _batches(split.windows, self.token_budget):
             for (index, ids), mean in zip(batch, self.means([ids for _, ids in batch]), strict=True):
                 sums[index] += mean * len(ids)
-        return self.vectors(sums, dimensions), reading.tokens
+        return self.vectors(sums, dimensions), split.tokens
 
     def check_dimensions(self, dimensions: int | None) -> None:
         """Raise InputError for more dimensions than there are, or none."""
         if dimensions is not None and not 1 <= dimensions <= self.dimensions:
             raise InputError(f"dimensions must be 1 to {self.dimensions}, not {dimensions}.", param="dimensions")
 
-    def read(self, texts: Sequence[str]) -> Reading:
+    def tokenize(self, texts: Sequence[str]) -> TokenWindows:
         """Return the windows of some texts. Raises InputError for a text without tokens."""
         windows = [
             (index, ids[start : start + self._window])
             for index, ids in enumerate(self._tokens(texts))
             for start in range(0, len(ids), self._window)
         ]
-        return Reading(len(texts), windows)
+        return TokenWindows(len(texts), windows)
 
     def without_tokens(self, texts: Sequence[str]) -> set[int]:
         """Return the places of the texts that the tokenizer makes nothing of: those that `encode` refuses."""
@@ -96,7 +96,7 @@ class Neurons:
     @torch.inference_mode()
     def means(self, windows: Sequence[Sequence[int]]) -> Tensor:
         """Return the mean state of each window's tokens: float32 [windows, hidden]."""
-        return self._means(windows)
+        return self._pooler(windows)
 
     @staticmethod
     def vectors(sums: Tensor, dimensions: int | None) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mongars.errors import InputError, SettingsError
-from mongars.lm.base import Base, asked_dtype, load_base, machine_dtype
+from mongars.lm.base import Base, load_base, machine_dtype, resolve_dtype
 from mongars.lm.base_files import base_model_digest
 
 
@@ -28,14 +28,14 @@ def test_a_cpu_computes_in_float32_and_a_gpu_in_what_the_checkpoint_has(
 def test_bfloat16_on_a_cpu_is_for_those_that_have_it(
     monkeypatch: pytest.MonkeyPatch, instructions: dict[str, bool]
 ):
-    assert asked_dtype("auto", "cpu") is None
-    assert asked_dtype("float32", "cpu") is torch.float32
+    assert resolve_dtype("auto", "cpu") is None
+    assert resolve_dtype("float32", "cpu") is torch.float32
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, **instructions})
-    assert asked_dtype("bfloat16", "cpu") is torch.bfloat16
+    assert resolve_dtype("bfloat16", "cpu") is torch.bfloat16
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "amx_bf16": False})
-    assert asked_dtype("bfloat16", "cuda") is torch.bfloat16
+    assert resolve_dtype("bfloat16", "cuda") is torch.bfloat16
     with pytest.raises(SettingsError, match=r"no instructions for it.*Leave dtype at auto"):
-        asked_dtype("bfloat16", "cpu")
+        resolve_dtype("bfloat16", "cpu")
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])

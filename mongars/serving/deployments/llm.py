@@ -14,7 +14,7 @@ from ray import serve
 
 from mongars import telemetry
 from mongars.errors import SettingsError, UnavailableError
-from mongars.lm.base import Base, asked_dtype, load_base
+from mongars.lm.base import Base, load_base, resolve_dtype
 from mongars.records import AdapterKind, AdapterStamp, Embeddings, GenerationPiece, GenerationRequest
 from mongars.registry.actor import RegistryClient
 from mongars.registry.registry import open_store
@@ -45,8 +45,8 @@ class LLMServeDeployment:
             prefill_tokens=args.prefill_tokens,
             cache_bytes=args.cache_bytes,
         )
-        turn = partial(adapter_load_slot, load_gate_folder(settings.home))
-        self._engine = await run_in_ephemeral_thread(Engine, base, limits, turn=turn)
+        load_gate = partial(adapter_load_slot, load_gate_folder(settings.home))
+        self._engine = await run_in_ephemeral_thread(Engine, base, limits, load_gate=load_gate)
         encoders = (settings.encoders_dir, settings.encoders_url)
         registry = await RegistryClient.connect_or_create(settings.ray_namespace, *encoders)
         replica = serve.get_replica_context().replica_id.unique_id
@@ -56,19 +56,19 @@ class LLMServeDeployment:
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationPiece, None]:
         """Return the pieces of an answer: Engine.generate's generator, which Serve iterates and closes itself."""
-        return self._engine.generate(request, await self._pin("chat", request.adapter))
+        return self._engine.generate(request, await self._lease("chat", request.adapter))
 
     async def embed(
         self, texts: Sequence[str], dimensions: int | None = None, adapter: str | None = None
     ) -> Embeddings:
         """Return a vector for each text; see Engine.embed."""
-        return await self._engine.embed(texts, dimensions=dimensions, pin=await self._pin("encoder", adapter))
+        return await self._engine.embed(texts, dimensions=dimensions, lease=await self._lease("encoder", adapter))
 
     async def stamp(self) -> AdapterStamp:
         """Return what an embedding would be made with now."""
-        pin = self._engine.pin("encoder")
-        pin.release()
-        return pin.stamp
+        lease = self._engine.lease("encoder")
+        lease.release()
+        return lease.stamp
 
     async def context_tokens(self) -> int:
         """Return how many tokens prompt and answer may have together."""
@@ -87,8 +87,8 @@ class LLMServeDeployment:
         if self._following.done():
             raise UnavailableError("This replica no longer follows the registry.", remedy="See its log.")
 
-    async def _pin(self, kind: AdapterKind, digest: str | None) -> Lease:
-        return self._engine.pin(kind) if digest is None else await self._reconciler.pin(kind, digest)
+    async def _lease(self, kind: AdapterKind, digest: str | None) -> Lease:
+        return self._engine.lease(kind) if digest is None else await self._reconciler.lease(kind, digest)
 
 
 def served_base(args: AppArgs) -> Base:
@@ -101,7 +101,7 @@ def served_base(args: AppArgs) -> Base:
             "device is cuda, but this replica sees no GPU.",
             remedy="Set num_gpus for LLMServeDeployment, or device: cpu.",
         )
-    dtype = asked_dtype(args.dtype, args.device)
+    dtype = resolve_dtype(args.dtype, args.device)
     base = load_base(
         args.settings.base_model,
         dtype=dtype,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from mongars.neurons.neurons import Neurons, Reading
+from mongars.neurons.neurons import Neurons, TokenWindows
 from mongars.serving.engine.admission import closing_error
 
 LONGER = 2
@@ -80,20 +80,20 @@ class EmbeddingScheduler:
         self._thread.start()
 
     def submit(
-        self, neurons: Neurons, reading: Reading, dimensions: int | None
+        self, neurons: Neurons, windows: TokenWindows, dimensions: int | None
     ) -> "Future[tuple[np.ndarray, int]]":
         """Return what becomes the vectors [texts, dimensions] of a reading, and its count of tokens.
 
         A request whose future is cancelled is dropped with the next batch.
         """
-        job = _Job(neurons, neurons.zeros(reading.texts), len(reading.windows), dimensions, reading.tokens)
+        job = _Job(neurons, neurons.zeros(windows.texts), len(windows.windows), dimensions, windows.tokens)
         with self._changed:
             if self._closed:
                 job.result.set_exception(closing_error())
-            elif not reading.windows:
+            elif not windows.windows:
                 job.result.set_result((neurons.vectors(job.sums, dimensions), 0))
             else:
-                self._waiting += [_Window(job, text, ids) for text, ids in reading.windows]
+                self._waiting += [_Window(job, text, ids) for text, ids in windows.windows]
                 self._changed.notify()
         return job.result
 
@@ -120,9 +120,9 @@ class EmbeddingScheduler:
             while not self._closed:
                 self._waiting = [window for window in self._waiting if not window.job.result.done()]
                 if self._waiting:
-                    choose = batch_of_smallest if self._smallest_leads else batch_of_oldest
+                    next_batch = batch_of_smallest if self._smallest_leads else batch_of_oldest
                     self._smallest_leads = not self._smallest_leads
-                    batch = choose(self._waiting, self._pace)
+                    batch = next_batch(self._waiting, self._pace)
                     taken = set(map(id, batch))
                     self._waiting = [window for window in self._waiting if id(window) not in taken]
                     return batch

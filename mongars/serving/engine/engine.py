@@ -43,7 +43,7 @@ from mongars.serving.generation.self_check import check_batch_invariance
 from mongars.serving.generation.sequence import TokenSequence
 from mongars.storage.digests import folder_digest
 
-LoadingTurn = Callable[[], AbstractContextManager[None]]
+LoadGate = Callable[[], AbstractContextManager[None]]
 CANARY = "The quick brown fox."
 
 
@@ -68,10 +68,12 @@ class EngineLimits:
 class Engine:
     """Generates and embeds. `generate` and `embed` belong to an event loop; `adopt` and `open` block.
 
-    `turn` makes a load wait for other loads on the same machine.
+    `load_gate` makes a load wait for other loads on the same machine.
     """
 
-    def __init__(self, base: Base, limits: EngineLimits | None = None, *, turn: LoadingTurn = nullcontext) -> None:
+    def __init__(
+        self, base: Base, limits: EngineLimits | None = None, *, load_gate: LoadGate = nullcontext
+    ) -> None:
         import_module("peft")  # it loads adapters: seconds of work that the first one would bring among answers
         self.base = base
         self.limits = limits or EngineLimits()
@@ -82,7 +84,7 @@ class Engine:
             )
         bare = {kind: self._bare(kind) for kind in ADAPTER_KINDS}
         self._slots = SlotTable(bare, base_digest=base.digest, limit=self.limits.slots)
-        self._loading, self._turn = threading.Lock(), turn
+        self._loading, self._load_gate = threading.Lock(), load_gate
         self._templates: dict[AdapterKind, AdapterTemplate] = {}
         check_batch_invariance(self.base.model)
         self._eos_ids = end_tokens(base.model, base.tokenizer)
@@ -137,50 +139,50 @@ class Engine:
     def open(self, ref: AdapterRef, folder: Path) -> Lease:
         """Hold the slot of an adapter, loading it first if need be. Raises as `adopt`."""
         with self._loading:
-            if (pin := self._slots.pin_loaded(ref.digest)) is not None:
-                return pin
+            if (lease := self._slots.lease_loaded(ref.digest)) is not None:
+                return lease
             self._slots.wait_for_room(self.limits.drain_timeout_s)
-            with self._turn():
+            with self._load_gate():
                 slot = self._load(ref, folder)
             return self._slots.add(slot)
 
-    def pin(self, kind: AdapterKind, digest: str | None = None) -> Lease:
+    def lease(self, kind: AdapterKind, digest: str | None = None) -> Lease:
         """Admit a request: hold the current slot of `kind`, or a named adapter's. Raises ModelNotFoundError."""
-        return self._slots.pin(kind, digest)
+        return self._slots.lease(kind, digest)
 
     async def generate(
-        self, request: GenerationRequest, pin: Lease | None = None
+        self, request: GenerationRequest, lease: Lease | None = None
     ) -> AsyncGenerator[GenerationPiece, None]:
         """Yield an answer in pieces; the last one carries `finish_reason` and usage.
 
-        Closing the generator ends the generation within a pass. `pin` is the caller's hold on a slot, which this
+        Closing the generator ends the generation within a pass. `lease` is the caller's hold on a slot, which this
         takes over. Raises ModelNotFoundError, OverloadedError, InputError.
         """
-        pin = pin or self.pin("chat", request.adapter)
+        lease = lease or self.lease("chat", request.adapter)
         deltas = DeltaQueue(asyncio.get_running_loop())
-        answer = await self._admitted(request, pin, deltas)
+        answer = await self._admitted(request, lease, deltas)
         try:
             while (text := await deltas.next()) is not None:
-                yield GenerationPiece(text=text, stamp=pin.stamp)
+                yield GenerationPiece(text=text, stamp=lease.stamp)
             reason, usage = answer.result.result(timeout=0)  # the queue ends when it is set
-            yield GenerationPiece(text="", stamp=pin.stamp, finish_reason=reason, usage=usage)
+            yield GenerationPiece(text="", stamp=lease.stamp, finish_reason=reason, usage=usage)
         finally:
             answer.cancelled.set()
 
     async def embed(
-        self, texts: Sequence[str], *, dimensions: int | None = None, pin: Lease | None = None
+        self, texts: Sequence[str], *, dimensions: int | None = None, lease: Lease | None = None
     ) -> Embeddings:
-        """Return a vector for each text by the current encoder, or by the one that `pin` holds.
+        """Return a vector for each text by the current encoder, or by the one that `lease` holds.
 
         Raises OverloadedError; InputError for an empty text or impossible dimensions.
         """
-        pin = pin or self.pin("encoder")
-        neurons: Neurons = pin.slot.model
-        with self._admission(self._embeds, pin) as held:
+        lease = lease or self.lease("encoder")
+        neurons: Neurons = lease.slot.model
+        with self._admission(self._embeds, lease) as held:
             neurons.check_dimensions(dimensions)
-            reading = await asyncio.to_thread(neurons.read, texts)
+            windows = await asyncio.to_thread(neurons.tokenize, texts)
             over = held.pop_all()
-        future = self._embedding.submit(neurons, reading, dimensions)
+        future = self._embedding.submit(neurons, windows, dimensions)
         future.add_done_callback(lambda _: over.close())
         vectors, tokens = await asyncio.wrap_future(future)
         return Embeddings(
@@ -188,12 +190,12 @@ class Engine:
             count=vectors.shape[0],
             dimensions=vectors.shape[1],
             prompt_tokens=tokens,
-            stamp=pin.stamp,
+            stamp=lease.stamp,
         )
 
-    async def _admitted(self, request: GenerationRequest, pin: Lease, deltas: DeltaQueue) -> TokenSequence:
-        """Return the answer to a request, on its way; the pin is released when it is over."""
-        with self._admission(self._chats, pin) as held:
+    async def _admitted(self, request: GenerationRequest, lease: Lease, deltas: DeltaQueue) -> TokenSequence:
+        """Return the answer to a request, on its way; the lease is released when it is over."""
+        with self._admission(self._chats, lease) as held:
             tokenizer = self.base.tokenizer
             tokens = await asyncio.to_thread(prompt_tokens, tokenizer, request)
             answer = TokenSequence(
@@ -207,7 +209,7 @@ class Engine:
             over = held.pop_all()
         over.callback(deltas.end)
         answer.result.add_done_callback(lambda _: over.close())
-        self._generating.submit(pin.slot.model, answer)
+        self._generating.submit(lease.slot.model, answer)
         return answer
 
     def status(self) -> dict[str, Any]:
@@ -231,10 +233,10 @@ class Engine:
         self._embedding.close()
 
     @contextmanager
-    def _admission(self, bound: AdmissionLimit, pin: Lease) -> Iterator[ExitStack]:
+    def _admission(self, bound: AdmissionLimit, lease: Lease) -> Iterator[ExitStack]:
         """Count a request, and yield what ends it: it ends with the block, unless the block takes that over."""
         with ExitStack() as held:
-            held.callback(pin.release)
+            held.callback(lease.release)
             bound.acquire()
             held.callback(bound.release)
             yield held
@@ -242,11 +244,11 @@ class Engine:
     def _route(self, generation: int, kind: AdapterKind, target: tuple[AdapterRef, Path] | None) -> bool:
         if target is None:
             return self._slots.flip(generation, kind, None)
-        pin = self.open(*target)
+        lease = self.open(*target)
         try:
             return self._slots.flip(generation, kind, target[0].digest)
         finally:
-            pin.release()
+            lease.release()
 
     def _bare(self, kind: AdapterKind) -> Slot:
         if kind == "chat":

@@ -27,7 +27,7 @@ def load_gate_folder(home: Path) -> Path:
 
     Not a public temporary folder, where anybody could hold the locks or put something in their place.
     """
-    return home / "turns" / (platform.node() or "here")
+    return home / "load-gate" / (platform.node() or "here")
 
 
 @contextmanager

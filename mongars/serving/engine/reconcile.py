@@ -29,7 +29,7 @@ _load_duration = telemetry.meter.create_histogram(telemetry.ADAPTER_LOAD_DURATIO
 _load_failures = telemetry.meter.create_counter(telemetry.ADAPTER_LOAD_FAILURES)
 
 
-class Registry(Protocol):
+class FollowedRegistry(Protocol):
     """The part of the registry that a replica needs."""
 
     async def snapshot(self) -> AdapterManifest: ...
@@ -48,7 +48,7 @@ class Adapters(Protocol):
 class Reconciler:
     """Follows the registry for one replica."""
 
-    def __init__(self, engine: Engine, registry: Registry, store: Adapters, replica: str) -> None:
+    def __init__(self, engine: Engine, registry: FollowedRegistry, store: Adapters, replica: str) -> None:
         self._engine = engine
         self._registry = registry
         self._store = store
@@ -87,7 +87,7 @@ class Reconciler:
             await self._try_to_adopt(self._manifest)
         await self._acknowledge()
 
-    async def pin(self, kind: AdapterKind, digest: str) -> Lease:
+    async def lease(self, kind: AdapterKind, digest: str) -> Lease:
         """Hold the slot of a named adapter, loading it if need be.
 
         Raises ModelNotFoundError when it is unknown, of another kind, revoked, rejected or pruned.

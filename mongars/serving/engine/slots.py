@@ -82,7 +82,7 @@ class SlotTable:
         with self._changed:
             return dict(self._routes)
 
-    def pin(self, kind: AdapterKind, digest: str | None = None) -> Lease:
+    def lease(self, kind: AdapterKind, digest: str | None = None) -> Lease:
         """Hold the current slot of `kind`, or the loaded slot of a named adapter.
 
         Raises ModelNotFoundError when the named adapter is not loaded here, is revoked, or is of another kind.
@@ -95,13 +95,13 @@ class SlotTable:
                     remedy="GET /v1/models lists what is.",
                     param="model",
                 )
-            return self._hold(slot)
+            return self._lease(slot)
 
-    def pin_loaded(self, digest: str) -> Lease | None:
+    def lease_loaded(self, digest: str) -> Lease | None:
         """Hold the slot of an adapter that is in memory, or return None."""
         with self._changed:
             slot = self._adapters.get(digest)
-            return None if slot is None else self._hold(slot)
+            return None if slot is None else self._lease(slot)
 
     def wait_for_room(self, timeout_s: float) -> None:
         """Wait until one more adapter may be loaded. Raises OverloadedError after `timeout_s` seconds."""
@@ -116,7 +116,7 @@ class SlotTable:
         assert slot.digest is not None, "the base's slots are given at the start"
         with self._changed:
             known = self._adapters.setdefault(slot.digest, slot)
-            return self._hold(known)
+            return self._lease(known)
 
     def flip(self, generation: int, kind: AdapterKind, digest: str | None) -> bool:
         """Send new requests of `kind` to an adapter that the caller holds, or to the base.
@@ -148,7 +148,7 @@ class SlotTable:
         with self._changed:
             return tuple(self._adapters.values())
 
-    def _hold(self, slot: Slot) -> Lease:
+    def _lease(self, slot: Slot) -> Lease:
         slot.in_flight += 1
         return Lease(self, slot, self._routes[slot.kind].generation)
 

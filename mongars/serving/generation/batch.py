@@ -1,9 +1,9 @@
-"""The answers under way through one module tree: who gets a row, and one forward pass after the other.
+"""The sequences under way through one module tree: who gets a row, and one forward pass after the other.
 
 Owns admission, prefill and decoding. Must not know threads or adapters. One caller at a time. Rows are given in
 the order of arrival. The prompts of those that got one are read the shortest first, so that rows of like length
 lie together and a pass that pads pads little. A pass reads at most `prefill_tokens`, with a decoding pass between
-any two, so that a long prompt does not silence the answers beside it.
+any two, so that a long prompt does not silence the sequences beside it.
 """
 
 from collections import deque
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from mongars.serving.generation.forward import forward_of
 from mongars.serving.generation.kv_cache import padded_tokens
-from mongars.serving.generation.sampling import choose
+from mongars.serving.generation.sampling import sample
 from mongars.serving.generation.sequence import TokenSequence
 
 
-class Batch:
-    """Generates for up to `rows` answers at once; the others wait their turn.
+class ContinuousBatch:
+    """Generates for up to `rows` sequences at once; the others wait their turn.
 
-    Keys and values take at most `cache_bytes`, or what one answer needs when that is more.
+    Keys and values take at most `cache_bytes`, or what one sequence needs when that is more.
     """
 
     def __init__(self, model: nn.Module, *, rows: int, prefill_tokens: int, cache_bytes: int) -> None:
@@ -32,119 +32,123 @@ class Batch:
         self._cache_tokens = cache_bytes // _token_bytes(model)
         self._prefill_tokens = prefill_tokens
         self._waiting: deque[TokenSequence] = deque()
-        self._reading: list[
+        self._prefilling: list[
             TokenSequence
         ] = []  # have rows after those that decode; only the first may be half read
-        self._decoding: list[TokenSequence] = []  # answer i has row i
+        self._decoding: list[TokenSequence] = []  # sequence i has row i
 
-    def add(self, answer: TokenSequence) -> None:
-        """Put an answer at the end of the queue."""
-        self._waiting.append(answer)
+    def add(self, sequence: TokenSequence) -> None:
+        """Put a sequence at the end of the queue."""
+        self._waiting.append(sequence)
 
     @property
     def busy(self) -> bool:
         """Return whether there is anything to do."""
-        return bool(self._waiting or self._reading or self._decoding)
+        return bool(self._waiting or self._prefilling or self._decoding)
 
     @torch.inference_mode()
     def step(self) -> None:
-        """Read some of the prompts that wait, then give every answer that is read its next token."""
-        self._leave([answer for answer in self._decoding if answer.cancelled.is_set()])
-        self._read()
+        """Read some of the prompts that wait, then give every sequence that is read its next token."""
+        self._remove([sequence for sequence in self._decoding if sequence.cancelled.is_set()])
+        self._prefill()
         if self._decoding:
             self._decode()
         if not self.busy:
             self._cache.clear()
 
     def fail(self, error: BaseException) -> None:
-        """End every answer with an error; the batch can go on with new ones."""
-        for answer in (*self._decoding, *self._reading, *self._waiting):
-            answer.fail(error)
+        """End every sequence with an error; the batch can go on with new ones."""
+        for sequence in (*self._decoding, *self._prefilling, *self._waiting):
+            sequence.fail(error)
         self._waiting.clear()
-        self._reading, self._decoding = [], []
+        self._prefilling, self._decoding = [], []
         self._cache.clear()
 
-    def _read(self) -> None:
+    def _prefill(self) -> None:
         """Read the prompts that fit into one pass, or the next part of one that does not."""
         self._drop_cancelled()
-        if not self._reading:
-            self._reading = self._admitted()
-        if not self._reading:
+        if not self._prefilling:
+            self._prefilling = self._admit()
+        if not self._prefilling:
             return
-        now = self._reading[: self._fitting()]
+        now = self._prefilling[: self._num_fitting()]
         start = now[0].num_cached
         length = min(now[-1].num_uncached, self._prefill_tokens)
         self._reserve(start + length)
-        parts = [answer.tokens[start : start + length] for answer in now]
-        logits = self._forward.read(parts, first_row=len(self._decoding), start=start)
-        for answer in now:
-            answer.num_cached = min(start + length, answer.prompt_tokens)
+        parts = [sequence.tokens[start : start + length] for sequence in now]
+        logits = self._forward.prefill(parts, first_row=len(self._decoding), start=start)
+        for sequence in now:
+            sequence.num_cached = min(start + length, sequence.prompt_tokens)
         if now[0].num_uncached:
             return  # a long prompt, alone in its pass: goes on next time
-        self._reading = self._reading[len(now) :]
+        self._prefilling = self._prefilling[len(now) :]
         self._decoding += now
-        self._take(now, logits)
+        self._sample(now, logits)
 
-    def _fitting(self) -> int:
+    def _num_fitting(self) -> int:
         """Return how many of the prompts to read fit into one pass, at least 1."""
-        if self._reading[0].num_cached:
+        if self._prefilling[0].num_cached:
             return 1
-        count, lengths = 1, [answer.prompt_tokens for answer in self._reading]
+        count, lengths = 1, [sequence.prompt_tokens for sequence in self._prefilling]
         while count < len(lengths) and self._forward.pass_tokens(lengths[: count + 1]) <= self._prefill_tokens:
             count += 1
         return count
 
-    def _admitted(self) -> list[TokenSequence]:
-        """Return the next answers in the queue that have rows and memory, the shortest prompt first."""
+    def _admit(self) -> list[TokenSequence]:
+        """Return the next sequences in the queue that have rows and memory, the shortest prompt first."""
         admitted: list[TokenSequence] = []
-        longest = max((answer.max_total_tokens for answer in self._decoding), default=0)
+        longest = max((sequence.max_total_tokens for sequence in self._decoding), default=0)
         while self._waiting and (rows := len(self._decoding) + len(admitted) + 1) <= self._rows:
             needed = max(longest, self._waiting[0].max_total_tokens)
             if rows > 1 and padded_tokens(rows, needed) > self._cache_tokens:
                 break
             longest = needed
             admitted.append(self._waiting.popleft())
-        return sorted(admitted, key=lambda answer: answer.prompt_tokens)
+        return sorted(admitted, key=lambda sequence: sequence.prompt_tokens)
 
     def _decode(self) -> None:
-        answers = list(self._decoding)
-        self._reserve(max(answer.num_cached for answer in answers) + 1)
+        sequences = list(self._decoding)
+        self._reserve(max(sequence.num_cached for sequence in sequences) + 1)
         logits = self._forward.decode(
-            [answer.tokens[-1] for answer in answers], [answer.num_cached for answer in answers]
+            [sequence.tokens[-1] for sequence in sequences], [sequence.num_cached for sequence in sequences]
         )
-        for answer in answers:
-            answer.num_cached += 1
-        self._take(answers, logits)
+        for sequence in sequences:
+            sequence.num_cached += 1
+        self._sample(sequences, logits)
 
     def _reserve(self, length: int) -> None:
         """Have room for a pass after which its longest row holds `length` tokens, and for what all rows hold."""
-        answers = [*self._decoding, *self._reading]
-        self._cache.reserve(len(answers), max(length, *(answer.num_cached for answer in answers)))
+        sequences = [*self._decoding, *self._prefilling]
+        self._cache.reserve(len(sequences), max(length, *(sequence.num_cached for sequence in sequences)))
 
-    def _take(self, answers: Sequence[TokenSequence], logits: Tensor) -> None:
-        tokens = choose(logits, [answer.sampler for answer in answers])
-        self._leave([answer for answer, token in zip(answers, tokens, strict=True) if _over(answer, token)])
+    def _sample(self, sequences: Sequence[TokenSequence], logits: Tensor) -> None:
+        tokens = sample(logits, [sequence.sampler for sequence in sequences])
+        self._remove(
+            [sequence for sequence, token in zip(sequences, tokens, strict=True) if _append(sequence, token)]
+        )
 
-    def _leave(self, answers: Sequence[TokenSequence]) -> None:
-        """Give the rows of some answers to the last ones, so that the rows in use stay the first."""
+    def _remove(self, sequences: Sequence[TokenSequence]) -> None:
+        """Give the rows of some sequences to the last ones, so that the rows in use stay the first."""
         before = len(self._decoding)
-        for answer in answers:
-            row = self._decoding.index(answer)
+        for sequence in sequences:
+            row = self._decoding.index(sequence)
             last = self._decoding.pop()
-            if last is not answer:
+            if last is not sequence:
                 self._cache.move(len(self._decoding), row, last.num_cached)
                 self._decoding[row] = last
-            answer.result.cancel()  # does nothing to one that is over
-        if answers:
-            for place, answer in enumerate(self._reading):
-                self._cache.move(before + place, len(self._decoding) + place, answer.num_cached)
+            sequence.result.cancel()  # does nothing to one that is over
+        if sequences:
+            for place, sequence in enumerate(self._prefilling):
+                self._cache.move(before + place, len(self._decoding) + place, sequence.num_cached)
 
     def _drop_cancelled(self) -> None:
-        for answer in [answer for answer in (*self._waiting, *self._reading) if answer.cancelled.is_set()]:
-            answer.result.cancel()
-        self._waiting = deque(answer for answer in self._waiting if not answer.cancelled.is_set())
+        for sequence in [
+            sequence for sequence in (*self._waiting, *self._prefilling) if sequence.cancelled.is_set()
+        ]:
+            sequence.result.cancel()
+        self._waiting = deque(sequence for sequence in self._waiting if not sequence.cancelled.is_set())
         # Rows after one that goes move up, and hold nothing yet: only the first can be half read.
-        self._reading = [answer for answer in self._reading if not answer.cancelled.is_set()]
+        self._prefilling = [sequence for sequence in self._prefilling if not sequence.cancelled.is_set()]
 
 
 def _token_bytes(model: nn.Module) -> int:
@@ -156,10 +160,10 @@ def _token_bytes(model: nn.Module) -> int:
     return 2 * int(config.num_hidden_layers * heads * size) * next(model.parameters()).element_size()
 
 
-def _over(answer: TokenSequence, token: int) -> bool:
-    """Give an answer its token; return whether it is over. What goes wrong in one answer ends no other."""
+def _append(sequence: TokenSequence, token: int) -> bool:
+    """Give a sequence its token; return whether it is over. What goes wrong in one sequence ends no other."""
     try:
-        return answer.append(token)
-    except Exception as error:  # noqa: BLE001 (raised again where the answer is awaited)
-        answer.fail(error)
+        return sequence.append(token)
+    except Exception as error:  # noqa: BLE001 (raised again where the sequence is awaited)
+        sequence.fail(error)
         return True

@@ -21,7 +21,7 @@ class Forward(Protocol):
 
     cache: KVCache
 
-    def read(self, prompts: Sequence[Sequence[int]], *, first_row: int, start: int) -> Tensor:
+    def prefill(self, prompts: Sequence[Sequence[int]], *, first_row: int, start: int) -> Tensor:
         """Read tokens into rows from `first_row` on, each row's from position `start` on.
 
         Returns the logits after the last token of each, [prompts, vocabulary].
@@ -51,8 +51,8 @@ class TransformersForward:
         self._config: Any = model.config
         self._device = next(model.parameters()).device
 
-    def read(self, prompts: Sequence[Sequence[int]], *, first_row: int, start: int) -> Tensor:
-        """As `Forward.read`."""
+    def prefill(self, prompts: Sequence[Sequence[int]], *, first_row: int, start: int) -> Tensor:
+        """As `Forward.prefill`."""
         length = max(map(len, prompts))
         ids = torch.zeros(len(prompts), length, dtype=torch.long)
         for row, prompt in enumerate(prompts):

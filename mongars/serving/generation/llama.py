@@ -30,8 +30,8 @@ class LlamaForward:
         self._attend: Any = product_attention if self._by_products else scaled_dot_product_attention
         self.cache = KVCache(grow_tokens=GROW_TOKENS) if self._by_products else KVCache()
 
-    def read(self, prompts: Sequence[Sequence[int]], *, first_row: int, start: int) -> Tensor:
-        """As `Forward.read`."""
+    def prefill(self, prompts: Sequence[Sequence[int]], *, first_row: int, start: int) -> Tensor:
+        """As `Forward.prefill`."""
         lengths = [len(prompt) for prompt in prompts]
         ids = torch.tensor([token for prompt in prompts for token in prompt])
         positions = torch.cat([torch.arange(start, start + length) for length in lengths])
@@ -39,7 +39,7 @@ class LlamaForward:
 
         def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
             parts = zip(*(torch.split(each, lengths) for each in (queries, keys, values)), strict=True)
-            said = [self._read_row(layer, first_row + row, start, *part) for row, part in enumerate(parts)]
+            said = [self._prefill_row(layer, first_row + row, start, *part) for row, part in enumerate(parts)]
             return torch.cat(said)
 
         logits: Tensor = self._head(self._decoder.states(ids, positions, attend, ends))
@@ -74,7 +74,9 @@ class LlamaForward:
         """As `Forward.pass_tokens`."""
         return sum(lengths)
 
-    def _read_row(self, layer: int, row: int, start: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def _prefill_row(
+        self, layer: int, row: int, start: int, queries: Tensor, keys: Tensor, values: Tensor
+    ) -> Tensor:
         """Store a prompt's keys and values, [tokens, heads, size]; return what its tokens attend to."""
         length = start + len(queries)
         self.cache.set_write_span(row, 1, start, length)

@@ -1,4 +1,4 @@
-"""One answer on the calling thread, by the decoding that serves: for measurements and checks.
+"""One sequence on the calling thread, by the decoding that serves: for measurements and checks.
 
 Must not know adapters or queues.
 """
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mongars.records import FinishReason, GenerationRequest, Usage
-from mongars.serving.generation.batch import Batch
+from mongars.serving.generation.batch import ContinuousBatch
 from mongars.serving.generation.prompt import end_tokens, max_new_tokens, prompt_tokens
 from mongars.serving.generation.sequence import TokenSequence
 
@@ -20,12 +20,12 @@ def generate_one(
     *,
     stop_at_eos: bool = True,
 ) -> tuple[FinishReason, Usage]:
-    """Generate an answer, giving its text to `emit`; without `stop_at_eos` it generates every token that it may.
+    """Generate a sequence, giving its text to `emit`; without `stop_at_eos` it generates every token that it may.
 
     Raises InputError when the prompt leaves no room in the model's context.
     """
     tokens = prompt_tokens(tokenizer, request)
-    answer = TokenSequence(
+    sequence = TokenSequence(
         tokens,
         request.sampling,
         max_new_tokens=max_new_tokens(len(tokens), int(model.config.max_position_embeddings)),
@@ -33,8 +33,8 @@ def generate_one(
         tokenizer=tokenizer,
         emit=emit,
     )
-    batch = Batch(model, rows=1, prefill_tokens=len(tokens), cache_bytes=0)
-    batch.add(answer)
+    batch = ContinuousBatch(model, rows=1, prefill_tokens=len(tokens), cache_bytes=0)
+    batch.add(sequence)
     while batch.busy:
         batch.step()
-    return answer.result.result(timeout=0)
+    return sequence.result.result(timeout=0)

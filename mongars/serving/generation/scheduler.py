@@ -1,7 +1,7 @@
 """The thread that generates: one forward pass after the other, over all versions that have answers under way.
 
-Owns the thread. Must not know adapters, prompts or asyncio. A module tree has its own
-`Batch`, because answers of two versions never share keys and values; the batches take turns, a pass each.
+A module tree has its own `ContinuousBatch`, because sequences of two versions never share keys and values. The
+batches run one pass each in rotation.
 """
 
 import threading
@@ -9,29 +9,29 @@ import threading
 from torch import nn
 
 from mongars.serving.engine.admission import closing_error
-from mongars.serving.generation.batch import Batch
+from mongars.serving.generation.batch import ContinuousBatch
 from mongars.serving.generation.sequence import TokenSequence
 
 
 class Scheduler:
-    """Generates at most `rows` answers of a version at once; see `Batch`."""
+    """Generates at most `rows` answers of a version at once; see `ContinuousBatch`."""
 
     def __init__(self, *, rows: int, prefill_tokens: int, cache_bytes: int) -> None:
         self._options = {"rows": rows, "prefill_tokens": prefill_tokens, "cache_bytes": cache_bytes}
-        self._batches: dict[int, Batch] = {}
+        self._batches: dict[int, ContinuousBatch] = {}
         self._arrived: list[tuple[nn.Module, TokenSequence]] = []
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="mongars-generation", daemon=True)
         self._thread.start()
 
-    def submit(self, model: nn.Module, answer: TokenSequence) -> None:
-        """Generate an answer with a module tree; `answer.result` is set when it is over."""
+    def submit(self, model: nn.Module, sequence: TokenSequence) -> None:
+        """Generate a sequence with a module tree; `sequence.result` is set when it is over."""
         with self._changed:
             if self._closed:
-                answer.fail(closing_error())
+                sequence.fail(closing_error())
                 return
-            self._arrived.append((model, answer))
+            self._arrived.append((model, sequence))
             self._changed.notify()
 
     def close(self) -> None:
@@ -46,14 +46,14 @@ class Scheduler:
             for tree, batch in list(self._batches.items()):
                 try:
                     batch.step()
-                except Exception as error:  # noqa: BLE001 (raised again where each answer is awaited)
+                except Exception as error:  # noqa: BLE001 (raised again where each sequence is awaited)
                     batch.fail(error)
                 if not batch.busy:
-                    del self._batches[tree]  # its version may be gone; the next answer makes a new one
+                    del self._batches[tree]  # its version may be gone; the next sequence makes a new one
         for batch in self._batches.values():
             batch.fail(closing_error())
-        for _, answer in self._arrived:
-            answer.fail(closing_error())
+        for _, sequence in self._arrived:
+            sequence.fail(closing_error())
 
     def _admit(self) -> bool:
         """Take in what has arrived, waiting while there is nothing to do; return False once closed."""
@@ -63,12 +63,12 @@ class Scheduler:
             if self._closed:
                 self._arrived = arrived
                 return False
-        for model, answer in arrived:
-            self._batch(model).add(answer)
+        for model, sequence in arrived:
+            self._batch(model).add(sequence)
         return True
 
-    def _batch(self, model: nn.Module) -> Batch:
+    def _batch(self, model: nn.Module) -> ContinuousBatch:
         """Return the batch of a module tree. Its answers hold the tree, so its id is not another's meanwhile."""
         if id(model) not in self._batches:
-            self._batches[id(model)] = Batch(model, **self._options)
+            self._batches[id(model)] = ContinuousBatch(model, **self._options)
         return self._batches[id(model)]

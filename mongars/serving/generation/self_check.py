@@ -38,7 +38,7 @@ def check_batch_invariance(model: nn.Module) -> None:
 def _together(forward: Forward, rows: list[Tensor]) -> list[Tensor]:
     tokens = [row[0].tolist() for row in rows]
     forward.cache.reserve(len(rows), max(READ) + DECODED)
-    forward.read([row[:read] for row, read in zip(tokens, READ, strict=True)], first_row=0, start=0)
+    forward.prefill([row[:read] for row, read in zip(tokens, READ, strict=True)], first_row=0, start=0)
     for step in range(DECODED):
         at = [read + step for read in READ]
         logits = forward.decode([row[place] for row, place in zip(tokens, at, strict=True)], at)

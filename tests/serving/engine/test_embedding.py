@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mongars.errors import UnavailableError
 from mongars.neurons.bidirectional import bidirectional_encoder
-from mongars.neurons.neurons import Neurons, Reading
+from mongars.neurons.neurons import Neurons, TokenWindows
 from mongars.serving.engine.embedding import BATCH_S, LEAST_TOKENS, TELLING_TOKENS, EmbeddingScheduler, Pace
 
 TEXTS = ["hello there", "how are you today, and what is new?", "x", "hello " * 30]
@@ -48,7 +48,7 @@ def test_each_request_gets_its_own_vectors_in_its_own_order(scheduler, neurons, 
     other = Neurons(bidirectional_encoder(base), base.tokenizer)
     asked = [TEXTS, TEXTS[::-1], TEXTS[1:3]]
     futures = [
-        scheduler.submit(encoder, encoder.read(texts), dimensions)
+        scheduler.submit(encoder, encoder.tokenize(texts), dimensions)
         for texts, encoder, dimensions in zip(asked, (neurons, neurons, other), (None, 8, None), strict=True)
     ]
     for texts, dimensions, future in zip(asked, (None, 8, None), futures, strict=True):
@@ -60,9 +60,9 @@ def test_each_request_gets_its_own_vectors_in_its_own_order(scheduler, neurons, 
 
 def test_requests_that_wait_share_a_batch(scheduler, neurons, monkeypatch):
     gate = Gate(neurons, monkeypatch)
-    first = scheduler.submit(neurons, neurons.read(["x"]), None)
+    first = scheduler.submit(neurons, neurons.tokenize(["x"]), None)
     assert gate.reached.wait(60)
-    others = [scheduler.submit(neurons, neurons.read([text]), None) for text in ("hello", "hallo", "hullo")]
+    others = [scheduler.submit(neurons, neurons.tokenize([text]), None) for text in ("hello", "hallo", "hullo")]
     gate.opened.set()
     for future in (first, *others):
         future.result(timeout=60)
@@ -73,13 +73,13 @@ def test_a_batch_keeps_to_the_token_budget_and_begins_with_the_oldest(scheduler,
     neurons = Neurons(bidirectional_encoder(base), base.tokenizer, token_budget=64)
     gate = Gate(neurons, monkeypatch)
     texts = ["ab" * size for size in (12, 1, 2, 3, 11, 10, 4)]
-    blocker = scheduler.submit(neurons, neurons.read(["x"]), None)
+    blocker = scheduler.submit(neurons, neurons.tokenize(["x"]), None)
     assert gate.reached.wait(60)
-    future = scheduler.submit(neurons, neurons.read(texts), None)
+    future = scheduler.submit(neurons, neurons.tokenize(texts), None)
     gate.opened.set()
     blocker.result(timeout=60)
     vectors, _ = future.result(timeout=60)
-    lengths = [len(ids) for _, ids in neurons.read(texts).windows]
+    lengths = [len(ids) for _, ids in neurons.tokenize(texts).windows]
     assert gate.batches[1][0] == lengths[0]
     assert all(max(batch) * len(batch) <= 64 for batch in gate.batches if len(batch) > 1)
     assert sorted(length for batch in gate.batches[1:] for length in batch) == sorted(lengths)
@@ -94,7 +94,7 @@ def test_a_batch_has_the_tokens_that_the_one_before_it_would_have_read_in_its_ti
     gate = Gate(neurons, monkeypatch)
     gate.opened.set()
     ids = list(range(20, 28))
-    texts = Reading(LEAST_TOKENS, [(place, ids) for place in range(LEAST_TOKENS)])
+    texts = TokenWindows(LEAST_TOKENS, [(place, ids) for place in range(LEAST_TOKENS)])
     try:
         scheduler.submit(neurons, texts, None).result(timeout=60)
         assert [sum(batch) for batch in gate.batches] == [LEAST_TOKENS] * len(ids)  # too slow for more
@@ -114,7 +114,7 @@ def test_the_pace_is_learned_from_texts_of_any_length(length, scheduler, base, m
     gate = Gate(neurons, monkeypatch)
     gate.opened.set()
     windows = [(place, [20] * length) for place in range(12 * LEAST_TOKENS // length)]
-    scheduler.submit(neurons, Reading(len(windows), windows), None).result(timeout=60)
+    scheduler.submit(neurons, TokenWindows(len(windows), windows), None).result(timeout=60)
     first, second, *_ = [sum(batch) for batch in gate.batches]
     assert first <= LEAST_TOKENS
     assert 8 * LEAST_TOKENS - length < second <= 8 * LEAST_TOKENS
@@ -143,27 +143,27 @@ def test_a_small_request_does_not_wait_for_all_of_a_large_one_nor_the_large_one_
 ):
     neurons = Neurons(bidirectional_encoder(base), base.tokenizer, token_budget=16)
     gate = Gate(neurons, monkeypatch)
-    blocker = scheduler.submit(neurons, neurons.read(["x"]), None)
+    blocker = scheduler.submit(neurons, neurons.tokenize(["x"]), None)
     assert gate.reached.wait(60)
     texts = ["how are you? " * 8, "hello", "hallo " * 3]
-    large = scheduler.submit(neurons, neurons.read(texts[:1] * 4), None)
-    small = [scheduler.submit(neurons, neurons.read([text]), None) for text in texts[1:]]
+    large = scheduler.submit(neurons, neurons.tokenize(texts[:1] * 4), None)
+    small = [scheduler.submit(neurons, neurons.tokenize([text]), None) for text in texts[1:]]
     gate.opened.set()
     for future in (blocker, large, *small):
         future.result(timeout=60)
-    long, short, middle = (len(ids) for _, ids in neurons.read(texts).windows)
+    long, short, middle = (len(ids) for _, ids in neurons.tokenize(texts).windows)
     assert gate.batches[1:] == [[short], [long], [middle], [long], [long], [long]]
 
 
 def test_a_request_that_nobody_waits_for_is_dropped(scheduler, neurons, monkeypatch):
     gate = Gate(neurons, monkeypatch)
-    first = scheduler.submit(neurons, neurons.read(["x"]), None)
+    first = scheduler.submit(neurons, neurons.tokenize(["x"]), None)
     assert gate.reached.wait(60)
-    left = scheduler.submit(neurons, neurons.read(["hello"]), None)
+    left = scheduler.submit(neurons, neurons.tokenize(["hello"]), None)
     assert left.cancel()
     gate.opened.set()
     first.result(timeout=60)
-    assert scheduler.submit(neurons, neurons.read(["hello there"]), None).result(timeout=60)
+    assert scheduler.submit(neurons, neurons.tokenize(["hello there"]), None).result(timeout=60)
     assert [len(batch) for batch in gate.batches] == [1, 1]
 
 
@@ -175,23 +175,23 @@ def test_a_batch_that_fails_ends_its_requests_and_no_others(scheduler, neurons, 
 
     monkeypatch.setattr(broken, "means", fail)
     bad = scheduler.submit(broken, broken.read(TEXTS), None)
-    good = scheduler.submit(neurons, neurons.read(TEXTS), None)
+    good = scheduler.submit(neurons, neurons.tokenize(TEXTS), None)
     with pytest.raises(RuntimeError, match="out of memory"):
         bad.result(timeout=60)
     assert good.result(timeout=60)[0].shape == (4, neurons.dimensions)
 
 
 def test_no_texts_are_no_work(scheduler, neurons):
-    vectors, tokens = scheduler.submit(neurons, neurons.read([]), None).result(timeout=0)
+    vectors, tokens = scheduler.submit(neurons, neurons.tokenize([]), None).result(timeout=0)
     assert vectors.shape == (0, neurons.dimensions)
     assert tokens == 0
 
 
 def test_closing_ends_what_waits_with_an_error(neurons, monkeypatch):
     scheduler, gate = EmbeddingScheduler(), Gate(neurons, monkeypatch)
-    running = scheduler.submit(neurons, neurons.read(["x"]), None)
+    running = scheduler.submit(neurons, neurons.tokenize(["x"]), None)
     assert gate.reached.wait(60)
-    waiting = scheduler.submit(neurons, neurons.read(["hello"]), None)
+    waiting = scheduler.submit(neurons, neurons.tokenize(["hello"]), None)
     closing = threading.Thread(target=scheduler.close)
     closing.start()
     while not scheduler._closed:
@@ -199,6 +199,6 @@ def test_closing_ends_what_waits_with_an_error(neurons, monkeypatch):
     gate.opened.set()
     closing.join()
     assert running.result(timeout=60)
-    for future in (waiting, scheduler.submit(neurons, neurons.read(["late"]), None)):
+    for future in (waiting, scheduler.submit(neurons, neurons.tokenize(["late"]), None)):
         with pytest.raises(UnavailableError):
             future.result(timeout=0)

@@ -73,7 +73,7 @@ def matrix(embeddings):
 
 
 def parameters(slot):
-    tree = slot.model if slot.kind == "chat" else slot.model._means._decoder._inner
+    tree = slot.model if slot.kind == "chat" else slot.model._pooler._decoder._inner
     return {id(tensor) for name, tensor in tree.named_parameters() if "lora_" not in name}
 
 
@@ -81,7 +81,7 @@ async def test_every_slot_shares_the_tensors_of_the_one_base(engine, first, poet
     engine.adopt(1, {"encoder": target(first), "chat": target(poet)})
     held = set(map(id, engine.base.model.parameters()))
     for kind in ("encoder", "chat"):
-        slot = engine.pin(kind).slot
+        slot = engine.lease(kind).slot
         assert slot.digest is not None
         assert parameters(slot) <= held
 
@@ -142,10 +142,10 @@ async def test_a_request_keeps_the_version_that_it_was_admitted_to_through_a_fli
     engine, first, second, offline_vectors
 ):
     engine.adopt(1, {**NONE, "encoder": target(first)})
-    pin = engine.pin("encoder")
+    lease = engine.lease("encoder")
     engine.adopt(2, {**NONE, "encoder": target(second)})
     assert {slot["digest"] for slot in engine.status()["slots"]} == {first.ref.digest, second.ref.digest}
-    answer = await engine.embed(TEXTS, pin=pin)
+    answer = await engine.embed(TEXTS, lease=lease)
     assert answer.stamp == AdapterStamp(1, first.ref.name, first.ref.digest, engine.base.digest)
     np.testing.assert_allclose(matrix(answer), offline_vectors(first.folder, TEXTS), atol=1e-5)
     assert [slot["digest"] for slot in engine.status()["slots"]] == [second.ref.digest]
@@ -166,56 +166,56 @@ async def test_an_adapter_that_is_not_served_is_not_found_rather_than_answered_b
 
 
 async def test_a_revoked_adapter_admits_nobody_and_leaves_when_its_last_request_ends(engine, first):
-    pin = engine.open(*target(first))
+    lease = engine.open(*target(first))
     engine.adopt(3, NONE, revoked=frozenset({first.ref.digest}))
     with pytest.raises(ModelNotFoundError):
-        engine.pin("encoder", first.ref.digest)
-    assert (await engine.embed(TEXTS, pin=pin)).stamp.digest == first.ref.digest
+        engine.lease("encoder", first.ref.digest)
+    assert (await engine.embed(TEXTS, lease=lease)).stamp.digest == first.ref.digest
     assert engine.status()["slots"] == []
 
 
 async def test_there_are_never_more_slots_than_the_limit(base, make_adapter):
     engine = Engine(base, EngineLimits(slots=2, drain_timeout_s=0.0))
-    pins = [engine.open(*target(make_adapter(seed))) for seed in (11, 12)]
+    leases = [engine.open(*target(make_adapter(seed))) for seed in (11, 12)]
     with pytest.raises(OverloadedError, match="2 adapter slots"):
         engine.open(*target(make_adapter(13)))
-    pins[0].release()
-    pins.append(engine.open(*target(make_adapter(13))))
+    leases[0].release()
+    leases.append(engine.open(*target(make_adapter(13))))
     assert len(engine.status()["slots"]) == 2
     engine.close()
 
 
 async def test_a_load_waits_for_a_slot_that_drains(base, make_adapter):
     engine = Engine(base, EngineLimits(slots=1, drain_timeout_s=30.0))
-    pin = engine.open(*target(make_adapter(14)))
+    lease = engine.open(*target(make_adapter(14)))
     load = asyncio.create_task(asyncio.to_thread(engine.open, *target(make_adapter(15))))
     await asyncio.sleep(0)
-    pin.release()
+    lease.release()
     assert (await load).slot.ref.name == "tiny-15"
     engine.close()
 
 
-async def test_only_a_load_takes_a_turn_of_the_machine_and_gives_it_back_when_it_fails(base, make_adapter):
-    turns = []
+async def test_only_a_load_passes_the_load_gate_and_frees_it_when_it_fails(base, make_adapter):
+    events = []
 
     @contextmanager
-    def turn():
-        turns.append("taken")
+    def load_gate():
+        events.append("acquired")
         try:
             yield
         finally:
-            turns.append("given back")
+            events.append("released")
 
-    engine = Engine(base, turn=turn)
+    engine = Engine(base, load_gate=load_gate)
     good, other = make_adapter(41), make_adapter(42)
-    pins = [engine.open(*target(good)) for _ in range(2)]
-    assert turns == ["taken", "given back"]
+    leases = [engine.open(*target(good)) for _ in range(2)]
+    assert events == ["acquired", "released"]
     (other.folder / "adapter_model.safetensors").unlink()
     with pytest.raises(AdapterRefusedError):
         engine.open(*target(other))
-    assert turns == ["taken", "given back"] * 2
-    for pin in pins:
-        pin.release()
+    assert events == ["acquired", "released"] * 2
+    for lease in leases:
+        lease.release()
     engine.close()
 
 
@@ -305,7 +305,7 @@ async def test_three_slots_are_enough_for_a_new_encoder_and_a_new_chat_adapter_a
         [make_adapter(seed, kind) for seed in seeds] for kind, seeds in (("encoder", (31, 32)), ("chat", (33, 34)))
     )
     engine.adopt(1, {"encoder": target(encoders[0]), "chat": target(chats[0])})
-    pins = [engine.pin("encoder"), engine.pin("chat")]  # a request of each is under way
+    leases = [engine.lease("encoder"), engine.lease("chat")]  # a request of each is under way
     adopting = asyncio.create_task(
         asyncio.to_thread(engine.adopt, 3, {"encoder": target(encoders[1]), "chat": target(chats[1])})
     )
@@ -313,8 +313,8 @@ async def test_three_slots_are_enough_for_a_new_encoder_and_a_new_chat_adapter_a
         await asyncio.sleep(0)
     assert engine.generation == 1  # the chat adapter waits for a slot, and the replica does not claim more
     assert len(engine.status()["slots"]) == 3
-    for pin in pins:
-        pin.release()
+    for lease in leases:
+        lease.release()
     assert await adopting
     assert engine.generation == 3
     assert engine.current == {"encoder": encoders[1].ref.digest, "chat": chats[1].ref.digest}
@@ -331,7 +331,7 @@ async def test_a_kind_that_cannot_be_loaded_keeps_its_version_and_the_generation
         engine.adopt(2, {"encoder": target(second), "chat": target(damaged)})
     assert engine.generation == 1
     assert engine.current["chat"] is None
-    assert engine.pin("chat").stamp.generation == 1
+    assert engine.lease("chat").stamp.generation == 1
     assert engine.adopt(3, {"encoder": target(second), "chat": None})
     assert engine.generation == 3
 
@@ -345,4 +345,4 @@ async def test_a_revoked_adapter_admits_nobody_although_what_takes_its_place_can
     with pytest.raises(AdapterRefusedError):
         engine.adopt(2, {**NONE, "encoder": target(damaged)}, revoked=frozenset({first.ref.digest}))
     with pytest.raises(ModelNotFoundError):
-        engine.pin("encoder")
+        engine.lease("encoder")

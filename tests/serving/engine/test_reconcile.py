@@ -127,7 +127,7 @@ async def test_each_load_is_on_a_thread_that_ends_with_it(parts):
     engine, registry, reconciler = parts
     publish(registry, ref("1"))
     await reconciler.start()
-    await reconciler.pin("encoder", "1" * 64)
+    await reconciler.lease("encoder", "1" * 64)
     for thread in engine.loading:
         thread.join(timeout=20)
     assert [thread.is_alive() for thread in engine.loading] == [False, False]
@@ -144,7 +144,7 @@ async def test_revoked_adapters_are_told_to_the_engine(parts):
 async def test_a_named_adapter_is_opened_by_a_prefix_even_if_only_the_registry_knows_it_yet(parts):
     engine, registry, reconciler = parts
     registry.manifest = rules.register(registry.manifest, ref("3"), now())
-    await reconciler.pin("encoder", "3" * 12)
+    await reconciler.lease("encoder", "3" * 12)
     assert engine.opened == [("3" * 64, "/store/a3")]
 
 
@@ -155,7 +155,7 @@ async def test_an_adapter_that_is_unknown_revoked_or_of_another_kind_is_not_foun
     registry.manifest = rules.revoke(registry.manifest, "1" * 64, now())
     for kind, digest in (("encoder", "9" * 64), ("encoder", "1" * 64), ("chat", "2" * 64)):
         with pytest.raises(ModelNotFoundError):
-            await reconciler.pin(kind, digest)
+            await reconciler.lease(kind, digest)
 
 
 async def test_an_adapter_whose_files_were_pruned_is_not_found_before_anything_is_loaded(parts):
@@ -164,7 +164,7 @@ async def test_an_adapter_whose_files_were_pruned_is_not_found_before_anything_i
     publish(registry, ref("2"))
     registry.manifest = rules.prune(registry.manifest, "1" * 64, now())
     with pytest.raises(ModelNotFoundError, match="pruned"):
-        await reconciler.pin("encoder", "1" * 64)
+        await reconciler.lease("encoder", "1" * 64)
     assert engine.opened == []
 
 

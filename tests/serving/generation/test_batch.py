@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mongars.records import Sampling
 from mongars.serving.generation import llama
-from mongars.serving.generation.batch import Batch
+from mongars.serving.generation.batch import ContinuousBatch
 from mongars.serving.generation.kv_cache import padded_tokens
 from mongars.serving.generation.sequence import TokenSequence
 
@@ -47,7 +47,7 @@ def alone(base, prompt: list[int], count: int) -> list[int]:
     return tokens[len(prompt) :]
 
 
-def finish(batch: Batch) -> int:
+def finish(batch: ContinuousBatch) -> int:
     passes = 0
     while batch.busy:
         batch.step()
@@ -61,8 +61,8 @@ def prompt(seed: int, length: int) -> list[int]:
 
 
 @pytest.fixture
-def batch(base) -> Batch:
-    return Batch(base.model, rows=4, prefill_tokens=24, cache_bytes=PLENTY)
+def batch(base) -> ContinuousBatch:
+    return ContinuousBatch(base.model, rows=4, prefill_tokens=24, cache_bytes=PLENTY)
 
 
 def test_answers_of_any_length_together_are_those_of_each_alone(base, batch):
@@ -90,7 +90,9 @@ def test_whoever_comes_and_goes_an_answer_stays_its_own(
 ):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(llama, "product_attention_is_faster", lambda _: by_products)
-        batch = Batch(base.model, rows=rows, prefill_tokens=prefill_tokens, cache_bytes=cache_tokens * TOKEN_BYTES)
+        batch = ContinuousBatch(
+            base.model, rows=rows, prefill_tokens=prefill_tokens, cache_bytes=cache_tokens * TOKEN_BYTES
+        )
     asked = [
         (Asked(base, prompt(n, length), max_tokens=most), at) for n, (length, most, at) in enumerate(arrivals)
     ]
@@ -139,7 +141,7 @@ def test_an_answer_that_nobody_waits_for_leaves_at_the_next_pass_and_makes_room(
 
 @pytest.mark.parametrize("where", ["waiting", "reading"])
 def test_one_that_leaves_before_its_first_token_is_dropped(base, where):
-    batch = Batch(base.model, rows=1 if where == "waiting" else 2, prefill_tokens=8, cache_bytes=PLENTY)
+    batch = ContinuousBatch(base.model, rows=1 if where == "waiting" else 2, prefill_tokens=8, cache_bytes=PLENTY)
     other, leaving = Asked(base, prompt(0, 4), max_tokens=6), Asked(base, prompt(1, 30))
     batch.add(other.answer)
     batch.add(leaving.answer)
@@ -182,7 +184,9 @@ def test_what_goes_wrong_in_one_answer_ends_no_other(base, batch):
 
 
 def test_memory_bounds_the_rows_and_one_answer_always_runs(base):
-    batch = Batch(base.model, rows=4, prefill_tokens=200, cache_bytes=2 * padded_tokens(1, 150) * TOKEN_BYTES)
+    batch = ContinuousBatch(
+        base.model, rows=4, prefill_tokens=200, cache_bytes=2 * padded_tokens(1, 150) * TOKEN_BYTES
+    )
     asked = [Asked(base, prompt(n, 140), max_tokens=10) for n in range(3)]
     huge = Asked(base, prompt(7, 400), max_tokens=3)
     for one in (*asked, huge):
@@ -197,7 +201,7 @@ def test_memory_bounds_the_rows_and_one_answer_always_runs(base):
 
 def test_after_a_long_answer_many_short_ones_take_no_more_memory_than_allowed(base):
     allowed = padded_tokens(4, 128) * TOKEN_BYTES
-    batch = Batch(base.model, rows=4, prefill_tokens=512, cache_bytes=allowed)
+    batch = ContinuousBatch(base.model, rows=4, prefill_tokens=512, cache_bytes=allowed)
     batch.add(Asked(base, prompt(1, 300), max_tokens=4).answer)
     short = [Asked(base, prompt(n, 20), max_tokens=30) for n in range(4)]
     batch.step()

@@ -52,11 +52,11 @@ def test_prompts_read_at_once_or_in_parts_and_tokens_after_them_are_as_alone(kin
         passes = forward(model)
         sequences = [tokens(count, seed) for seed, count in enumerate(PARTS[0])]
         passes.cache.reserve(len(sequences), 40)
-        logits = passes.read(sequences, first_row=0, start=0)
+        logits = passes.prefill(sequences, first_row=0, start=0)
         for row, sequence in enumerate(sequences):
             torch.testing.assert_close(logits[row], alone(model, sequence), rtol=1e-4, atol=1e-4)
         more_tokens = tokens(PARTS[1][0], 9)
-        logits = passes.read([more_tokens], first_row=0, start=len(sequences[0]))
+        logits = passes.prefill([more_tokens], first_row=0, start=len(sequences[0]))
         sequences[0] += more_tokens
         torch.testing.assert_close(logits[0], alone(model, sequences[0]), rtol=1e-4, atol=1e-4)
         for token in (7, 60):
@@ -73,7 +73,7 @@ def test_more_rows_than_attend_together_are_as_alone(forward, tiny):
     passes = forward(model)
     sequences = [tokens(1 + 2 * n, n) for n in range(GROUP_ROWS + 3)]
     passes.cache.reserve(len(sequences), 64)
-    passes.read(sequences, first_row=0, start=0)
+    passes.prefill(sequences, first_row=0, start=0)
     logits = passes.decode([11] * len(sequences), list(map(len, sequences)))
     for row, sequence in enumerate(sequences):
         torch.testing.assert_close(logits[row], alone(model, [*sequence, 11]), rtol=1e-4, atol=1e-4)
@@ -96,7 +96,7 @@ def test_in_bf16_logits_by_products_are_as_near_to_float32_as_by_torchs_attentio
     errors = []
     for passes in (LlamaForward(rounded), by_products(rounded)):
         passes.cache.reserve(len(sequences), 64)
-        passes.read(sequences, first_row=0, start=0)
+        passes.prefill(sequences, first_row=0, start=0)
         logits = passes.decode([11] * len(sequences), list(map(len, sequences)))
         errors.append(float((logits.float() - expected).abs().mean()))
     assert 0 < errors[1] < 1.2 * errors[0]

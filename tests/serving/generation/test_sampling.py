@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from mongars.records import Sampling
 from mongars.serving.generation import sampling
-from mongars.serving.generation.sampling import TokenSampler, choose, in_nucleus, nucleus
+from mongars.serving.generation.sampling import TokenSampler, in_nucleus, nucleus, sample
 
 
 def sampler(**options) -> TokenSampler:
@@ -14,7 +14,7 @@ def sampler(**options) -> TokenSampler:
 
 def test_temperature_zero_is_the_greedy_token_whoever_is_beside_it():
     logits = torch.tensor([[0.0, 3.0, 1.0], [0.0, 0.1, 0.0], [5.0, 0.0, 0.0]])
-    tokens = choose(logits, [sampler(), sampler(temperature=2.0, seed=1), sampler()])
+    tokens = sample(logits, [sampler(), sampler(temperature=2.0, seed=1), sampler()])
     assert (tokens[0], tokens[2]) == (1, 0)
 
 
@@ -23,14 +23,14 @@ def test_samples_follow_the_softmax():
     one = sampler(temperature=1.0, seed=1)
     counts = torch.zeros(3)
     for _ in range(4000):
-        counts[choose(logits, [one])[0]] += 1
+        counts[sample(logits, [one])[0]] += 1
     torch.testing.assert_close(counts / 4000, logits.softmax(-1)[0], atol=0.03, rtol=0)
 
 
 def test_outside_the_nucleus_nothing_is_sampled_and_inside_it_everything():
     logits = torch.tensor([[4.0, 3.9, 0.0, -1.0]])
     one = sampler(temperature=1.0, top_p=0.9, seed=1)
-    assert {choose(logits, [one])[0] for _ in range(200)} == {0, 1}
+    assert {sample(logits, [one])[0] for _ in range(200)} == {0, 1}
 
 
 def test_samples_of_a_nucleus_follow_its_softmax_whether_it_was_sorted_out_or_not(monkeypatch):
@@ -41,7 +41,7 @@ def test_samples_of_a_nucleus_follow_its_softmax_whether_it_was_sorted_out_or_no
         monkeypatch.setattr(sampling, "TRIES", tries)
         one, counts = sampler(temperature=1.0, top_p=0.8, seed=3), torch.zeros(6)
         for _ in range(4000):
-            counts[choose(logits, [one])[0]] += 1
+            counts[sample(logits, [one])[0]] += 1
         torch.testing.assert_close(counts / 4000, inside / inside.sum(), atol=0.03, rtol=0)
 
 
@@ -86,8 +86,8 @@ def test_a_choice_is_the_same_alone_and_in_any_company(wanted, seed):
         for _ in range(2)
     )
     for _ in range(3):
-        tokens = choose(logits, together)
-        assert tokens == [choose(row[None], [one])[0] for row, one in zip(logits, alone, strict=True)]
+        tokens = sample(logits, together)
+        assert tokens == [sample(row[None], [one])[0] for row, one in zip(logits, alone, strict=True)]
 
 
 @pytest.mark.parametrize(("uniform", "token"), [(0.0, 1), (1 - 2**-24, 3)])
@@ -95,23 +95,23 @@ def test_the_least_and_the_greatest_random_number_choose_tokens_that_have_a_mass
     never = -torch.inf
     monkeypatch.setattr(TokenSampler, "uniform", lambda _: uniform)
     logits = torch.tensor([[never, 0.0, 0.0, 0.0, never, never]])
-    assert choose(logits, [sampler(temperature=1.0)]) == [token]
+    assert sample(logits, [sampler(temperature=1.0)]) == [token]
 
 
 @pytest.mark.parametrize("temperature", [1e-45, 1e-6])
 def test_next_to_no_temperature_is_greedy(temperature):
     logits = torch.tensor([[10.0, 30.0, 29.0]])
-    assert {choose(logits, [sampler(temperature=temperature, seed=seed)])[0] for seed in range(20)} == {1}
+    assert {sample(logits, [sampler(temperature=temperature, seed=seed)])[0] for seed in range(20)} == {1}
 
 
 def test_logits_that_are_no_numbers_choose_a_token_all_the_same_and_harm_no_other():
     logits = torch.tensor([[torch.nan, 0.0, 1.0], [0.0, 50.0, 0.0]])
-    tokens = choose(logits, [sampler(temperature=1.0, top_p=0.5), sampler(temperature=1.0)])
+    tokens = sample(logits, [sampler(temperature=1.0, top_p=0.5), sampler(temperature=1.0)])
     assert 0 <= tokens[0] < 3
     assert tokens[1] == 1
 
 
 def test_a_seed_repeats_and_another_differs():
     logits = torch.zeros(1, 500)
-    drawn = [choose(logits, [sampler(temperature=1.0, seed=seed)])[0] for seed in (4, 4, 5)]
+    drawn = [sample(logits, [sampler(temperature=1.0, seed=seed)])[0] for seed in (4, 4, 5)]
     assert drawn[0] == drawn[1] != drawn[2]
