@@ -1,7 +1,4 @@
-"""Whether a replica takes one more request.
-
-Owns the count, and the error of a replica that ends. Must not know what the requests are.
-"""
+"""The bound on requests of a replica, and the error of a replica that closes."""
 
 import threading
 
@@ -9,7 +6,7 @@ from mongars.errors import OverloadedError, UnavailableError
 
 
 class AdmissionLimit:
-    """At most `limit` at a time, running or waiting. Every method may be called from any thread."""
+    """Admits at most `limit` requests at a time, running or waiting. Methods may be called from any thread."""
 
     def __init__(self, name: str, limit: int) -> None:
         self._name = name
@@ -18,7 +15,7 @@ class AdmissionLimit:
         self.count = 0
 
     def acquire(self) -> None:
-        """Count one more. Raises OverloadedError at the limit."""
+        """Admit a request. Raises OverloadedError at the limit."""
         with self._lock:
             if self.count >= self._limit:
                 raise OverloadedError(
@@ -27,11 +24,11 @@ class AdmissionLimit:
             self.count += 1
 
     def release(self) -> None:
-        """Count one less."""
+        """End a request."""
         with self._lock:
             self.count -= 1
 
 
 def closing_error() -> UnavailableError:
-    """Return what a request is told whose replica ends."""
+    """Return the error of requests that a closing replica ends."""
     return UnavailableError("This replica is closing.", remedy="Try again.")

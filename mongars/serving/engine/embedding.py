@@ -1,9 +1,8 @@
-"""The thread that embeds: texts of all requests that wait share batches of like length.
+"""The thread that embeds: texts of all waiting requests share batches of similar length.
 
-Owns the thread and the choice of a batch. Must not know adapters, asyncio or HTTP. A batch is of one version,
-because each version is a module tree of its own. Batches are led in turns by the oldest text that waits, so that
-nobody starves, and by the smallest request: what a user asks does not wait for a thousand texts to be indexed. Nor
-for a batch that takes long: it gets as many tokens as this base embeds in BATCH_S on this machine.
+A batch is of one version, because each version is its own module tree. Batches alternate between the oldest
+waiting text, so that no request starves, and the smallest request, so that a user's question does not wait for
+a thousand texts to be indexed. A batch takes about BATCH_S: its token budget follows the measured pace.
 """
 
 import threading
@@ -19,24 +18,23 @@ from mongars.neurons.neurons import Neurons, TokenWindows
 from mongars.serving.engine.admission import closing_error
 
 LONGER = 2
-"""How many times as long as the first of a small request a window may be to share its batch."""
+"""Longest window in the batch of a small request, as a multiple of its first window."""
 BATCH_S = 0.2
-"""Seconds that a batch may take: in one thread of two cores mongars-nano embeds the most tokens of a batch in them
-(2,048), where a base of 111 M parameters takes 2.4 s for so many (docs/results/2026-11-27-serving.md)."""
+"""Seconds that a batch may take (docs/results/2026-11-27-serving.md)."""
 LEAST_TOKENS = 128
-"""Tokens that a batch may have however slow the base is."""
-TELLING_TOKENS = LEAST_TOKENS // 2
-"""With fewer a batch says what any batch costs, not the pace. More than half of the least are in a full batch of
-windows of any one length: were more asked for, the pace of texts of 50 tokens would never be known."""
+"""Smallest token budget, however slow the base is."""
+MEASURED_TOKENS = LEAST_TOKENS // 2
+"""Smaller batches measure the fixed cost of a batch, not the pace. A full batch of the smallest budget has more
+than half of it, whatever the length of its windows, so the pace of any texts is measured."""
 
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """A request under way: what its texts' tokens sum to so far."""
+    """A request under way, with the sums of its texts' states so far."""
 
     neurons: Neurons
     sums: Tensor
-    left: int  # windows that are not read yet
+    left: int  # windows that are not embedded yet
     dimensions: int | None
     tokens: int
     result: "Future[tuple[np.ndarray, int]]" = field(default_factory=Future)
@@ -44,7 +42,7 @@ class _Job:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """A window that waits, with its request."""
+    """A waiting window of a request."""
 
     job: _Job
     text: int
@@ -53,22 +51,22 @@ class _Window:
 
 @dataclass(slots=True)
 class Pace:
-    """How fast batches are embedded, and how many tokens the next one may have."""
+    """The measured pace of embedding, which sets the token budget of the next batch."""
 
     tokens_per_s: float = 0.0
 
-    def budget(self, most: int) -> int:
-        """Return how many tokens take BATCH_S, at least LEAST_TOKENS and at most `most`."""
-        return min(most, max(LEAST_TOKENS, round(self.tokens_per_s * BATCH_S)))
+    def budget(self, limit: int) -> int:
+        """Return how many tokens take BATCH_S, at least LEAST_TOKENS and at most `limit`."""
+        return min(limit, max(LEAST_TOKENS, round(self.tokens_per_s * BATCH_S)))
 
     def learn(self, tokens: int, seconds: float) -> None:
-        """Note how long a batch of so many tokens took, if it has enough of them to tell the pace."""
-        if tokens > TELLING_TOKENS:
+        """Measure the pace by a batch, if it has enough tokens."""
+        if tokens > MEASURED_TOKENS:
             self.tokens_per_s = tokens / max(seconds, 1e-9)
 
 
 class EmbeddingScheduler:
-    """Embeds what is submitted, from any thread, until it is closed."""
+    """Embeds submitted requests until it is closed. Methods may be called from any thread."""
 
     def __init__(self, *, clock: Callable[[], float] = time.perf_counter) -> None:
         self._pace, self._clock = Pace(), clock
@@ -82,9 +80,9 @@ class EmbeddingScheduler:
     def submit(
         self, neurons: Neurons, windows: TokenWindows, dimensions: int | None
     ) -> "Future[tuple[np.ndarray, int]]":
-        """Return what becomes the vectors [texts, dimensions] of a reading, and its count of tokens.
+        """Return the future of the vectors [texts, dimensions] of some texts and of their count of tokens.
 
-        A request whose future is cancelled is dropped with the next batch.
+        A request whose future is cancelled is dropped before the next batch.
         """
         job = _Job(neurons, neurons.zeros(windows.texts), len(windows.windows), dimensions, windows.tokens)
         with self._changed:
@@ -98,7 +96,7 @@ class EmbeddingScheduler:
         return job.result
 
     def close(self) -> None:
-        """Stop after the batch that runs; requests under way end with an error."""
+        """Stop after the current batch; requests under way end with an error."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -115,7 +113,7 @@ class EmbeddingScheduler:
             _fail(window.job, closing_error())
 
     def _next(self) -> list[_Window] | None:
-        """Wait for texts and take the next batch; return None once closed."""
+        """Wait for texts and return the next batch; None once closed."""
         with self._changed:
             while not self._closed:
                 self._waiting = [window for window in self._waiting if not window.job.result.done()]
@@ -142,12 +140,12 @@ class EmbeddingScheduler:
 
 
 def batch_of_oldest(waiting: Sequence[_Window], pace: Pace) -> list[_Window]:
-    """Return the oldest window and those of its version nearest to it in length, within the token budget."""
+    """Return the oldest window with others of its version and of similar length, within the token budget."""
     return _nearest(waiting[0], waiting, pace)
 
 
 def batch_of_smallest(waiting: Sequence[_Window], pace: Pace) -> list[_Window]:
-    """Return a batch of the request with the fewest tokens, with nothing much longer that it would wait for."""
+    """Return a batch for the request with the fewest tokens, without windows much longer than its own."""
     lead = min(waiting, key=lambda window: window.job.tokens)
     if lead.job is waiting[0].job:
         return batch_of_oldest(waiting, pace)
@@ -175,5 +173,5 @@ def _fail(job: _Job, error: BaseException) -> None:
 
 
 def _begin_result(job: _Job) -> bool:
-    """Return whether a result is still wanted; from here on it cannot be cancelled."""
+    """Return whether the result is not cancelled; from here on it cannot be."""
     return not job.result.done() and job.result.set_running_or_notify_cancel()

@@ -1,10 +1,9 @@
-"""Engine: one base in memory, adapter versions as slots beside it, generation and embedding through them.
+"""Engine: one base in memory, adapter versions as slots over it, and generation and embedding through them.
 
-Owns loading and checking a version, the flip to it, and the bounded queues. A plain class without Ray: `llm.py`
-wraps it. Must not know the registry or HTTP. The weights that a request runs on never change under it: a version
-is a module tree of its own over the base's tensors, and a request holds the one it was admitted to.
+A plain class without Ray, which `deployments/llm.py` wraps. The weights of a request never change under it: each
+version is its own module tree over the base's tensors, and a request leases the version it was admitted to.
 
-Model work runs on threads, one that generates (`generation/`), one that embeds: a tree has one caller at a time.
+One thread generates (`generation/`) and one embeds, so that a tree has one caller at a time.
 """
 
 import asyncio
@@ -44,16 +43,16 @@ from mongars.serving.generation.sequence import TokenSequence
 from mongars.storage.digests import folder_digest
 
 LoadGate = Callable[[], AbstractContextManager[None]]
-CANARY = "The quick brown fox."
+PROBE = "The quick brown fox."
 
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
     """Bounds of one replica. `chats` and `embeds` count requests that run or wait; one more is refused.
 
-    `rows` is how many answers of one version are generated at once, `cache_bytes` the memory of their keys and
-    values, `prefill_tokens` how much of prompts is read between two tokens of theirs. `drain_timeout_s` is how
-    long a load waits for a slot to become free.
+    `rows` is how many sequences of one version are generated at once, `cache_bytes` the size of their KV cache,
+    `prefill_tokens` the size of a prefill pass between two of their tokens. `drain_timeout_s` is how long a load
+    waits for a free slot.
     """
 
     slots: int = SLOTS
@@ -66,15 +65,15 @@ class EngineLimits:
 
 
 class Engine:
-    """Generates and embeds. `generate` and `embed` belong to an event loop; `adopt` and `open` block.
+    """Generates and embeds. `generate` and `embed` run on an event loop; `adopt` and `open` block.
 
-    `load_gate` makes a load wait for other loads on the same machine.
+    A load runs inside `load_gate`, which waits for other loads on the same machine.
     """
 
     def __init__(
         self, base: Base, limits: EngineLimits | None = None, *, load_gate: LoadGate = nullcontext
     ) -> None:
-        import_module("peft")  # it loads adapters: seconds of work that the first one would bring among answers
+        import_module("peft")  # it loads adapters; the first load would spend seconds on its import
         self.base = base
         self.limits = limits or EngineLimits()
         if not base.tokenizer.chat_template:
@@ -101,17 +100,17 @@ class Engine:
 
     @property
     def generation(self) -> int:
-        """Return the generation that new requests of every kind have reached."""
+        """Return the generation that the routes of all kinds have reached."""
         return min(route.generation for route in self._slots.routes.values())
 
     @property
     def current(self) -> dict[AdapterKind, str | None]:
-        """Return the digest that is routed for each kind; None is the base."""
+        """Return the routed digest of each kind; None is the base."""
         return {kind: route.slot.digest for kind, route in self._slots.routes.items()}
 
     @property
     def context_tokens(self) -> int:
-        """Return how many tokens prompt and answer may have together."""
+        """Return how many tokens prompt and reply may have together."""
         config: Any = self.base.model.config
         return int(config.max_position_embeddings)
 
@@ -122,22 +121,22 @@ class Engine:
         *,
         revoked: frozenset[str] = frozenset(),
     ) -> bool:
-        """Load what `current` names and route new requests to it, kind by kind; return False if a newer one is.
+        """Load the versions in `current` and route new requests to them, kind by kind.
 
-        On an error the kinds that are not loaded go on with their old version. Requests under way keep the version
-        they began with, and a version that nobody holds is dropped. Raises AdapterRefusedError, or OverloadedError
-        when no slot drains in time.
+        Returns False when a newer generation is already routed. On an error the kinds that are not loaded keep
+        their old version. Requests under way keep the version they began with; a version without leases is
+        dropped. Raises AdapterRefusedError, or OverloadedError when no slot drains in time.
         """
-        # What needs no slot first: it may give one back to what does.
+        # Kinds that need no slot come first: they may free one for the others.
         order = sorted(ADAPTER_KINDS, key=lambda kind: current.get(kind) is not None)
         try:
             flipped = [self._route(generation, kind, current.get(kind)) for kind in order]
             return all(flipped)
         finally:
-            self._slots.revoke(revoked)  # also where what takes its place cannot be loaded
+            self._slots.revoke(revoked)  # even when the replacement cannot be loaded
 
     def open(self, ref: AdapterRef, folder: Path) -> Lease:
-        """Hold the slot of an adapter, loading it first if need be. Raises as `adopt`."""
+        """Lease the slot of an adapter, loading it first if necessary. Raises as `adopt` does."""
         with self._loading:
             if (lease := self._slots.lease_loaded(ref.digest)) is not None:
                 return lease
@@ -147,43 +146,43 @@ class Engine:
             return self._slots.add(slot)
 
     def lease(self, kind: AdapterKind, digest: str | None = None) -> Lease:
-        """Admit a request: hold the current slot of `kind`, or a named adapter's. Raises ModelNotFoundError."""
+        """Lease the current slot of `kind`, or a named adapter's. Raises ModelNotFoundError."""
         return self._slots.lease(kind, digest)
 
     async def generate(
         self, request: GenerationRequest, lease: Lease | None = None
     ) -> AsyncGenerator[GenerationPiece, None]:
-        """Yield an answer in pieces; the last one carries `finish_reason` and usage.
+        """Yield a reply in pieces; the last one has `finish_reason` and usage.
 
-        Closing the generator ends the generation within a pass. `lease` is the caller's hold on a slot, which this
-        takes over. Raises ModelNotFoundError, OverloadedError, InputError.
+        Closing the generator ends the generation within a pass. It releases `lease`, which the caller hands over.
+        Raises ModelNotFoundError, OverloadedError, InputError.
         """
         lease = lease or self.lease("chat", request.adapter)
         deltas = DeltaQueue(asyncio.get_running_loop())
-        answer = await self._admitted(request, lease, deltas)
+        sequence = await self._start(request, lease, deltas)
         try:
             while (text := await deltas.next()) is not None:
                 yield GenerationPiece(text=text, stamp=lease.stamp)
-            reason, usage = answer.result.result(timeout=0)  # the queue ends when it is set
+            reason, usage = sequence.result.result(timeout=0)  # set before the queue ends
             yield GenerationPiece(text="", stamp=lease.stamp, finish_reason=reason, usage=usage)
         finally:
-            answer.cancelled.set()
+            sequence.cancelled.set()
 
     async def embed(
         self, texts: Sequence[str], *, dimensions: int | None = None, lease: Lease | None = None
     ) -> Embeddings:
-        """Return a vector for each text by the current encoder, or by the one that `lease` holds.
+        """Return a vector for each text by the current encoder, or by the leased one.
 
         Raises OverloadedError; InputError for an empty text or impossible dimensions.
         """
         lease = lease or self.lease("encoder")
         neurons: Neurons = lease.slot.model
-        with self._admission(self._embeds, lease) as held:
+        with self._admission(self._embeds, lease) as stack:
             neurons.check_dimensions(dimensions)
             windows = await asyncio.to_thread(neurons.tokenize, texts)
-            over = held.pop_all()
+            on_end = stack.pop_all()
         future = self._embedding.submit(neurons, windows, dimensions)
-        future.add_done_callback(lambda _: over.close())
+        future.add_done_callback(lambda _: on_end.close())
         vectors, tokens = await asyncio.wrap_future(future)
         return Embeddings(
             vectors=vectors.astype("<f4").tobytes(),
@@ -193,12 +192,12 @@ class Engine:
             stamp=lease.stamp,
         )
 
-    async def _admitted(self, request: GenerationRequest, lease: Lease, deltas: DeltaQueue) -> TokenSequence:
-        """Return the answer to a request, on its way; the lease is released when it is over."""
-        with self._admission(self._chats, lease) as held:
+    async def _start(self, request: GenerationRequest, lease: Lease, deltas: DeltaQueue) -> TokenSequence:
+        """Start the sequence of a request; the lease is released when it ends."""
+        with self._admission(self._chats, lease) as stack:
             tokenizer = self.base.tokenizer
             tokens = await asyncio.to_thread(prompt_tokens, tokenizer, request)
-            answer = TokenSequence(
+            sequence = TokenSequence(
                 tokens,
                 request.sampling,
                 max_new_tokens=max_new_tokens(len(tokens), self.context_tokens),
@@ -206,14 +205,14 @@ class Engine:
                 tokenizer=tokenizer,
                 emit=deltas.put,
             )
-            over = held.pop_all()
-        over.callback(deltas.end)
-        answer.result.add_done_callback(lambda _: over.close())
-        self._generating.submit(lease.slot.model, answer)
-        return answer
+            on_end = stack.pop_all()
+        on_end.callback(deltas.end)
+        sequence.result.add_done_callback(lambda _: on_end.close())
+        self._generating.submit(lease.slot.model, sequence)
+        return sequence
 
     def status(self) -> dict[str, Any]:
-        """Return what is routed, loaded and under way, as JSON values."""
+        """Return the routes, slots and requests under way, as JSON values."""
         slots = [
             {"kind": slot.kind, "digest": slot.digest, "in_flight": slot.in_flight}
             for slot in self._slots.loaded()
@@ -228,18 +227,18 @@ class Engine:
         }
 
     def close(self) -> None:
-        """Stop the threads after what they are doing."""
+        """Stop both threads after their current pass."""
         self._generating.close()
         self._embedding.close()
 
     @contextmanager
-    def _admission(self, bound: AdmissionLimit, lease: Lease) -> Iterator[ExitStack]:
-        """Count a request, and yield what ends it: it ends with the block, unless the block takes that over."""
-        with ExitStack() as held:
-            held.callback(lease.release)
-            bound.acquire()
-            held.callback(bound.release)
-            yield held
+    def _admission(self, limit: AdmissionLimit, lease: Lease) -> Iterator[ExitStack]:
+        """Admit a request and yield the stack that ends it, with the block unless the block takes it over."""
+        with ExitStack() as stack:
+            stack.callback(lease.release)
+            limit.acquire()
+            stack.callback(limit.release)
+            yield stack
 
     def _route(self, generation: int, kind: AdapterKind, target: tuple[AdapterRef, Path] | None) -> bool:
         if target is None:
@@ -256,7 +255,7 @@ class Engine:
         return Slot(kind, None, Neurons(bidirectional_encoder(self.base), self.base.tokenizer))
 
     def _load(self, ref: AdapterRef, folder: Path) -> Slot:
-        """Build the slot of an adapter and prove it: digest of its files, base, and a finite canary."""
+        """Build the slot of an adapter after checking its base, its digest, and a pass for finite values."""
         if ref.base_digest != self.base.digest:
             raise AdapterRefusedError(
                 f"Adapter {ref.name}@{ref.digest[:12]} belongs to base {ref.base_digest[:12]}, "
@@ -270,12 +269,12 @@ class Engine:
             )
         adapted = self._adapted(ref.kind, folder)
         slot = Slot(ref.kind, ref, adapted if ref.kind == "chat" else Neurons(adapted, self.base.tokenizer))
-        if not _canary(slot, self.base.tokenizer):
+        if not _is_finite(slot, self.base.tokenizer):
             raise AdapterRefusedError(f"Adapter {ref.name}@{ref.digest[:12]} gives values that are not finite.")
         return slot
 
     def _adapted(self, kind: AdapterKind, folder: Path) -> nn.Module:
-        """Return a tree with the adapter in it, without peft where one before it had the same form."""
+        """Return a tree with the adapter in it, without peft when an earlier adapter had the same form."""
         template = self._templates.get(kind)
         if template and template.fits(folder):
             return template.filled(folder)
@@ -285,14 +284,14 @@ class Engine:
         if template is None:
             return adapted
         self._templates[kind] = template
-        return template.filled(folder)  # so that all versions of a form compute alike
+        return template.filled(folder)  # so that all versions of a form compute in the same way
 
 
-def _canary(slot: Slot, tokenizer: Any) -> bool:
-    """Return whether a forward pass gives finite values."""
+def _is_finite(slot: Slot, tokenizer: Any) -> bool:
+    """Return whether a forward pass of PROBE gives finite values."""
     if slot.kind == "encoder":
-        vectors, _ = slot.model.encode([CANARY])
+        vectors, _ = slot.model.encode([PROBE])
         return bool(torch.isfinite(torch.from_numpy(vectors)).all())
-    ids = tokenizer(CANARY, return_tensors="pt")["input_ids"].to(slot.model.device)
+    ids = tokenizer(PROBE, return_tensors="pt")["input_ids"].to(slot.model.device)
     with torch.inference_mode():
         return bool(torch.isfinite(slot.model(input_ids=ids).logits).all())

@@ -1,7 +1,7 @@
 """Reconciler: keeps one replica's engine on the registry's newest generation.
 
-Owns the loop: wait for a generation, adopt it, acknowledge what is really served. Level-triggered, so a missed
-message costs one heartbeat at most. Must not know Ray or HTTP: the registry is anything with these coroutines.
+It waits for a generation, adopts it, and acknowledges the one that is served. The loop is level-triggered: a lost
+message costs at most one heartbeat. It does not know Ray: the registry is anything with these coroutines.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from mongars.serving.engine.slots import Lease
 
 logger = logging.getLogger(__name__)
 RETRY_S = 1.0
-"""How long to wait before asking a registry again that does not answer; its actor restarts in about 2 s."""
+"""Pause before retrying a registry that does not answer; its actor restarts in about 2 s."""
 NEVER_AGAIN = ("revoked", "rejected")
-"""Refused also where they are in memory. Not so a pruned one: its bytes may be published again."""
+"""States refused even while loaded. A pruned adapter is not: its bytes may be published again."""
 _load_duration = telemetry.meter.create_histogram(telemetry.ADAPTER_LOAD_DURATION, unit="s")
 _load_failures = telemetry.meter.create_counter(telemetry.ADAPTER_LOAD_FAILURES)
 
@@ -40,7 +40,7 @@ class FollowedRegistry(Protocol):
 
 
 class Adapters(Protocol):
-    """Where adapters lie (AdapterStore, SharedAdapterStore)."""
+    """The store of adapters: AdapterStore or SharedAdapterStore."""
 
     def fetch(self, ref: AdapterRef, manifest: AdapterManifest) -> Path: ...
 
@@ -58,29 +58,29 @@ class Reconciler:
         self.last_failure: str | None = None
 
     async def start(self) -> None:
-        """Adopt the current generation before the replica reports ready. Raises what the load raises.
+        """Adopt the current generation before the replica reports ready. Raises what loading raises.
 
-        A replica that never served anything has nothing older to go on with, so a failure here is one.
+        A replica that has served nothing yet has no older version to keep, so any failure is an error.
         """
         self._manifest = await self._registry.snapshot()
         await self._adopt(self._manifest)
         await self._acknowledge()
 
     async def run(self) -> None:
-        """Follow for ever. A load that fails leaves the old version serving and is tried again each heartbeat.
+        """Follow forever. A load that fails leaves the old version serving and is retried each heartbeat.
 
-        So does a registry that is gone or whose manifest cannot be read: answering goes on without it.
+        The replica keeps serving too while the registry is gone or its manifest cannot be read.
         """
         while True:
             try:
                 await self.step()
             except MongarsError as error:
                 self.last_failure = str(error)
-                logger.warning("The adapter registry gave no manifest (%s); asking again.", error.code)
+                logger.warning("The adapter registry gave no manifest (%s); retrying.", error.code)
                 await asyncio.sleep(RETRY_S)
 
     async def step(self) -> None:
-        """Wait for something newer than was last tried, follow it, acknowledge. Raises as the registry does."""
+        """Wait for a newer generation, adopt it, acknowledge. Raises as the registry does."""
         newest = max(self._engine.generation, self._manifest.generation)
         self._manifest = await self._registry.wait_for(newest + 1, HEARTBEAT_S)
         if self._manifest.generation > self._engine.generation:
@@ -88,7 +88,7 @@ class Reconciler:
         await self._acknowledge()
 
     async def lease(self, kind: AdapterKind, digest: str) -> Lease:
-        """Hold the slot of a named adapter, loading it if need be.
+        """Lease the slot of a named adapter, loading it if necessary.
 
         Raises ModelNotFoundError when it is unknown, of another kind, revoked, rejected or pruned.
         """
@@ -104,11 +104,11 @@ class Reconciler:
         try:
             return await asyncio.shield(load)
         except asyncio.CancelledError:
-            load.add_done_callback(_release)  # the thread goes on; nobody is left to let go of what it loads
+            load.add_done_callback(_release)  # the thread continues, and nobody else would end its lease
             raise
 
     def status(self) -> dict[str, Any]:
-        """Return who this is, what was tried and how it went, as JSON values."""
+        """Return the replica's name, the newest generation seen and the failures, as JSON values."""
         return {
             "replica": self._replica,
             "seen": self._manifest.generation,
@@ -117,7 +117,7 @@ class Reconciler:
         }
 
     async def _manifest_with(self, digest: str) -> AdapterManifest:
-        """Return a manifest that may list an adapter: the last one heard of, or else the newest."""
+        """Return a manifest that may list an adapter: the last one seen, or else the newest."""
         try:
             self._manifest.adapter(digest)
         except ModelNotFoundError:
@@ -134,8 +134,8 @@ class Reconciler:
             self.failures += 1
             self.last_failure = str(error)
             _load_failures.add(1, {"error.type": error.code})
-            logger.error(  # noqa: TRY400 (the message says all; a trace of our own error adds nothing)
-                "Generation %d could not be loaded, %d goes on: %s",
+            logger.error(  # noqa: TRY400 (a trace of our own error would add nothing)
+                "Generation %d could not be loaded, %d stays: %s",
                 manifest.generation,
                 self._engine.generation,
                 error,

@@ -1,11 +1,8 @@
-"""Slots: the adapter versions that one replica holds, and which of them new requests go to.
+"""The adapter versions that one replica has in memory, and the routes of new requests to them.
 
-Owns the routes (one pointer for each kind of adapter), the reference counts and the bound on slots. Must not know
-how a model is loaded or run. Every method may be called from any thread.
-
-Each kind has a route of its own: a replica that must take in a new encoder and a new chat adapter flips one after
-the other, so that the old one of the first drains before the second is loaded, and three slots are enough. What a
-request claims is the generation of its own kind's route.
+Every method may be called from any thread. Each kind of adapter has its own route. A replica that must load a new
+encoder and a new chat adapter flips them in sequence: the old version of the first drains before the second is
+loaded, and three slots are enough. A request claims the generation of its own kind's route.
 """
 
 import threading
@@ -17,14 +14,14 @@ from mongars.errors import ModelNotFoundError, OverloadedError
 from mongars.records import AdapterKind, AdapterRef, AdapterStamp
 
 SLOTS = 3
-"""Current encoder, current chat adapter, and one that is loading or draining."""
+"""The current encoder, the current chat adapter, and one that loads or drains."""
 
 
 @dataclass(eq=False, slots=True)
 class Slot:
-    """A module tree of its own over the base's tensors. `ref` is None for the base itself.
+    """A version: its own module tree over the base's tensors. `ref` is None for the base itself.
 
-    `revoked` means that new requests are refused while old ones finish.
+    A `revoked` slot refuses new requests while those under way finish.
     """
 
     kind: AdapterKind
@@ -41,14 +38,14 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where requests of one kind go that name no adapter. Replaced whole, never changed."""
+    """The target of requests of one kind that name no adapter. Immutable: a flip replaces it."""
 
     generation: int
     slot: Slot
 
 
 class Lease:
-    """A request's hold on its slot, and what its answer may claim. Release it once; more does nothing."""
+    """A request's lease of a slot, with the stamp of its answer. Releasing it again has no effect."""
 
     def __init__(self, table: "SlotTable", slot: Slot, generation: int) -> None:
         self._table: SlotTable | None = table
@@ -57,14 +54,14 @@ class Lease:
         self.stamp = AdapterStamp(generation, name, digest, base=table.base_digest)
 
     def release(self) -> None:
-        """Let go; the last one to leave a slot that is no longer routed drops it."""
+        """End the lease. The last lease of a slot without a route drops the slot."""
         table, self._table = self._table, None
         if table is not None:
             table.release(self.slot)
 
 
 class SlotTable:
-    """The slots of a replica. The base's own slots own no tensors, stay for ever and do not count."""
+    """The slots of a replica. Those of the base own no tensors, are never dropped and do not count."""
 
     def __init__(
         self, base_slots: Mapping[AdapterKind, Slot], *, base_digest: str = "", limit: int = SLOTS
@@ -78,14 +75,14 @@ class SlotTable:
 
     @property
     def routes(self) -> dict[AdapterKind, Route]:
-        """Return where requests go now, by kind."""
+        """Return the current routes, by kind."""
         with self._changed:
             return dict(self._routes)
 
     def lease(self, kind: AdapterKind, digest: str | None = None) -> Lease:
-        """Hold the current slot of `kind`, or the loaded slot of a named adapter.
+        """Lease the current slot of `kind`, or the loaded slot of a named adapter.
 
-        Raises ModelNotFoundError when the named adapter is not loaded here, is revoked, or is of another kind.
+        Raises ModelNotFoundError for an adapter that is not loaded, is revoked, or is of another kind.
         """
         with self._changed:
             slot = self._routes[kind].slot if digest is None else self._adapters.get(digest)
@@ -98,7 +95,7 @@ class SlotTable:
             return self._lease(slot)
 
     def lease_loaded(self, digest: str) -> Lease | None:
-        """Hold the slot of an adapter that is in memory, or return None."""
+        """Lease the slot of an adapter, or return None when it is not loaded."""
         with self._changed:
             slot = self._adapters.get(digest)
             return None if slot is None else self._lease(slot)
@@ -112,16 +109,16 @@ class SlotTable:
                 )
 
     def add(self, slot: Slot) -> Lease:
-        """Take in a loaded slot and hold it, so that it stays until it is routed or its request is over."""
-        assert slot.digest is not None, "the base's slots are given at the start"
+        """Add a loaded slot and lease it: it stays until it is routed or its request ends."""
+        assert slot.digest is not None, "the base has its slots from the start"
         with self._changed:
             known = self._adapters.setdefault(slot.digest, slot)
             return self._lease(known)
 
     def flip(self, generation: int, kind: AdapterKind, digest: str | None) -> bool:
-        """Send new requests of `kind` to an adapter that the caller holds, or to the base.
+        """Route new requests of `kind` to an adapter that the caller leases, or to the base.
 
-        Returns False when a newer generation is routed already. The slot that loses its route drains and drops.
+        Returns False when a newer generation is already routed. The slot that loses its route drains, then drops.
         """
         with self._changed:
             if generation < self._routes[kind].generation:
@@ -132,19 +129,19 @@ class SlotTable:
             return True
 
     def revoke(self, digests: frozenset[str]) -> None:
-        """Admit no new request to these adapters; requests that are under way finish."""
+        """Refuse new requests of these adapters; requests under way finish."""
         with self._changed:
             for digest, slot in self._adapters.items():
                 slot.revoked = slot.revoked or digest in digests
 
     def release(self, slot: Slot) -> None:
-        """Count one request less on a slot (Lease.release calls it)."""
+        """End one lease of a slot (called by Lease.release)."""
         with self._changed:
             slot.in_flight -= 1
             self._drop_idle()
 
     def loaded(self) -> tuple[Slot, ...]:
-        """Return the adapter slots that are in memory."""
+        """Return the slots of adapters."""
         with self._changed:
             return tuple(self._adapters.values())
 

@@ -1,1 +1,1 @@
-"""Continuous batching: many answers under way at once through one module tree, each token in one forward pass."""
+"""Continuous batching: many sequences generated at once through one module tree."""

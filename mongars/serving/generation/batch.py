@@ -1,9 +1,8 @@
-"""The sequences under way through one module tree: who gets a row, and one forward pass after the other.
+"""Continuous batching of the sequences that run through one module tree, one forward pass at a time.
 
-Owns admission, prefill and decoding. Must not know threads or adapters. One caller at a time. Rows are given in
-the order of arrival. The prompts of those that got one are read the shortest first, so that rows of like length
-lie together and a pass that pads pads little. A pass reads at most `prefill_tokens`, with a decoding pass between
-any two, so that a long prompt does not silence the sequences beside it.
+It knows neither threads nor adapters and has one caller at a time. Rows are assigned in order of arrival. Prompts
+that have a row are prefilled shortest first, so that a padded pass pads little. A prefill pass takes at most
+`prefill_tokens`, and a decode pass follows each, so that a long prompt does not stall the other sequences.
 """
 
 from collections import deque
@@ -20,9 +19,9 @@ from mongars.serving.generation.sequence import TokenSequence
 
 
 class ContinuousBatch:
-    """Generates for up to `rows` sequences at once; the others wait their turn.
+    """Generates up to `rows` sequences at once; the others wait in a queue.
 
-    Keys and values take at most `cache_bytes`, or what one sequence needs when that is more.
+    The KV cache takes at most `cache_bytes`, or what one sequence needs when that is more.
     """
 
     def __init__(self, model: nn.Module, *, rows: int, prefill_tokens: int, cache_bytes: int) -> None:
@@ -32,23 +31,22 @@ class ContinuousBatch:
         self._cache_tokens = cache_bytes // _token_bytes(model)
         self._prefill_tokens = prefill_tokens
         self._waiting: deque[TokenSequence] = deque()
-        self._prefilling: list[
-            TokenSequence
-        ] = []  # have rows after those that decode; only the first may be half read
+        # Their rows follow those of `_decoding`; only the first may be partly prefilled.
+        self._prefilling: list[TokenSequence] = []
         self._decoding: list[TokenSequence] = []  # sequence i has row i
 
     def add(self, sequence: TokenSequence) -> None:
-        """Put a sequence at the end of the queue."""
+        """Append a sequence to the queue."""
         self._waiting.append(sequence)
 
     @property
     def busy(self) -> bool:
-        """Return whether there is anything to do."""
+        """Return whether any sequence waits or runs."""
         return bool(self._waiting or self._prefilling or self._decoding)
 
     @torch.inference_mode()
     def step(self) -> None:
-        """Read some of the prompts that wait, then give every sequence that is read its next token."""
+        """Run one prefill pass, if prompts wait, and one decode pass, which gives each sequence a token."""
         self._remove([sequence for sequence in self._decoding if sequence.cancelled.is_set()])
         self._prefill()
         if self._decoding:
@@ -57,7 +55,7 @@ class ContinuousBatch:
             self._cache.clear()
 
     def fail(self, error: BaseException) -> None:
-        """End every sequence with an error; the batch can go on with new ones."""
+        """End every sequence with an error; new ones can be added afterwards."""
         for sequence in (*self._decoding, *self._prefilling, *self._waiting):
             sequence.fail(error)
         self._waiting.clear()
@@ -65,7 +63,7 @@ class ContinuousBatch:
         self._cache.clear()
 
     def _prefill(self) -> None:
-        """Read the prompts that fit into one pass, or the next part of one that does not."""
+        """Prefill the prompts that fit into one pass, or the next part of one that does not."""
         self._drop_cancelled()
         if not self._prefilling:
             self._prefilling = self._admit()
@@ -80,13 +78,13 @@ class ContinuousBatch:
         for sequence in now:
             sequence.num_cached = min(start + length, sequence.prompt_tokens)
         if now[0].num_uncached:
-            return  # a long prompt, alone in its pass: goes on next time
+            return  # a long prompt, alone in its pass; the next step continues it
         self._prefilling = self._prefilling[len(now) :]
         self._decoding += now
         self._sample(now, logits)
 
     def _num_fitting(self) -> int:
-        """Return how many of the prompts to read fit into one pass, at least 1."""
+        """Return how many prompts fit into one prefill pass, at least 1."""
         if self._prefilling[0].num_cached:
             return 1
         count, lengths = 1, [sequence.prompt_tokens for sequence in self._prefilling]
@@ -95,7 +93,7 @@ class ContinuousBatch:
         return count
 
     def _admit(self) -> list[TokenSequence]:
-        """Return the next sequences in the queue that have rows and memory, the shortest prompt first."""
+        """Take the next sequences that have rows and memory from the queue, shortest prompt first."""
         admitted: list[TokenSequence] = []
         longest = max((sequence.max_total_tokens for sequence in self._decoding), default=0)
         while self._waiting and (rows := len(self._decoding) + len(admitted) + 1) <= self._rows:
@@ -117,18 +115,19 @@ class ContinuousBatch:
         self._sample(sequences, logits)
 
     def _reserve(self, length: int) -> None:
-        """Have room for a pass after which its longest row holds `length` tokens, and for what all rows hold."""
+        """Reserve cache for every row, and for a pass after which the longest of its rows has `length` tokens."""
         sequences = [*self._decoding, *self._prefilling]
         self._cache.reserve(len(sequences), max(length, *(sequence.num_cached for sequence in sequences)))
 
     def _sample(self, sequences: Sequence[TokenSequence], logits: Tensor) -> None:
+        """Append a token to each sequence and remove those that have ended."""
         tokens = sample(logits, [sequence.sampler for sequence in sequences])
         self._remove(
             [sequence for sequence, token in zip(sequences, tokens, strict=True) if _append(sequence, token)]
         )
 
     def _remove(self, sequences: Sequence[TokenSequence]) -> None:
-        """Give the rows of some sequences to the last ones, so that the rows in use stay the first."""
+        """Remove sequences and move the last rows to theirs, so that the rows in use stay the first."""
         before = len(self._decoding)
         for sequence in sequences:
             row = self._decoding.index(sequence)
@@ -136,23 +135,21 @@ class ContinuousBatch:
             if last is not sequence:
                 self._cache.move(len(self._decoding), row, last.num_cached)
                 self._decoding[row] = last
-            sequence.result.cancel()  # does nothing to one that is over
+            sequence.result.cancel()  # no effect on a sequence that has ended
         if sequences:
             for place, sequence in enumerate(self._prefilling):
                 self._cache.move(before + place, len(self._decoding) + place, sequence.num_cached)
 
     def _drop_cancelled(self) -> None:
-        for sequence in [
-            sequence for sequence in (*self._waiting, *self._prefilling) if sequence.cancelled.is_set()
-        ]:
+        for sequence in [each for each in (*self._waiting, *self._prefilling) if each.cancelled.is_set()]:
             sequence.result.cancel()
         self._waiting = deque(sequence for sequence in self._waiting if not sequence.cancelled.is_set())
-        # Rows after one that goes move up, and hold nothing yet: only the first can be half read.
+        # The rows after a dropped one move up. They are empty: only the first can be partly prefilled.
         self._prefilling = [sequence for sequence in self._prefilling if not sequence.cancelled.is_set()]
 
 
 def _token_bytes(model: nn.Module) -> int:
-    """Return the memory of one token's keys and values."""
+    """Return the size of one token's keys and values."""
     config: Any = model.config
     config = config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -161,9 +158,9 @@ def _token_bytes(model: nn.Module) -> int:
 
 
 def _append(sequence: TokenSequence, token: int) -> bool:
-    """Give a sequence its token; return whether it is over. What goes wrong in one sequence ends no other."""
+    """Append a token to a sequence; return whether it has ended. An error ends this sequence only."""
     try:
         return sequence.append(token)
-    except Exception as error:  # noqa: BLE001 (raised again where the sequence is awaited)
+    except Exception as error:  # noqa: BLE001 (raised again where the result is awaited)
         sequence.fail(error)
         return True

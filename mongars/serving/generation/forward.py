@@ -1,7 +1,6 @@
-"""Forward passes over rows of keys and values: prompts read, and a next token for every row.
+"""Forward passes of a model over the rows of a KV cache: prefill of prompts, and decode of one token a row.
 
-Owns what a pass needs of a model and which implementation a model gets. `TransformersForward` runs every
-architecture; `LlamaForward` (llama.py) runs the common ones in fewer and larger operations. Must not know answers.
+`TransformersForward` runs every architecture; `LlamaForward` (llama.py) runs the common ones in fewer operations.
 """
 
 from collections.abc import Sequence
@@ -10,40 +9,42 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from mongars.errors import SettingsError
 from mongars.lm.architecture import is_like_llama
 from mongars.serving.generation.kv_cache import KVCache
 from mongars.serving.generation.llama import LlamaForward
-from mongars.serving.generation.masks import attention_mask
+
+FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 class Forward(Protocol):
-    """A model with the keys and values of its rows, which must be reserved before a pass."""
+    """A model with a KV cache, in which a caller reserves the rows of a pass before it."""
 
     cache: KVCache
 
     def prefill(self, prompts: Sequence[Sequence[int]], *, first_row: int, start: int) -> Tensor:
-        """Read tokens into rows from `first_row` on, each row's from position `start` on.
+        """Write prompts to the rows from `first_row`, each from position `start`.
 
-        Returns the logits after the last token of each, [prompts, vocabulary].
+        Returns the logits after the last token of each prompt, [prompts, vocabulary].
         """
         ...
 
     def decode(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
-        """Read one token into each row from the first on; return the logits after it, [rows, vocabulary]."""
+        """Write one token to each row from the first; return the logits after it, [rows, vocabulary]."""
         ...
 
     def pass_tokens(self, lengths: Sequence[int]) -> int:
-        """Return how many tokens a pass computes that reads prompts of these lengths."""
+        """Return how many tokens, padding included, a prefill of prompts of these lengths computes."""
         ...
 
 
 def forward_of(model: nn.Module) -> Forward:
-    """Return the passes of a causal language model, with an adapter or without."""
+    """Return the forward passes of a causal language model, with or without an adapter."""
     return LlamaForward(model) if is_like_llama(model) else TransformersForward(model)
 
 
 class TransformersForward:
-    """The model's own forward, over prompts that are padded to the longest."""
+    """The model's own forward pass, with prompts padded to the longest."""
 
     def __init__(self, model: nn.Module) -> None:
         self.cache = KVCache()
@@ -52,7 +53,6 @@ class TransformersForward:
         self._device = next(model.parameters()).device
 
     def prefill(self, prompts: Sequence[Sequence[int]], *, first_row: int, start: int) -> Tensor:
-        """As `Forward.prefill`."""
         length = max(map(len, prompts))
         ids = torch.zeros(len(prompts), length, dtype=torch.long)
         for row, prompt in enumerate(prompts):
@@ -62,14 +62,12 @@ class TransformersForward:
         return self._pass(ids, positions, start + length, keep=[len(prompt) - 1 for prompt in prompts])
 
     def decode(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
-        """As `Forward.decode`."""
         at = torch.tensor(positions)
         length = max(positions) + 1
         self.cache.set_write_positions(at.to(self._device), length)
         return self._pass(torch.tensor(tokens)[:, None], at[:, None], length, keep=[0] * len(tokens))
 
     def pass_tokens(self, lengths: Sequence[int]) -> int:
-        """As `Forward.pass_tokens`."""
         return max(lengths) * len(lengths)
 
     def _pass(self, ids: Tensor, positions: Tensor, length: int, *, keep: Sequence[int]) -> Tensor:
@@ -85,3 +83,30 @@ class TransformersForward:
         )
         logits: Tensor = output.logits
         return logits[torch.arange(len(keep)), [places.index(place) for place in keep]]
+
+
+def attention_mask(config: Any, positions: Tensor, length: int) -> Tensor | dict[str, Tensor]:
+    """Return which of `length` stored tokens each new token at `positions`, int64 [rows, tokens], attends to.
+
+    bool [rows, 1, tokens, length], True where attention is allowed: transformers takes four dimensions unchanged.
+    A model that mixes kinds of layers gets a mask for each kind, by name. Raises SettingsError for attention that
+    is neither full nor sliding.
+    """
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if unknown := kinds - {FULL, SLIDING}:
+        raise SettingsError(
+            f"{config.model_type} has layers of {', '.join(sorted(unknown))}.",
+            remedy="Set MONGARS_BASE_MODEL to a model with full or sliding attention.",
+        )
+    window = getattr(config, "sliding_window", None)
+    if len(kinds) > 1:
+        return {FULL: _mask(positions, length, None), SLIDING: _mask(positions, length, window)}
+    # Without layer types a configured window applies to every layer (Mistral, Phi3).
+    return _mask(positions, length, None if kinds == {FULL} else window)
+
+
+def _mask(positions: Tensor, length: int, window: int | None) -> Tensor:
+    stored = torch.arange(length, device=positions.device)
+    new = positions[:, None, :, None]
+    allowed = stored <= new
+    return allowed if window is None else allowed & (stored > new - window)

@@ -1,7 +1,4 @@
-"""One sequence on the calling thread, by the decoding that serves: for measurements and checks.
-
-Must not know adapters or queues.
-"""
+"""Generation of one sequence on the calling thread, by the code that serves: for measurements and checks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,9 +17,10 @@ def generate_one(
     *,
     stop_at_eos: bool = True,
 ) -> tuple[FinishReason, Usage]:
-    """Generate a sequence, giving its text to `emit`; without `stop_at_eos` it generates every token that it may.
+    """Generate a reply and pass its text to `emit`; return why it ended and its usage.
 
-    Raises InputError when the prompt leaves no room in the model's context.
+    Without `stop_at_eos` it generates every token that the request allows. Raises InputError when the prompt fills
+    the model's context.
     """
     tokens = prompt_tokens(tokenizer, request)
     sequence = TokenSequence(

@@ -1,7 +1,4 @@
-"""What an answer begins with and what ends it: the template's prompt, the room that it leaves, the end tokens.
-
-Owns the talk with the tokenizer. Must not know batches or adapters.
-"""
+"""The tokens around a reply: its prompt, how many may follow it, and those that end it."""
 
 from typing import Any
 
@@ -11,7 +8,7 @@ from mongars.records import GenerationRequest
 
 
 def prompt_tokens(tokenizer: Any, request: GenerationRequest) -> list[int]:
-    """Return the token ids of the chat template's prompt."""
+    """Return the token ids of the request's messages in the chat template."""
     messages = escape_special_tokens(
         tokenizer, [{"role": turn.role, "content": turn.content} for turn in request.turns]
     )
@@ -21,7 +18,7 @@ def prompt_tokens(tokenizer: Any, request: GenerationRequest) -> list[int]:
 
 
 def max_new_tokens(prompt: int, context: int) -> int:
-    """Return how many tokens an answer to a prompt of `prompt` tokens may have. Raises InputError for none."""
+    """Return how many tokens fit after a prompt of `prompt` tokens. Raises InputError when none do."""
     if prompt >= context:
         raise InputError(
             f"The prompt has {prompt} tokens; the model holds {context}.",
@@ -32,7 +29,7 @@ def max_new_tokens(prompt: int, context: int) -> int:
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Return the ids that end an answer: those of the model's generation config, else the tokenizer's."""
+    """Return the ids that end a reply: those of the model's generation config, else the tokenizer's."""
     ends = model.generation_config.eos_token_id
     if ends is None:
         ends = tokenizer.eos_token_id

@@ -1,6 +1,6 @@
-"""The thread that generates: one forward pass after the other, over all versions that have answers under way.
+"""The thread that generates: it runs the forward passes of all versions that have sequences under way.
 
-A module tree has its own `ContinuousBatch`, because sequences of two versions never share keys and values. The
+Each module tree has its own `ContinuousBatch`, because sequences of two versions never share keys and values. The
 batches run one pass each in rotation.
 """
 
@@ -14,7 +14,7 @@ from mongars.serving.generation.sequence import TokenSequence
 
 
 class Scheduler:
-    """Generates at most `rows` answers of a version at once; see `ContinuousBatch`."""
+    """Generates up to `rows` sequences of each version at once; see `ContinuousBatch`."""
 
     def __init__(self, *, rows: int, prefill_tokens: int, cache_bytes: int) -> None:
         self._options = {"rows": rows, "prefill_tokens": prefill_tokens, "cache_bytes": cache_bytes}
@@ -26,7 +26,7 @@ class Scheduler:
         self._thread.start()
 
     def submit(self, model: nn.Module, sequence: TokenSequence) -> None:
-        """Generate a sequence with a module tree; `sequence.result` is set when it is over."""
+        """Start a sequence on a module tree; `sequence.result` is set when it ends."""
         with self._changed:
             if self._closed:
                 sequence.fail(closing_error())
@@ -35,7 +35,7 @@ class Scheduler:
             self._changed.notify()
 
     def close(self) -> None:
-        """Stop after the pass that runs; answers under way end with an error."""
+        """Stop after the current pass; sequences under way end with an error."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -46,17 +46,17 @@ class Scheduler:
             for tree, batch in list(self._batches.items()):
                 try:
                     batch.step()
-                except Exception as error:  # noqa: BLE001 (raised again where each sequence is awaited)
+                except Exception as error:  # noqa: BLE001 (raised again where each result is awaited)
                     batch.fail(error)
                 if not batch.busy:
-                    del self._batches[tree]  # its version may be gone; the next sequence makes a new one
+                    del self._batches[tree]  # the version may be dropped; its next sequence makes a new batch
         for batch in self._batches.values():
             batch.fail(closing_error())
         for _, sequence in self._arrived:
             sequence.fail(closing_error())
 
     def _admit(self) -> bool:
-        """Take in what has arrived, waiting while there is nothing to do; return False once closed."""
+        """Move new sequences to their batches, waiting while there is no work; return False once closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._arrived or self._batches or self._closed)
             arrived, self._arrived = self._arrived, []
@@ -68,7 +68,7 @@ class Scheduler:
         return True
 
     def _batch(self, model: nn.Module) -> ContinuousBatch:
-        """Return the batch of a module tree. Its answers hold the tree, so its id is not another's meanwhile."""
+        """Return the batch of a module tree. A batch keeps its tree alive, so the id stays unique."""
         if id(model) not in self._batches:
             self._batches[id(model)] = ContinuousBatch(model, **self._options)
         return self._batches[id(model)]

@@ -1,7 +1,7 @@
-"""Whether a model answers in a batch as it does alone.
+"""Checks that a model gives the same logits in a batch as for each sequence alone.
 
-Owns that one measurement. Must not know requests. An architecture whose arithmetic is not what `forward.py` takes
-it for would give fluent nonsense, so every base is tried before it serves.
+An architecture whose arithmetic differs from what `forward.py` assumes would generate fluent nonsense, so every
+base is checked before it serves.
 """
 
 from typing import Any
@@ -12,34 +12,39 @@ from torch import Tensor, nn
 from mongars.errors import SettingsError
 from mongars.serving.generation.forward import Forward, forward_of
 
-READ = (5, 9)  # tokens of the two prompts
+PROMPT_LENGTHS = (5, 9)
 DECODED = 2
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}  # of the largest logit
 
 
 @torch.inference_mode()
 def check_batch_invariance(model: nn.Module) -> None:
-    """Raise SettingsError, with the model's name, unless two sequences in a batch get the logits of each alone."""
+    """Raise SettingsError, with the model's name, unless sequences in a batch have the logits of each alone."""
     config: Any = model.config
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
-    rows = [torch.randint(config.vocab_size, (1, read + DECODED), generator=generator).to(device) for read in READ]
+    rows = [
+        torch.randint(config.vocab_size, (1, length + DECODED), generator=generator).to(device)
+        for length in PROMPT_LENGTHS
+    ]
     alone = [model(input_ids=row, use_cache=False).logits[0, -1] for row in rows]
-    together = _together(forward_of(model), rows)
+    batched = _batched(forward_of(model), rows)
     limit = TOLERANCE[alone[0].dtype] * float(torch.stack(alone).abs().max())
-    difference = max(float((one - other).abs().max()) for one, other in zip(alone, together, strict=True))
+    difference = max(float((one - other).abs().max()) for one, other in zip(alone, batched, strict=True))
     if not difference <= limit:
         raise SettingsError(
-            f"{config.model_type} gives other logits in a batch than alone (by {difference:.2g}).",
+            f"{config.model_type} gives different logits in a batch than alone (by {difference:.2g}).",
             remedy="Set MONGARS_BASE_MODEL to a model of another architecture, such as Llama, Qwen3 or Mistral.",
         )
 
 
-def _together(forward: Forward, rows: list[Tensor]) -> list[Tensor]:
+def _batched(forward: Forward, rows: list[Tensor]) -> list[Tensor]:
     tokens = [row[0].tolist() for row in rows]
-    forward.cache.reserve(len(rows), max(READ) + DECODED)
-    forward.prefill([row[:read] for row, read in zip(tokens, READ, strict=True)], first_row=0, start=0)
+    forward.cache.reserve(len(rows), max(PROMPT_LENGTHS) + DECODED)
+    prompts = [row[:length] for row, length in zip(tokens, PROMPT_LENGTHS, strict=True)]
+    forward.prefill(prompts, first_row=0, start=0)
     for step in range(DECODED):
-        at = [read + step for read in READ]
-        logits = forward.decode([row[place] for row, place in zip(tokens, at, strict=True)], at)
+        positions = [length + step for length in PROMPT_LENGTHS]
+        next_tokens = [row[position] for row, position in zip(tokens, positions, strict=True)]
+        logits = forward.decode(next_tokens, positions)
     return list(logits)

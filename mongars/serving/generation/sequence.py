@@ -1,7 +1,4 @@
-"""One answer under way: its tokens so far, its text as it is decided, and when it ends.
-
-Owns stop strings, end tokens, cancellation and the tokens that are left. Must not know models or other answers.
-"""
+"""One sequence under way: its tokens, its text, and its end by token, stop string, length or cancellation."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -16,10 +13,10 @@ from mongars.serving.generation.sampling import TokenSampler
 
 
 class TokenSequence:
-    """An answer to the prompt `tokens`. Its text goes to `emit` as it is decided, on the generating thread.
+    """The continuation of the prompt `tokens`. `emit` gets its text on the generating thread.
 
-    `result` is set when it is over: with why it ended and its usage, or with what went wrong. Set `cancelled` when
-    nobody waits any more.
+    Text that may still become a stop string is withheld until it is decided. `result` is set at the end, to the
+    finish reason and usage or to an error. Set `cancelled` to stop it at the next pass.
     """
 
     def __init__(
@@ -48,19 +45,19 @@ class TokenSequence:
 
     @property
     def num_uncached(self) -> int:
-        """Return how many tokens wait for a forward pass."""
+        """Return how many tokens are not in the cache yet."""
         return len(self.tokens) - self.num_cached
 
     def append(self, token: int) -> bool:
-        """Take the next token; return whether the answer is over."""
+        """Append the next token; return whether the sequence has ended."""
         self.tokens.append(token)
         self._left -= 1
         if token in self._eos_ids:
             self._end("stop")
             return True
         text = self._text.step(self._tokenizer, token)
-        if text and (passed := self._phrases.feed(text)):
-            self._emit(passed)
+        if text and (decided := self._phrases.feed(text)):
+            self._emit(decided)
         if self._phrases.stopped:
             self._end("stop")
             return True
@@ -70,7 +67,7 @@ class TokenSequence:
         return False
 
     def fail(self, error: BaseException) -> None:
-        """End the answer with an error."""
+        """End the sequence with an error, unless it has ended."""
         if not self.result.done():
             self.result.set_exception(error)
 

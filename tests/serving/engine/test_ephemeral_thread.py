@@ -20,35 +20,35 @@ def add_in_two_threads():
 torch.set_num_threads(2)
 before = threads()
 
-async def pass_by():
+async def run():
     await run_in_ephemeral_thread(add_in_two_threads)
 
-asyncio.run(pass_by())
+asyncio.run(run())
 deadline = time.monotonic() + 20
 while threads() > before and time.monotonic() < deadline:
-    time.sleep(0.01)  # a thread that has done its work still has to end
-passed = threads() - before
+    time.sleep(0.01)  # the thread ends some time after its work
+ephemeral = threads() - before
 add_in_two_threads()
-print(passed, threads() - before)
+print(ephemeral, threads() - before)
 """
-"""How many threads are left by a sum on a ephemeral thread, and by the same one on a thread that stays."""
+"""Prints how many threads a sum leaves behind on an ephemeral thread, and on one that stays."""
 
 
-def test_openmps_threads_end_with_the_work_that_they_were_made_for():
+def test_the_threads_of_openmp_end_with_the_work():
     done = subprocess.run([sys.executable, "-c", COUNTING], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "1"]
 
 
-async def test_work_is_done_in_the_callers_context_on_a_thread_that_ends():
-    said = contextvars.ContextVar("said")
-    said.set("hello")
-    thread, heard = await run_in_ephemeral_thread(lambda: (threading.current_thread(), said.get()))
+async def test_work_runs_in_the_callers_context_on_a_thread_that_ends():
+    variable = contextvars.ContextVar("variable")
+    variable.set("hello")
+    thread, value = await run_in_ephemeral_thread(lambda: (threading.current_thread(), variable.get()))
     thread.join(timeout=20)
-    assert heard == "hello"
+    assert value == "hello"
     assert not thread.is_alive()
 
 
-async def test_an_error_comes_to_who_awaits_the_work():
+async def test_an_error_is_raised_where_the_work_is_awaited():
     def refuse(what, *, why):
         raise ValueError(f"{what}: {why}")
 

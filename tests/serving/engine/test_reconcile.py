@@ -12,7 +12,7 @@ from mongars.serving.engine.reconcile import Reconciler
 
 
 class FakeEngine:
-    """Routes what it is told; refuses the digests in `bad`."""
+    """Routes the given versions; refuses the digests in `bad`."""
 
     def __init__(self):
         self.generation, self.current, self.bad, self.revoked = (
@@ -34,10 +34,10 @@ class FakeEngine:
     def open(self, ref, folder):
         self.loading.append(threading.current_thread())
         self.opened.append((ref.digest, folder))
-        return FakePin()
+        return FakeLease()
 
 
-class FakePin:
+class FakeLease:
     released = False
 
     def release(self):
@@ -46,13 +46,13 @@ class FakePin:
 
 class FakeRegistry:
     def __init__(self):
-        self.manifest, self.asked, self.acknowledged = AdapterManifest(), [], []
+        self.manifest, self.awaited, self.acknowledged = AdapterManifest(), [], []
 
     async def snapshot(self):
         return self.manifest
 
     async def wait_for(self, generation, timeout_s):
-        self.asked.append(generation)
+        self.awaited.append(generation)
         return self.manifest
 
     async def acknowledge(self, replica, generation, digests):
@@ -95,18 +95,18 @@ async def test_a_replica_whose_first_load_fails_is_not_ready(parts):
     assert registry.acknowledged == []
 
 
-async def test_each_step_waits_for_the_next_generation_and_acknowledges_what_is_served(parts):
+async def test_each_step_waits_for_the_next_generation_and_acknowledges_the_served_one(parts):
     _, registry, reconciler = parts
     await reconciler.start()
     publish(registry, ref("1"))
     await reconciler.step()
     publish(registry, ref("2"))
     await reconciler.step()
-    assert registry.asked == [1, 2]
+    assert registry.awaited == [1, 2]
     assert registry.acknowledged[-1] == ("r1", 2, "2" * 64)
 
 
-async def test_a_load_that_fails_keeps_the_old_version_is_counted_and_is_tried_again_without_haste(parts):
+async def test_a_load_that_fails_keeps_the_old_version_and_is_retried_each_heartbeat(parts):
     engine, registry, reconciler = parts
     publish(registry, ref("1"))
     await reconciler.start()
@@ -118,12 +118,12 @@ async def test_a_load_that_fails_keeps_the_old_version_is_counted_and_is_tried_a
     assert registry.acknowledged[-1] == ("r1", 1, "1" * 64)
     engine.bad = set()
     await reconciler.step()  # the registry answers after a heartbeat, with the same generation
-    assert registry.asked[-1] == 3  # it did not ask for what is there already: that would be a busy loop
+    assert registry.awaited[-1] == 3  # waiting for a generation that exists would be a busy loop
     assert engine.current["encoder"] == "2" * 64
     assert reconciler.status()["last_failure"] is None
 
 
-async def test_each_load_is_on_a_thread_that_ends_with_it(parts):
+async def test_each_load_runs_on_a_thread_that_ends_with_it(parts):
     engine, registry, reconciler = parts
     publish(registry, ref("1"))
     await reconciler.start()
@@ -133,7 +133,7 @@ async def test_each_load_is_on_a_thread_that_ends_with_it(parts):
     assert [thread.is_alive() for thread in engine.loading] == [False, False]
 
 
-async def test_revoked_adapters_are_told_to_the_engine(parts):
+async def test_the_engine_learns_which_adapters_are_revoked(parts):
     engine, registry, reconciler = parts
     publish(registry, ref("1"))
     registry.manifest = rules.revoke(registry.manifest, "1" * 64, now())
@@ -141,14 +141,14 @@ async def test_revoked_adapters_are_told_to_the_engine(parts):
     assert engine.revoked == {"1" * 64}
 
 
-async def test_a_named_adapter_is_opened_by_a_prefix_even_if_only_the_registry_knows_it_yet(parts):
+async def test_a_named_adapter_is_opened_by_a_prefix_that_only_the_registry_knows(parts):
     engine, registry, reconciler = parts
     registry.manifest = rules.register(registry.manifest, ref("3"), now())
     await reconciler.lease("encoder", "3" * 12)
     assert engine.opened == [("3" * 64, "/store/a3")]
 
 
-async def test_an_adapter_that_is_unknown_revoked_or_of_another_kind_is_not_found(parts):
+async def test_an_unknown_revoked_or_wrong_kind_of_adapter_is_not_found(parts):
     _, registry, reconciler = parts
     publish(registry, ref("1"))
     publish(registry, ref("2"))
@@ -158,7 +158,7 @@ async def test_an_adapter_that_is_unknown_revoked_or_of_another_kind_is_not_foun
             await reconciler.lease(kind, digest)
 
 
-async def test_an_adapter_whose_files_were_pruned_is_not_found_before_anything_is_loaded(parts):
+async def test_a_pruned_adapter_is_not_found_and_not_loaded(parts):
     engine, registry, reconciler = parts
     publish(registry, ref("1"))
     publish(registry, ref("2"))

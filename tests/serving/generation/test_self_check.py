@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mongars.errors import SettingsError
-from mongars.serving.generation.masks import FULL, SLIDING, attention_mask
+from mongars.serving.generation.forward import FULL, SLIDING, attention_mask
 from mongars.serving.generation.self_check import check_batch_invariance
 
 
@@ -34,7 +34,7 @@ def test_a_window_that_the_mask_forgot_is_noticed(monkeypatch, tiny):
         "mongars.serving.generation.forward.attention_mask",
         lambda _config, positions, length: attention_mask(whole, positions, length),
     )
-    with pytest.raises(SettingsError, match="mistral gives other logits in a batch"):
+    with pytest.raises(SettingsError, match="mistral gives different logits in a batch"):
         check_batch_invariance(model)
 
 
