@@ -45,7 +45,7 @@ def ingest(
 
     settings = load_settings()
     repository = PersistenceRepository(settings.database)
-    repository.create_schema()
+    repository.migrate()
     new = known = refused = 0
     bad: list[BadLine] = []
     with progress("Reading conversations") as bar:

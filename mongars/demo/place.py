@@ -65,7 +65,7 @@ def fill(place: Settings, source: Path | None, limit: int) -> Filled:
     else:
         items = islice(read_conversations(source), limit)
     repository = PersistenceRepository(place.database)
-    repository.create_schema()
+    repository.migrate()
     new = without_consent = 0
     bad: list[BadLine] = []
     probes: list[str] = []

@@ -238,7 +238,7 @@ def _evaluate(
 
 def _repository(settings: Settings) -> PersistenceRepository:
     repository = PersistenceRepository(settings.database)
-    repository.create_schema()
+    repository.migrate()
     return repository
 
 

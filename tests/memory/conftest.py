@@ -91,7 +91,7 @@ def _fresh_postgres(server: str) -> str:
 @pytest.fixture
 def repository(database_url: str) -> Iterator[PersistenceRepository]:
     made = PersistenceRepository(database_url)
-    made.create_schema()
+    made.migrate()
     yield made
     made.close()
 
@@ -104,7 +104,7 @@ def sqlite_path(tmp_path: Path) -> Path:
 @pytest.fixture
 def sqlite_repository(sqlite_path: Path) -> Iterator[PersistenceRepository]:
     made = PersistenceRepository(f"sqlite:///{sqlite_path}")
-    made.create_schema()
+    made.migrate()
     yield made
     made.close()
 

@@ -15,15 +15,15 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from mongars.errors import SettingsError, UnavailableError
+from mongars.memory.sql import migrations
 from mongars.memory.sql.sqlite_waits import retry_until, use_write_ahead_log
-from mongars.memory.sql.tables import metadata
 from mongars.storage.atomic import private_folder
 
 BUSY_TIMEOUT_S = 30.0  # a writer waits this long for another process; one transaction takes milliseconds
-_SCHEMA_LOCK = 0x6D6F6E67  # "mong": the PostgreSQL advisory lock under which tables are created
+_SCHEMA_LOCK = 0x6D6F6E67  # "mong": the PostgreSQL advisory lock under which the schema is upgraded
 # What the database's state causes: not reachable, locked, full; SQLite's "not a database" has the bare class.
 _FROM_OUTSIDE = (OperationalError, DatabaseError)
-_WRITE = "mongars_write"  # execution option: this transaction will write
+_WRITE, _FOREIGN_KEYS = "mongars_write", "mongars_foreign_keys"  # execution options of a transaction
 
 
 class Database:
@@ -39,25 +39,31 @@ class Database:
         """Whether the conversations are in a SQLite file."""
         return self._url.get_backend_name() == "sqlite"
 
-    def create_schema(self) -> None:
-        """Create the tables that are not there yet; several processes may do it at once."""
+    def migrate(self) -> None:
+        """Upgrade the schema to the newest revision; several processes may do it at once.
+
+        Raises RefusedError for a database of a newer version.
+        """
         if self.is_sqlite:
             private_folder(Path(str(self._url.database)).parent)
-        with self.transaction(write=True) as connection:
-            if not self.is_sqlite:
-                # Two CREATE TABLE IF NOT EXISTS at once can collide in PostgreSQL's own catalog.
+        with self.transaction(write=False) as connection:
+            if migrations.is_current(connection):
+                return
+        with self.transaction(write=True, foreign_keys=False) as connection:
+            if not self.is_sqlite:  # there the transaction has the write lock
                 connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
-            metadata.create_all(connection)
+            migrations.upgrade(connection)
 
     @contextmanager
-    def transaction(self, *, write: bool) -> Iterator[Connection]:
-        """Give a connection inside one transaction: committed at the end, rolled back on any error.
+    def transaction(self, *, write: bool, foreign_keys: bool = True) -> Iterator[Connection]:
+        """Yield a connection inside one transaction: committed at the end, rolled back on any error.
 
-        Raises UnavailableError when the database cannot be reached or stays locked.
+        Without `foreign_keys`, SQLite does not enforce them in this transaction; PostgreSQL always does. Raises
+        UnavailableError when the database cannot be reached or stays locked.
         """
         try:
             with self._engine.connect() as raw:
-                connection = raw.execution_options(**{_WRITE: write})
+                connection = raw.execution_options(**{_WRITE: write, _FOREIGN_KEYS: foreign_keys})
                 with connection.begin():
                     yield connection
         except DatabaseError as error:
@@ -138,7 +144,6 @@ def _sqlite_engine(url: URL) -> Engine:
         use_write_ahead_log(connection, BUSY_TIMEOUT_S)
         for pragma in (
             "synchronous=FULL",  # a commit survives a power cut: this is where truth lives
-            "foreign_keys=ON",
             "secure_delete=ON",  # deleted text is overwritten with zeros
         ):
             connection.execute(f"PRAGMA {pragma}")
@@ -147,7 +152,9 @@ def _sqlite_engine(url: URL) -> Engine:
     def begin(connection: Connection) -> None:
         # IMMEDIATE takes the write lock at once, under the busy timeout. A transaction that reads first and
         # then wants to write would fail without waiting (SQLITE_BUSY_SNAPSHOT, https://sqlite.org/rescode.html).
-        write = connection.get_execution_options().get(_WRITE, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+        options = connection.get_execution_options()
+        # Inside a transaction SQLite ignores this one.
+        connection.exec_driver_sql(f"PRAGMA foreign_keys={'ON' if options.get(_FOREIGN_KEYS, True) else 'OFF'}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(_WRITE, False) else "BEGIN")
 
     return engine

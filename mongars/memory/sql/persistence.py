@@ -42,9 +42,12 @@ class PersistenceRepository:
         self.feedback = FeedbackRepository(self._database)
         self.profiles = ProfileRepository(self._database)
 
-    def create_schema(self) -> None:
-        """Create what is missing; safe to repeat and to run in several processes at once."""
-        self._database.create_schema()
+    def migrate(self) -> None:
+        """Upgrade the schema to the newest revision; safe to repeat and to run in several processes at once.
+
+        Raises RefusedError for a database of a newer version.
+        """
+        self._database.migrate()
 
     def close(self) -> None:
         """Close the connections."""

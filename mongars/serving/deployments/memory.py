@@ -35,7 +35,7 @@ class MemoryDeployment:
         telemetry.configure("mongars-memory", otlp_endpoint=settings.otlp_endpoint)
         self._llm = LLMClient(llm)
         self._repository = PersistenceRepository(settings.database)
-        await asyncio.to_thread(self._repository.create_schema)
+        await asyncio.to_thread(self._repository.migrate)
         index = await asyncio.to_thread(MemoryIndex, settings.index)
         cache = TieredCache([MemoryTier(), await asyncio.to_thread(FileTier, settings.home / "cache.db")])
         self._hippocampus = Hippocampus(self._repository, index, self._llm, cache)

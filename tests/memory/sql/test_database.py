@@ -25,7 +25,7 @@ PATIENCE_S = 60
 
 def append_many(url: str, name: str, start: Event) -> None:
     repository = PersistenceRepository(url)
-    repository.create_schema()
+    repository.migrate()
     start.wait(PATIENCE_S)
     for n in range(APPENDS):
         repository.append_turns("shared", "anna", [Turn("user", f"{name}/{n}")], consent=True)
@@ -33,7 +33,7 @@ def append_many(url: str, name: str, start: Event) -> None:
 
 def save_same(url: str, start: Event, answers: "multiprocessing.Queue[bool]") -> None:
     repository = PersistenceRepository(url)
-    repository.create_schema()
+    repository.migrate()
     start.wait(PATIENCE_S)
     answers.put(repository.save_conversation(Conversation("same", "anna", (Turn("user", "x"),), consent=True)))
 
@@ -87,7 +87,7 @@ def test_of_two_processes_that_save_the_same_conversation_one_adds_it(database_u
 
 @pytest.mark.parametrize(
     "open_file",
-    [lambda path: PersistenceRepository(f"sqlite:///{path}").create_schema(), lambda path: FileTier(path).close()],
+    [lambda path: PersistenceRepository(f"sqlite:///{path}").migrate(), lambda path: FileTier(path).close()],
     ids=["conversations", "cache"],
 )
 def test_a_new_sqlite_file_that_another_one_writes_to_is_waited_for(
@@ -114,7 +114,7 @@ def test_a_new_sqlite_file_that_stays_in_use_is_told(tmp_path: Path, monkeypatch
     monkeypatch.setattr("mongars.memory.sql.database.BUSY_TIMEOUT_S", 0.0)
     monkeypatch.setattr("mongars.memory.cache.BUSY_TIMEOUT_S", 0.0)
     with pytest.raises(UnavailableError, match=r"The database of the conversations failed \(OperationalError\)"):
-        PersistenceRepository(f"sqlite:///{tmp_path}/new.db").create_schema()
+        PersistenceRepository(f"sqlite:///{tmp_path}/new.db").migrate()
     with pytest.raises(UnavailableError, match="The cache file failed: database is locked"):
         FileTier(tmp_path / "new.db")
     other.close()
@@ -122,7 +122,7 @@ def test_a_new_sqlite_file_that_stays_in_use_is_told(tmp_path: Path, monkeypatch
 
 def test_a_writer_killed_in_its_transaction_leaves_the_conversation_absent(database_url: str) -> None:
     repository = PersistenceRepository(database_url)
-    repository.create_schema()
+    repository.migrate()
     repository.append_turns("whole", "anna", [Turn("user", "x")])
     inside = SPAWN.Event()
     writer = SPAWN.Process(target=hang_in_a_transaction, args=(database_url, inside))
@@ -182,7 +182,7 @@ def test_a_database_that_cannot_be_used_is_unavailable_with_a_remedy(kind: str, 
         url = f"sqlite:///{tmp_path / 'text.db'}"
         (tmp_path / "text.db").write_text("this is no database " * 100)
     with pytest.raises(UnavailableError) as failure:
-        PersistenceRepository(url).create_schema()
+        PersistenceRepository(url).migrate()
     assert "MONGARS_DATABASE_URL" in str(failure.value)
 
 

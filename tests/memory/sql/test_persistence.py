@@ -242,5 +242,5 @@ def test_the_longest_ids_in_the_widest_letters_are_kept(repository) -> None:
 
 def test_creating_the_schema_again_keeps_the_rows(repository: PersistenceRepository) -> None:
     repository.save_conversation(conversation())
-    repository.create_schema()
+    repository.migrate()
     assert list(repository.export_user("anna")) == [conversation()]
