@@ -32,6 +32,7 @@ from mongars.curation.catalog.catalog import DatasetCatalog
 from mongars.curation.filters.quality import judge
 from mongars.curation.pipeline import curate
 from mongars.curation.recipe import CurationRecipe, CurationReport
+from mongars.curation.sources import FileSource
 from mongars.errors import InputError, UnavailableError
 from mongars.formats.jsonl import read_conversations, write_conversations
 from mongars.records import Conversation
@@ -99,9 +100,11 @@ def _ours(source: Path, warm: Path, folder: Path, cpus: int) -> tuple[float, Cur
     recipe = CurationRecipe()
     ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False)
     try:
-        curate([warm], recipe, DatasetCatalog(folder / "warm"), secret=bytes(32), name="bench")
+        curate(FileSource([warm]), recipe, DatasetCatalog(folder / "warm"), secret=bytes(32), name="bench")
         started = time.perf_counter()
-        report = curate([source], recipe, DatasetCatalog(folder / "datasets"), secret=bytes(32), name="bench")
+        report = curate(
+            FileSource([source]), recipe, DatasetCatalog(folder / "datasets"), secret=bytes(32), name="bench"
+        )
         return time.perf_counter() - started, report
     finally:
         ray.shutdown()

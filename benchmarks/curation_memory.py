@@ -71,6 +71,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     from mongars.curation.filters.language import CONTRAST
     from mongars.curation.pipeline import curate
     from mongars.curation.recipe import CurationRecipe
+    from mongars.curation.sources import FileSource
 
     peaks = []
     store = flags.store_mb * MIB
@@ -83,7 +84,7 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
             catalog = DatasetCatalog(Path(place) / f"datasets-{rows}")
             with Peak() as peak:
                 report = curate(
-                    [source],
+                    FileSource([source]),
                     CurationRecipe(languages=CONTRAST),
                     catalog,
                     secret=b"s" * 32,

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mongars.curation.recipe import CurationRecipe, CurationReport
+from mongars.curation.sources import FileSource
 from mongars.errors import MongarsError
 from mongars.records import as_json
 from mongars.serving.cluster import job_session
 from mongars.settings import load_settings
-from mongars.workflows.assembly import curate_files, prior_versions
+from mongars.workflows.assembly import curate_source, prior_versions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,9 +65,9 @@ def _curate(flags: argparse.Namespace) -> CurationReport:
     settings = settings.resolved()
     earlier = prior_versions(settings, flags.against)
     with job_session(settings):
-        return curate_files(
+        return curate_source(
             settings,
-            flags.inputs,
+            FileSource(flags.inputs),
             name=flags.name,
             test_share=flags.test_share,
             on_progress=_show,

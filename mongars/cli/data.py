@@ -83,19 +83,16 @@ def curate(
     json: Json = False,
 ) -> None:
     """Make a dataset version: personal data, junk and duplicates go out."""
+    from mongars.curation.sources import FileSource
     from mongars.serving.cluster import ray_session
-    from mongars.workflows.assembly import curate_files, harvest_to_file, prior_versions
+    from mongars.workflows.assembly import consented_conversations, curate_source, prior_versions
 
     settings = load_settings().resolved()
     earlier = prior_versions(settings, against or ())
-    harvested = None if files else harvest_to_file(settings)
-    sources = [harvested] if harvested else [path.resolve() for path in files or ()]
-    try:
-        with ray_session(settings, ray), progress("Curating") as bar:
-            report = curate_files(settings, sources, name=name, on_progress=bar.update, against=earlier)
-    finally:
-        if harvested:
-            harvested.unlink()  # personal text as it was said is kept in the repository alone
+    source = FileSource(files) if files else consented_conversations(settings)
+    source.check()  # before Ray starts, which takes seconds
+    with ray_session(settings, ray), progress("Curating") as bar:
+        report = curate_source(settings, source, name=name, on_progress=bar.update, against=earlier)
     unreadable = report_bad_lines(report.bad_lines)
     sound = report.dataset.state == "ready"
     if not sound:

@@ -91,7 +91,7 @@ def self_train(
     ] = "auto",
     json: Json = False,
 ) -> None:
-    """Run one cycle beside a running server: harvest, curate, train, judge, publish to every replica."""
+    """Run one cycle beside a running server: curate, train, judge, publish to every replica."""
     from mongars.evaluation.metrics import compared
     from mongars.evolution.gate import GateConfig
     from mongars.registry.actor import BlockingRegistryClient

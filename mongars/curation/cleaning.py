@@ -4,7 +4,7 @@ Owns the work that a Ray Data task does, as a plain class over Arrow tables. Mus
 heavy: every worker process loads this module. Each line gets an outcome, so that nothing is lost silently.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,8 +22,8 @@ from mongars.curation.pii.leak_check import leaks
 from mongars.curation.pii.person_names.tagger import load_tagger
 from mongars.curation.pii.pseudonyms import Pseudonyms, subject_id
 from mongars.curation.recipe import CurationRecipe
+from mongars.curation.sources import Reader
 from mongars.formats.jsonl import BadLine
-from mongars.formats.shards import Share
 from mongars.records import Conversation
 
 # What became of a line, beside a DropReason.
@@ -77,7 +77,7 @@ class Cleaned:
 
 @dataclass(frozen=True, slots=True)
 class Cleaner:
-    """Cleans shares of files. `now` decides what is past retention.
+    """Cleans parts of a source. `now` decides what is past retention.
 
     `secret` keys pseudonyms and subject ids; it reaches the workers and never a row. `erased` are the subjects who
     never come in again.
@@ -88,16 +88,15 @@ class Cleaner:
     secret: bytes = field(repr=False)
     erased: frozenset[str] = frozenset()
 
-    def clean_shares(self, table: pa.Table) -> Iterator[pa.Table]:
-        """Yield tables of CLEAN_SCHEMA for a table of shares: one row for each line that is not blank."""
-        for row in table.to_pylist():
-            yield from self.clean_share(Share(**row))
+    def clean_parts(self, parts: pa.Table, read: Reader) -> Iterator[pa.Table]:
+        """Yield tables of CLEAN_SCHEMA for a table of parts: one row for each line that is not blank."""
+        for part in parts.to_pylist():
+            yield from self.clean_items(read(part))
 
-    def clean_share(self, share: Share) -> Iterator[pa.Table]:
-        """Yield the tables of one share; at least one, so that the columns are always there."""
+    def clean_items(self, items: Iterable[tuple[int, Conversation | BadLine]]) -> Iterator[pa.Table]:
+        """Yield tables of CLEAN_SCHEMA, one at least, for (key, conversation or bad line)."""
         rows = list[Cleaned]()
-        for number, item in share.conversations():
-            key = share.key(number)
+        for key, item in items:
             rows.append(Cleaned(key, BAD, item.reason) if isinstance(item, BadLine) else self.clean(key, item))
             if len(rows) == BATCH_ROWS:
                 yield as_table(rows)

@@ -1,4 +1,4 @@
-"""The curation as a Ray Data pipeline: files in, a published dataset version out.
+"""The curation as a Ray Data pipeline: conversations in, a published dataset version out.
 
 Owns the distribution of the work and the accounts: every line read is a row kept, a row dropped for a reason, or a
 bad line. Must not know how a conversation is cleaned or a duplicate found.
@@ -10,9 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,20 +30,19 @@ from mongars.curation.dedup.prior_versions import EarlierVersions
 from mongars.curation.dedup.selection import Selection, select
 from mongars.curation.dedup.splits import DUPLICATE, EARLIER
 from mongars.curation.recipe import CurationRecipe, CurationReport, OnProgress
-from mongars.errors import InputError, UnavailableError
+from mongars.curation.sources import ConversationSource
+from mongars.errors import UnavailableError
 from mongars.formats.jsonl import BadLine
-from mongars.formats.shards import check_source, count_lines, place_of, shares
 from mongars.records import DatasetRef
 from mongars.records import now as current_time
 from mongars.settings import refuse_unsafe_ray_data
-from mongars.storage.digests import file_digest
 
 # Of cleaned rows that a task holds before it hands them over: some seconds of its work, so that progress is seen.
 BLOCK_BYTES = 8 * 2**20
 
 
 def curate(
-    sources: Sequence[Path],
+    source: ConversationSource,
     recipe: CurationRecipe,
     catalog: DatasetCatalog,
     *,
@@ -55,7 +52,7 @@ def curate(
     now: datetime | None = None,
     against: Sequence[DatasetRef] = (),
 ) -> CurationReport:
-    """Curate conversation files into a version of dataset `name`; Ray must be running in this process.
+    """Curate conversations into a version of dataset `name`; Ray must be running in this process.
 
     The same lines, recipe and secret give the same digest, whatever the order of files and blocks, and then the
     version that is there already is returned. `now` is what retention counts from. What the ready versions
@@ -67,18 +64,14 @@ def curate(
     refuse_unsafe_ray_data()
     if not ray.is_initialized():
         raise UnavailableError("Ray is not running in this process.", remedy="Call ray.init() before curate().")
-    if not sources:
-        raise InputError("No source to curate.", remedy="Name at least one .jsonl, .jsonl.gz or .parquet file.")
-    paths = [path.resolve() for path in sources]
-    for path in paths:
-        check_source(path)
+    source.check()
     earlier = EarlierVersions(catalog, against)
     earlier.check()
     progress = on_progress or (lambda _done, _total, _stage: None)
     erased = catalog.tombstones.subjects()
     cleaner = Cleaner(recipe, now or current_time(), secret, erased)
     with catalog.open_draft(name) as draft, _own_ray_data():
-        cleaned = _clean(paths, cleaner, progress)
+        cleaned = _clean(source, cleaner, progress)
         index = cleaned.index
         progress(0, index.num_rows, "deduplicate")
         selection = select(
@@ -86,7 +79,7 @@ def curate(
         )
         progress(index.num_rows, index.num_rows, "deduplicate")
         _write(draft, cleaned, selection, progress)
-        parents = [*map(file_digest, paths), *(ref.digest for ref in against)]
+        parents = [*source.digests(), *(ref.digest for ref in against)]
         provenance = _account(index, selection, recipe, sorted(parents), against)
         dataset, reused = catalog.publish(draft, provenance)
     return CurationReport(
@@ -95,7 +88,7 @@ def curate(
         rows_kept=draft.rows,
         dropped=provenance.dropped,
         pii=provenance.pii,
-        bad_lines=_bad_lines(index, sources),
+        bad_lines=_bad_lines(index, source),
         reused=reused,
         turns_dropped=provenance.turns_dropped,
         leaks=provenance.leaks,
@@ -103,19 +96,19 @@ def curate(
     )
 
 
-def _clean(paths: Sequence[Path], cleaner: Cleaner, progress: OnProgress) -> CleanedRows:
-    """Return the cleaned rows of all files."""
-    tasks = shares(paths, tasks=int(ray.cluster_resources().get("CPU", 1)))
-    total = sum(map(count_lines, paths))
+def _clean(source: ConversationSource, cleaner: Cleaner, progress: OnProgress) -> CleanedRows:
+    """Return the cleaned rows of all conversations."""
+    total = source.count()
     progress(0, total, "clean")
-    cleaned = ray.data.from_items([asdict(share) for share in tasks], override_num_blocks=len(tasks)).map_batches(
-        cleaner.clean_shares, batch_format="pyarrow", batch_size=1
-    )
     blocks, done = list[Any](), 0
-    for bundle in cleaned.iter_internal_ref_bundles():  # what `materialize` does, a block at a time
-        blocks += [block.ref for block in bundle.blocks]
-        done += bundle.num_rows() or 0
-        progress(done, total, "clean")
+    for parts in source.portions(tasks=int(ray.cluster_resources().get("CPU", 1))):
+        cleaned = ray.data.from_items(parts, override_num_blocks=len(parts)).map_batches(
+            cleaner.clean_parts, batch_format="pyarrow", batch_size=1, fn_kwargs={"read": source.read}
+        )
+        for bundle in cleaned.iter_internal_ref_bundles():  # what `materialize` does, a block at a time
+            blocks += [block.ref for block in bundle.blocks]
+            done += bundle.num_rows() or 0
+            progress(done, total, "clean")
     return CleanedRows(blocks)
 
 
@@ -171,10 +164,9 @@ def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
     return {str(name): count for name, count in sorted(counts.items())}
 
 
-def _bad_lines(index: pa.Table, sources: Sequence[Path]) -> tuple[BadLine, ...]:
+def _bad_lines(index: pa.Table, source: ConversationSource) -> tuple[BadLine, ...]:
     bad = index.select(["key", "detail"]).filter(pc.equal(index["outcome"], BAD)).sort_by("key")
-    places = ((place_of(row["key"]), row["detail"]) for row in bad.to_pylist())
-    return tuple(BadLine(str(sources[file]), line, detail) for (file, line), detail in places)
+    return tuple(BadLine(*source.place(row["key"]), row["detail"]) for row in bad.to_pylist())
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""The loop that improves: harvest, curate, train, gate, roll out."""
+"""The loop that improves: curate, train, gate, roll out."""

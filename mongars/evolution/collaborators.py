@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from mongars.curation.recipe import CurationReport
 from mongars.evaluation.metrics import Evaluation
 from mongars.evolution.gate import Gate
-from mongars.evolution.harvest import ConsentedConversations
 from mongars.evolution.rollout import Rollout
 from mongars.records import AdapterRef, DatasetRef, RegistryStatus
 from mongars.registry import AdapterManifest, Publication, PublishRequest
@@ -67,12 +66,12 @@ class Registry(Protocol):
 class Collaborators:
     """Who does the work of each stage.
 
-    `curate` makes a dataset version of a staging file. `evaluate` measures an adapter folder, or the untrained
-    bidirectional base for None, on the held-out rows of a version. `adapter_folder` finds a registered adapter.
+    `curate` makes a dataset version of the consented conversations. `evaluate` measures an adapter folder, or for
+    None the untrained bidirectional base, on the held-out rows of a version. `adapter_folder` finds a registered
+    adapter.
     """
 
-    repository: ConsentedConversations
-    curate: Callable[[Path], CurationReport]
+    curate: Callable[[], CurationReport]
     train: Callable[[DatasetRef], "TrainedAdapter"]
     evaluate: Callable[[Path | None, DatasetRef], Evaluation]
     gate: Gate

@@ -1,4 +1,4 @@
-"""The self-training cycle: harvest, curate, train, evaluate, gate, publish, roll out.
+"""The self-training cycle: curate, train, evaluate, gate, publish, roll out.
 
 Owns the order of the stages and what each outcome means. Must not know how any stage is done: all are handed in,
 and `wiring.py` hands in the real ones. Each stage is idempotent, so a cycle that was interrupted is run again, and
@@ -7,7 +7,6 @@ a cycle on unchanged data reuses dataset and adapter and changes no generation.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mongars.curation.recipe import CurationReport
@@ -15,7 +14,6 @@ from mongars.errors import DatasetRefusedError, StaleGenerationError
 from mongars.evaluation.metrics import Evaluation
 from mongars.evolution.collaborators import Collaborators
 from mongars.evolution.gate import Verdict
-from mongars.evolution.harvest import Harvest, harvest
 from mongars.records import AdapterKind, AdapterRef, DatasetRef
 from mongars.registry import BaseSpec, PublishRequest
 from mongars.storage.digests import folder_digest
@@ -23,7 +21,7 @@ from mongars.storage.digests import folder_digest
 if TYPE_CHECKING:  # its module imports torch and ray
     from mongars.training.trainer import TrainedAdapter
 
-Stage = Literal["harvest", "curate", "train", "evaluate", "gate", "publish", "rollout"]
+Stage = Literal["curate", "train", "evaluate", "gate", "publish", "rollout"]
 Outcome = Literal["promoted", "refused", "unchanged"]
 OnStage = Callable[[Stage], None]
 KIND: AdapterKind = "encoder"
@@ -68,13 +66,11 @@ class SelfTrainingEngine:
         self,
         parts: Collaborators,
         *,
-        staging: Path,
         name: str,
         base: BaseSpec,
         rollout_timeout_s: float = ROLLOUT_TIMEOUT_S,
     ) -> None:
         self._parts = parts
-        self._staging = staging
         self._name = name
         self._base = base
         self._rollout_timeout_s = rollout_timeout_s
@@ -86,13 +82,11 @@ class SelfTrainingEngine:
         published meanwhile; UnavailableError when a replica does not acknowledge; and what the stages raise.
         """
         begin: OnStage = on_stage or (lambda _stage: None)
-        begin("harvest")
-        harvested = harvest(self._parts.repository, self._staging)
         begin("curate")
-        curated = self._curate(harvested)
+        curated = self._curate()
         begin("train")
         trained = self._parts.train(curated.dataset)
-        report = _Facts(harvested, curated, trained, folder_digest(trained.folder))
+        report = _Facts(curated, trained, folder_digest(trained.folder))
 
         manifest = self._parts.registry.snapshot()
         known = manifest.find(report.digest)
@@ -104,16 +98,8 @@ class SelfTrainingEngine:
             return report.cycle("unchanged", manifest.generation, replicas=replicas)
         return self._judge(report, manifest.served(KIND), begin)
 
-    def _curate(self, harvested: Harvest) -> CurationReport:
-        try:
-            if not harvested.conversations:
-                raise DatasetRefusedError(
-                    "No conversation may be trained on.",
-                    remedy="Add some whose user consents, with: mongars ingest FILE.jsonl",
-                )
-            curated = self._parts.curate(harvested.path)
-        finally:
-            harvested.path.unlink()  # personal text as it was said is kept in the repository alone
+    def _curate(self) -> CurationReport:
+        curated = self._parts.curate()
         dataset = curated.dataset
         if dataset.state != "ready":
             raise DatasetRefusedError(
@@ -200,7 +186,6 @@ def _numbers(evaluation: Evaluation) -> dict[str, float]:
 class _Facts:
     """What is known of a cycle once its candidate is trained."""
 
-    harvested: Harvest
     curated: CurationReport
     trained: "TrainedAdapter"
     digest: str
@@ -218,7 +203,7 @@ class _Facts:
         return CycleReport(
             outcome=outcome,
             generation=generation,
-            conversations=self.harvested.conversations,
+            conversations=self.curated.rows_read,
             curation=self.curated,
             digest=self.digest,
             adapter_reused=self.trained.reused,

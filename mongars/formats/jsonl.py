@@ -62,7 +62,7 @@ def read_texts(path: Path) -> Iterator[Text | BadLine]:
 
 def write_conversations(path: Path, conversations: Iterable[Conversation]) -> int:
     """Write conversations in the form that `read_conversations` reads, atomically; return how many."""
-    return write_lines(path, (_as_line(conversation) for conversation in conversations))
+    return write_lines(path, map(_as_line, conversations))
 
 
 def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> int:
@@ -75,11 +75,20 @@ def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> int:
         # A fixed time and no name in the gzip header, so that equal content is equal bytes.
         stream = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
         for value in values:
-            stream.write(json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n")
+            stream.write(_encoded(value))
             count += 1
         if stream is not raw:
             stream.close()
     return count
+
+
+def encode_conversation(conversation: Conversation) -> bytes:
+    """Return the line that `write_conversations` writes."""
+    return _encoded(_as_line(conversation))
+
+
+def _encoded(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"
 
 
 def check_readable(path: Path) -> None:

@@ -1,8 +1,4 @@
-"""Files of JSON Lines or Parquet, cut into parts that tasks read beside one another.
-
-Owns who reads which lines or rows, and the key that puts all of them, of all files, in one order. Must not know
-what one holds, nor Ray.
-"""
+"""Files of JSON Lines or Parquet, cut into shards that parallel tasks read."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,15 +8,15 @@ from mongars.formats.jsonl import BadLine, check_readable, numbered_lines, parse
 from mongars.formats.parquet import check_parquet, is_parquet, numbered_rows, parquet_rows
 from mongars.records import Conversation
 
-# A line's key: its file's place among the sources, and its number. A file has at most 2^40 lines.
+# The key of a line: the position of its file among the sources, then its line number, below 2^40.
 _LINE_BITS = 40
-# A task of its own pays from about so many bytes of (compressed) chat: some 200 conversations.
-MIN_SHARE_BYTES = 64 * 1024
+# Smaller shards do not pay for a task of their own: this is about 200 conversations.
+MIN_SHARD_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """One task's part of a file: every `stripes`-th group of its lines. `file` is its place among the sources."""
+class Shard:
+    """One task's part of the `file`-th source: every `stripes`-th group of its lines."""
 
     path: str
     file: int
@@ -34,18 +30,19 @@ class Share:
         return numbered_lines(path, stripe=self.stripe, stripes=self.stripes)
 
     def conversations(self) -> Iterator[tuple[int, Conversation | BadLine]]:
-        """Yield (number from 1, conversation or bad line) of lines or rows. Raises as `check_source` does."""
+        """Yield (key, conversation or bad line) of lines or rows. Raises as `check_source` does."""
         path = Path(self.path)
         if is_parquet(path):
-            yield from numbered_rows(path, stripe=self.stripe, stripes=self.stripes)
+            for number, item in numbered_rows(path, stripe=self.stripe, stripes=self.stripes):
+                yield self.key(number), item
             return
         for number, line in self.lines():
-            item = parse_line(path, number, line)
-            if item is not None:
-                yield number, item
+            parsed = parse_line(path, number, line)
+            if parsed is not None:
+                yield self.key(number), parsed
 
     def key(self, number: int) -> int:
-        """Return the key of a line: a whole number that orders all lines of all sources."""
+        """Return the key of a line: an integer that orders all lines of all sources."""
         return self.file << _LINE_BITS | number
 
 
@@ -57,22 +54,22 @@ def check_source(path: Path) -> None:
         check_readable(path)
 
 
-def shares(paths: Sequence[Path], *, tasks: int) -> list[Share]:
-    """Cut each file into as many shares as its size is worth, at most one for each task that can run."""
-    cut = []
+def file_shards(paths: Sequence[Path], *, tasks: int) -> list[Shard]:
+    """Cut each file into shards of at least MIN_SHARD_BYTES, at most `tasks` of them."""
+    shards = []
     for file, path in enumerate(paths):
-        stripes = max(1, min(tasks, path.stat().st_size // MIN_SHARE_BYTES))
-        cut += [Share(str(path), file, stripe, stripes) for stripe in range(stripes)]
-    return cut
+        stripes = max(1, min(tasks, path.stat().st_size // MIN_SHARD_BYTES))
+        shards += [Shard(str(path), file, stripe, stripes) for stripe in range(stripes)]
+    return shards
 
 
 def count_lines(path: Path) -> int:
-    """Return how many lines or rows a file has, as far as it can be read; blank ones count."""
+    """Return the number of lines or rows up to the first damage, blank lines included."""
     if is_parquet(path):
         return parquet_rows(path)
     return sum(1 for _ in numbered_lines(path))
 
 
 def place_of(key: int) -> tuple[int, int]:
-    """Return the file's place among the sources, and the line's number, of a key."""
+    """Return the position of the file among the sources, and the line number, of a key."""
     return key >> _LINE_BITS, key & ((1 << _LINE_BITS) - 1)

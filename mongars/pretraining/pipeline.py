@@ -17,7 +17,7 @@ import ray.data
 
 from mongars.errors import InputError
 from mongars.formats.jsonl import BadLine, check_readable, numbered_lines
-from mongars.formats.shards import Share, place_of, shares
+from mongars.formats.shards import Shard, file_shards, place_of
 from mongars.pretraining.config import PretrainConfig
 from mongars.pretraining.documents import document_ids, document_texts, read_document
 from mongars.pretraining.packing import GROUPS, order, pack
@@ -92,11 +92,11 @@ def _pack_files(
 ) -> tuple[np.ndarray, list[BadLine]]:
     """Return the packed rows of some files, and the lines that could not be read."""
     cpus = int(ray.cluster_resources().get("CPU", 1))
-    tasks = shares(paths, tasks=cpus)
-    dataset = ray.data.from_items([asdict(share) for share in tasks], override_num_blocks=len(tasks))
+    tasks = file_shards(paths, tasks=cpus)
+    dataset = ray.data.from_items([asdict(shard) for shard in tasks], override_num_blocks=len(tasks))
     dataset.context.enable_progress_bars = False
     tokenised = dataset.map_batches(
-        tokenise_shares,
+        tokenise_shards,
         batch_format="pyarrow",
         batch_size=1,
         fn_kwargs={"tokenizer": str(tokenizer), "seed": config.seed},
@@ -113,16 +113,16 @@ def _pack_files(
     return rows, _bad_lines(_tables(tokenised.select_columns(["key", "problem"])), paths)
 
 
-def tokenise_shares(table: pa.Table, *, tokenizer: str, seed: int) -> Iterator[pa.Table]:
-    """Yield the documents of a table of shares as tokens, or as the problem of a line."""
+def tokenise_shards(table: pa.Table, *, tokenizer: str, seed: int) -> Iterator[pa.Table]:
+    """Yield the documents of a table of shards as tokens, or as the problem of a line."""
     loaded = load_tokenizer(tokenizer)
-    for share in (Share(**row) for row in table.to_pylist()):
+    for shard in (Shard(**row) for row in table.to_pylist()):
         rows: list[dict[str, Any]] = []
-        for number, line in share.lines():
-            document = read_document(Path(share.path), number, line)
+        for number, line in shard.lines():
+            document = read_document(Path(shard.path), number, line)
             if document is None:
                 continue
-            rows.append(_row(share.key(number), document, loaded, seed))
+            rows.append(_row(shard.key(number), document, loaded, seed))
             if len(rows) == _DOCUMENTS:
                 yield pa.Table.from_pylist(rows, schema=_TOKENISED)
                 rows = []

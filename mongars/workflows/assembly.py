@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 from mongars.curation.catalog.catalog import DatasetCatalog
 from mongars.curation.pii.pseudonyms import load_or_create_secret
 from mongars.curation.recipe import CurationRecipe, CurationReport, OnProgress
-from mongars.errors import DatasetRefusedError
+from mongars.curation.sources import ConversationSource, RepositorySource
 from mongars.evolution.collaborators import Collaborators
 from mongars.evolution.gate import Gate, GateConfig
-from mongars.evolution.harvest import harvest
 from mongars.evolution.rollout import Rollout
 from mongars.evolution.self_training import SelfTrainingEngine
 from mongars.lm.base_files import base_folder, base_model_digest
@@ -73,8 +72,9 @@ def build_engine(
     pairs = read_scored_pairs(settings.sts_file) if settings.sts_file else None
     catalog = DatasetCatalog(settings.datasets_dir)
 
-    def curate(path: Path) -> CurationReport:
-        return curate_files(settings, [path], name=plan.dataset, on_progress=plan.on_curate)
+    def curate() -> CurationReport:
+        source = consented_conversations(settings)
+        return curate_source(settings, source, name=plan.dataset, on_progress=plan.on_curate)
 
     def train(dataset: DatasetRef) -> "TrainedAdapter":
         first = _train(settings, catalog, dataset, plan.training, plan.on_train)
@@ -87,7 +87,6 @@ def build_engine(
 
     store = open_store(settings.encoders_dir, settings.encoders_url)
     parts = Collaborators(
-        repository=_repository(settings),
         curate=curate,
         train=train,
         evaluate=evaluate,
@@ -99,24 +98,14 @@ def build_engine(
     )
     return SelfTrainingEngine(
         parts,
-        staging=_staging(settings),
         name=plan.adapter,
         base=BaseSpec.of(base_folder(settings.base_model)),
     )
 
 
-def harvest_to_file(settings: Settings) -> Path:
-    """Write the consented conversations to the staging file and return it; the caller removes it after use.
-
-    Raises DatasetRefusedError when there are none.
-    """
-    harvested = harvest(_repository(settings), _staging(settings))
-    if not harvested.conversations:
-        harvested.path.unlink()
-        raise DatasetRefusedError(
-            "No conversation may be trained on.", remedy="Add some with: mongars ingest FILE.jsonl"
-        )
-    return harvested.path
+def consented_conversations(settings: Settings) -> RepositorySource:
+    """Return the consented conversations of the repository, for `curate_source`."""
+    return RepositorySource(_repository(settings))
 
 
 def prior_versions(settings: Settings, names: Sequence[str]) -> list[DatasetRef]:
@@ -132,16 +121,16 @@ def prior_versions(settings: Settings, names: Sequence[str]) -> list[DatasetRef]
     return found
 
 
-def curate_files(
+def curate_source(
     settings: Settings,
-    sources: Sequence[Path],
+    source: ConversationSource,
     *,
     name: str = DEFAULT_NAME,
     test_share: float = CurationRecipe().test_share,
     on_progress: OnProgress | None = None,
     against: Sequence[DatasetRef] = (),
 ) -> CurationReport:
-    """Curate conversation files into a version of dataset `name`, by the settings' languages and retention.
+    """Curate conversations into a version of dataset `name`, by the settings' languages and retention.
 
     What the versions `against` hold is left out.
     """
@@ -155,7 +144,7 @@ def curate_files(
     )
     secret = load_or_create_secret(settings.pseudonym_key_file)
     catalog = DatasetCatalog(settings.datasets_dir)
-    return curate(sources, recipe, catalog, secret=secret, name=name, on_progress=on_progress, against=against)
+    return curate(source, recipe, catalog, secret=secret, name=name, on_progress=on_progress, against=against)
 
 
 def train_adapter(
@@ -240,7 +229,3 @@ def _repository(settings: Settings) -> PersistenceRepository:
     repository = PersistenceRepository(settings.database)
     repository.migrate()
     return repository
-
-
-def _staging(settings: Settings) -> Path:
-    return settings.home / "staging"

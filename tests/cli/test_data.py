@@ -7,13 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow.parquet as pq
 import pytest
 
 from mongars.demo.generator import generate
 from mongars.formats.jsonl import write_conversations
+from mongars.records import Conversation, Turn
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
+ADDRESS, REFUSED = "quill.ferret.77@example.org", "the zanzibar umbrella"
 GOOD = {
     "id": "c1",
     "user": "anna",
@@ -106,15 +109,31 @@ def test_curating_against_the_version_of_the_same_files_takes_nothing_in(mongars
 
 
 @pytest.mark.ray
-def test_curating_what_is_kept_here_leaves_no_harvested_text_behind(mongars: Run, tmp_path: Path) -> None:
+def test_curating_the_repository_leaves_no_original_text_outside_the_database(
+    mongars: Run, tmp_path: Path
+) -> None:
     chats = tmp_path / "chats.jsonl"
-    write_conversations(chats, generate(60, seed=3).conversations)
+    answer = Turn("assistant", "There is one near the station, and it opens at seven.")
+    ask = f"Where is a good restaurant? Please write to {ADDRESS}."
+    made = generate(20, seed=3).conversations
+    allowed = Conversation("allowed", "anna", (Turn("user", ask), answer), consent=True)
+    refused = Conversation("refused", "bob", (Turn("user", f"Where is {REFUSED}?"), answer), consent=False)
+    write_conversations(chats, (*made, allowed, refused))
     assert mongars("ingest", str(chats)).returncode == 0
+    chats.unlink()
     result = mongars("curate", "--json")
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     assert report["rows_read"] == report["rows_kept"] + sum(report["dropped"].values())
-    assert list((tmp_path / "var" / "staging").iterdir()) == []
+    assert report["rows_read"] == 1 + sum(each.consent for each in made)
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.startswith("mongars.db")]
+    for text in (ADDRESS, REFUSED):
+        assert not [path for path in files if text.encode() in path.read_bytes()]
+    parts = [path for path in files if path.suffix == ".parquet"]  # compressed, so a byte search is not enough
+    rows = {row["id"]: row for path in parts for row in pq.read_table(path).to_pylist()}
+    assert "<EMAIL_" in rows["allowed"]["messages"][0]["content"]
+    assert "refused" not in rows
+    assert ADDRESS not in str(rows)
 
 
 def test_pruning_shows_before_it_removes_and_says_so(mongars: Run) -> None:

@@ -9,7 +9,7 @@ import pytest
 from mongars.curation.cleaning import BAD, CLEAN_SCHEMA, KEPT, Cleaner
 from mongars.curation.filters.quality import DropReason
 from mongars.curation.recipe import CurationRecipe
-from mongars.formats.shards import Share
+from mongars.formats.shards import Shard
 from mongars.records import Conversation, Opinion, Profile, Turn
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -112,7 +112,7 @@ def test_every_line_of_a_share_has_an_outcome(cleaner, tmp_path):
     lines[7] = "not json"
     lines[9] = ""
     path.write_text("\n".join(lines))
-    tables = list(cleaner.clean_share(Share(str(path), 2, 0, 1)))
+    tables = list(cleaner.clean_items(Shard(str(path), 2, 0, 1).conversations()))
     assert all(table.schema.equals(CLEAN_SCHEMA) for table in tables)
     outcomes = [outcome for table in tables for outcome in table["outcome"].to_pylist()]
     assert (outcomes.count(KEPT), outcomes.count(BAD), len(outcomes)) == (298, 1, 299)

@@ -1,7 +1,6 @@
 """The cycle's outcomes, over a real registry in a folder; training and measuring are small stand-ins."""
 
-import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +13,12 @@ from mongars.evolution.collaborators import Collaborators
 from mongars.evolution.gate import Gate
 from mongars.evolution.rollout import Rollout
 from mongars.evolution.self_training import SelfTrainingEngine, Stage
-from mongars.records import Conversation, DatasetRef, RegistryStatus, ReplicaStatus, Turn, now
+from mongars.records import DatasetRef, RegistryStatus, ReplicaStatus, now
 from mongars.registry import AdapterRegistry, BaseSpec, PublishRequest
 
 BASE = BaseSpec("b" * 64, {"layers.0.self_attn.q_proj.weight": (4, 4)})
 WriteAdapter = Callable[..., Path]
-ALL: list[Stage] = ["harvest", "curate", "train", "evaluate", "gate", "publish", "rollout"]
+ALL: list[Stage] = ["curate", "train", "evaluate", "gate", "publish", "rollout"]
 
 
 class Registry(AdapterRegistry):
@@ -50,7 +49,6 @@ class World:
         self.root = root
         self.write_adapter = write_adapter
         self.registry = Registry(root / "encoders")
-        self.conversations = ["c1"]
         self.state = "ready"
         self.version = 1
         self.base_loss = 3.0
@@ -58,7 +56,6 @@ class World:
         self.next_loss = 2.5
         self.found = 0.5
         self.stages: list[Stage] = []
-        self.seen_by_curation: list[str] = []
         self.on_evaluate = lambda: None
         self.told: list[tuple] = []
 
@@ -68,12 +65,7 @@ class World:
     def served(self, run: str, digest: str, generation: int) -> None:
         self.told.append((run, digest, generation))
 
-    def consented(self) -> Iterator[Conversation]:
-        for name in self.conversations:
-            yield Conversation(name, "ann", (Turn("user", "hello"),), consent=True)
-
-    def curate(self, path: Path) -> CurationReport:
-        self.seen_by_curation = [json.loads(line)["id"] for line in path.read_text().splitlines()]
+    def curate(self) -> CurationReport:
         dataset = DatasetRef("conversations", f"v{self.version}", f"{self.version:064x}", self.state, 1)
         return CurationReport(dataset, 1, 1, {}, {}, (), reused=False)
 
@@ -97,7 +89,6 @@ class World:
 
     def run(self):
         parts = Collaborators(
-            repository=self,
             curate=self.curate,
             train=self.train,
             evaluate=self.evaluate,
@@ -108,7 +99,7 @@ class World:
             outcomes=self,
         )
         self.stages = []
-        engine = SelfTrainingEngine(parts, staging=self.root / "staging", name="conversations", base=BASE)
+        engine = SelfTrainingEngine(parts, name="conversations", base=BASE)
         return engine.run_cycle(self.stages.append)
 
     @staticmethod
@@ -234,18 +225,8 @@ def test_a_replica_that_does_not_follow_is_named_and_a_later_cycle_finishes_the_
     assert world.run().replicas == ("r1",)
 
 
-@pytest.mark.parametrize("case", ["nothing consented", "quarantined"])
-def test_without_a_dataset_that_may_be_trained_on_nothing_is_trained(world: World, case: str) -> None:
-    if case == "quarantined":
-        world.state = "quarantined"
-    else:
-        world.conversations = []
+def test_nothing_is_trained_on_a_quarantined_dataset(world: World) -> None:
+    world.state = "quarantined"
     with pytest.raises(DatasetRefusedError):
         world.run()
     assert "train" not in world.stages
-
-
-def test_the_staging_file_is_gone_after_curation(world: World) -> None:
-    world.run()
-    assert world.seen_by_curation == ["c1"]
-    assert list((world.root / "staging").iterdir()) == []

@@ -1,4 +1,4 @@
-"""Shares of files: JSON Lines and Parquet give the same conversations, each once, with a key of its own."""
+"""Shards of files: JSON Lines and Parquet give the same conversations, once each, under unique keys."""
 
 import json
 
@@ -8,7 +8,7 @@ import pytest
 
 from mongars.errors import InputError
 from mongars.formats.jsonl import BadLine
-from mongars.formats.shards import Share, check_source, count_lines, place_of
+from mongars.formats.shards import Shard, check_source, count_lines, place_of
 
 ROWS = [{"id": f"c{n}", "messages": [{"role": "user", "content": f"number {n}"}]} for n in range(200)]
 
@@ -27,8 +27,8 @@ def test_both_forms_give_the_same_conversations_in_the_same_places(tmp_path, str
     found = []
     for name in ("in.jsonl", "in.parquet"):
         path = write(tmp_path, name)
-        shares = [Share(str(path), 5, stripe, stripes) for stripe in range(stripes)]
-        found.append(sorted((s.key(number), item.id) for s in shares for number, item in s.conversations()))
+        shards = [Shard(str(path), 5, stripe, stripes) for stripe in range(stripes)]
+        found.append(sorted((key, item.id) for shard in shards for key, item in shard.conversations()))
     assert found[0] == found[1]
     assert [place_of(key) for key, _ in found[0]] == [(5, number) for number in range(1, 201)]
 
@@ -36,7 +36,7 @@ def test_both_forms_give_the_same_conversations_in_the_same_places(tmp_path, str
 def test_blank_lines_are_passed_over_and_bad_ones_named(tmp_path):
     path = tmp_path / "in.jsonl"
     path.write_text(f"\n{json.dumps(ROWS[0])}\nbroken\n")
-    (two, good), (three, bad) = Share(str(path), 0, 0, 1).conversations()
+    (two, good), (three, bad) = Shard(str(path), 0, 0, 1).conversations()
     assert (two, good.id, three) == (2, "c0", 3)
     assert isinstance(bad, BadLine)
 

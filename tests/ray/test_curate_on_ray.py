@@ -22,6 +22,7 @@ from mongars.curation.cleaning import Cleaner
 from mongars.curation.pii.pseudonyms import subject_id
 from mongars.curation.pipeline import curate
 from mongars.curation.recipe import CurationRecipe
+from mongars.curation.sources import FileSource
 from mongars.errors import DatasetRefusedError, InputError, SettingsError
 from mongars.settings import UNSAFE_RAY_DATA
 
@@ -142,7 +143,7 @@ def source(tmp_path, lines):
 
 
 def run(sources, catalog, recipe=RECIPE, **options):
-    return curate(sources, recipe, catalog, secret=SECRET, name="chats", **options)
+    return curate(FileSource(sources), recipe, catalog, secret=SECRET, name="chats", **options)
 
 
 def rows_of(catalog, ref):
@@ -222,7 +223,7 @@ def test_against_an_earlier_version_only_what_is_new_stays_and_keeps_its_side(lo
     near = good(5).replace("good-005", "aa-near").replace("Can you", "Could you", 1)
     new.write_text("\n".join([*lines[40:60], near]))
     earlier = run([old], catalog).dataset
-    report = curate([old, new], RECIPE, catalog, secret=SECRET, name="later", against=[earlier])
+    report = curate(FileSource([old, new]), RECIPE, catalog, secret=SECRET, name="later", against=[earlier])
     rows = rows_of(catalog, report.dataset)
     assert [row["id"] for row in rows] == [f"good-{number:03d}" for number in range(40, 60)]
     assert report.dropped == {"in_earlier_version": 41}
@@ -234,13 +235,13 @@ def test_against_an_earlier_version_only_what_is_new_stays_and_keeps_its_side(lo
     assert "chats@v1" in (catalog.manifest_path(report.dataset).parent / "README.md").read_text()
     aside = [row for part in catalog.duplicates(report.dataset) for row in pq.read_table(part).to_pylist()]
     assert {row["split"] for row in aside} == {"earlier"}
-    again = curate([new, old], RECIPE, catalog, secret=SECRET, name="later", against=[earlier])
+    again = curate(FileSource([new, old]), RECIPE, catalog, secret=SECRET, name="later", against=[earlier])
     assert (again.dataset, again.reused) == (report.dataset, True)
 
 
 def test_the_shares_of_one_file_give_the_same_digest_as_one_task(local_ray, source, tmp_path, monkeypatch):
     whole = run([source], DatasetCatalog(tmp_path / "whole"))
-    monkeypatch.setattr("mongars.formats.shards.MIN_SHARE_BYTES", 1)
+    monkeypatch.setattr("mongars.formats.shards.MIN_SHARD_BYTES", 1)
     shared = run([source], DatasetCatalog(tmp_path / "shared"))
     assert shared.dataset.digest == whole.dataset.digest
     assert shared.bad_lines == whole.bad_lines
@@ -249,7 +250,7 @@ def test_the_shares_of_one_file_give_the_same_digest_as_one_task(local_ray, sour
 def test_parquet_gives_the_digest_of_the_same_lines_and_its_bad_rows_are_named(
     local_ray, source, lines, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("mongars.formats.shards.MIN_SHARE_BYTES", 1_000)  # several tasks share the file
+    monkeypatch.setattr("mongars.formats.shards.MIN_SHARD_BYTES", 1_000)  # several tasks share the file
     path = tmp_path / "in.parquet"
     rows = [json.loads(text) for text in lines if text != "broken json"]
     plain = {"user": None, "consent": True, "opinions": None}

@@ -194,6 +194,12 @@ class PersistenceRepository:
             allowed &= conversations.c.created_at >= newer_than
         return self._stream(allowed, since or "", chunk)
 
+    def count_consented(self) -> int:
+        """Return how many conversations `consented` yields."""
+        query = select(func.count()).select_from(conversations).where(conversations.c.consent.is_(True))
+        with self._database.transaction(write=False) as connection:
+            return connection.execute(query).scalar_one()
+
     def export_user(self, user: str) -> Iterator[Conversation]:
         """Stream everything kept of a user, in order of id."""
         check_ids(user=user)

@@ -147,6 +147,7 @@ def test_only_consented_conversations_are_streamed_in_whatever_chunks(repository
     for n in range(6):
         repository.save_conversation(conversation(f"c{n}", consent=n % 3 != 0))
     assert [each.id for each in repository.consented(chunk=chunk)] == ["c1", "c2", "c4", "c5"]
+    assert repository.count_consented() == 4
     assert [each.id for each in repository.consented("c2", chunk=chunk)] == ["c4", "c5"]
 
 
