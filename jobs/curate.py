@@ -71,7 +71,7 @@ def _curate(flags: argparse.Namespace) -> CurationReport:
             name=flags.name,
             test_share=flags.test_share,
             on_progress=_show,
-            against=earlier,
+            exclude=earlier,
         )
 
 

@@ -92,7 +92,7 @@ def curate(
     source = FileSource(files) if files else consented_conversations(settings)
     source.check()  # before Ray starts, which takes seconds
     with ray_session(settings, ray), progress("Curating") as bar:
-        report = curate_source(settings, source, name=name, on_progress=bar.update, against=earlier)
+        report = curate_source(settings, source, name=name, on_progress=bar.update, exclude=earlier)
     unreadable = report_bad_lines(report.bad_lines)
     sound = report.dataset.state == "ready"
     if not sound:

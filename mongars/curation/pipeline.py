@@ -1,9 +1,7 @@
 """The curation as a Ray Data pipeline: conversations in, a published dataset version out.
 
-Owns the distribution of the work and the accounts: every line read is a row kept, a row dropped for a reason, or a
-bad line. Must not know how a conversation is cleaned or a duplicate found.
-
-Text flows through Ray Data; per conversation the driver holds ids, hashes and MinHash bands, and no text.
+Every line read is accounted for: as a row kept, a row dropped for a reason, or a bad line. Text flows through Ray
+Data; per conversation the driver holds ids, hashes and MinHash bands, and no text.
 """
 
 import logging
@@ -23,12 +21,12 @@ import ray.data
 from mongars.curation.catalog.catalog import DatasetCatalog
 from mongars.curation.catalog.draft import Draft
 from mongars.curation.catalog.manifest import Provenance
-from mongars.curation.cleaned_rows import CleanedRows, only
+from mongars.curation.cleaned_rows import CleanedRows, take_keys
 from mongars.curation.cleaning import BAD, KEPT, Cleaner
 from mongars.curation.dedup.minhash import Indices
-from mongars.curation.dedup.prior_versions import EarlierVersions
+from mongars.curation.dedup.prior_versions import PriorVersions
 from mongars.curation.dedup.selection import Selection, select
-from mongars.curation.dedup.splits import DUPLICATE, EARLIER
+from mongars.curation.dedup.splits import DUPLICATE, PRIOR
 from mongars.curation.recipe import CurationRecipe, CurationReport, OnProgress
 from mongars.curation.sources import ConversationSource
 from mongars.errors import UnavailableError
@@ -37,7 +35,7 @@ from mongars.records import DatasetRef
 from mongars.records import now as current_time
 from mongars.settings import refuse_unsafe_ray_data
 
-# Of cleaned rows that a task holds before it hands them over: some seconds of its work, so that progress is seen.
+# Size at which a task returns a block of cleaned rows: a few seconds of work, so that progress is visible.
 BLOCK_BYTES = 8 * 2**20
 
 
@@ -50,23 +48,24 @@ def curate(
     name: str,
     on_progress: OnProgress | None = None,
     now: datetime | None = None,
-    against: Sequence[DatasetRef] = (),
+    exclude: Sequence[DatasetRef] = (),
 ) -> CurationReport:
     """Curate conversations into a version of dataset `name`; Ray must be running in this process.
 
-    The same lines, recipe and secret give the same digest, whatever the order of files and blocks, and then the
-    version that is there already is returned. `now` is what retention counts from. What the ready versions
-    `against` hold, or nearly, is not taken in again; new rows near theirs or of their subjects get their split.
-    A version without rows, or with a leak, is published but refused by `require_ready`. Raises InputError for a
-    source that cannot be read, SettingsError for an unsafe environment, DatasetRefusedError for an earlier version
-    that is not ready, UnavailableError without Ray.
+    The same conversations, recipe and secret give the same digest, whatever the order of files and blocks; an
+    existing version with that digest is returned. Retention counts from `now`. Rows that the ready versions in
+    `exclude` already have, exactly or nearly, are left out; new rows similar to theirs or of their subjects get
+    their split. A version without rows, or with a leak, is published but refused by `require_ready`.
+
+    Raises what `source.check` does, SettingsError for an unsafe environment, DatasetRefusedError for an excluded
+    version that is not ready, UnavailableError without Ray.
     """
     refuse_unsafe_ray_data()
     if not ray.is_initialized():
         raise UnavailableError("Ray is not running in this process.", remedy="Call ray.init() before curate().")
     source.check()
-    earlier = EarlierVersions(catalog, against)
-    earlier.check()
+    prior = PriorVersions(catalog, exclude)
+    prior.check()
     progress = on_progress or (lambda _done, _total, _stage: None)
     erased = catalog.tombstones.subjects()
     cleaner = Cleaner(recipe, now or current_time(), secret, erased)
@@ -74,13 +73,11 @@ def curate(
         cleaned = _clean(source, cleaner, progress)
         index = cleaned.index
         progress(0, index.num_rows, "deduplicate")
-        selection = select(
-            index, recipe, lambda keys: cleaned.shingles(keys) | earlier.shingles(keys), earlier.index()
-        )
+        selection = select(index, recipe, cleaned.shingles, prior.rows())
         progress(index.num_rows, index.num_rows, "deduplicate")
         _write(draft, cleaned, selection, progress)
-        parents = [*source.digests(), *(ref.digest for ref in against)]
-        provenance = _account(index, selection, recipe, sorted(parents), against)
+        parents = [*source.digests(), *(ref.digest for ref in exclude)]
+        provenance = _account(index, selection, recipe, sorted(parents), exclude)
         dataset, reused = catalog.publish(draft, provenance)
     return CurationReport(
         dataset=dataset,
@@ -113,7 +110,7 @@ def _clean(source: ConversationSource, cleaner: Cleaner, progress: OnProgress) -
 
 
 def _write(draft: Draft, cleaned: CleanedRows, selection: Selection, progress: OnProgress) -> None:
-    """Write the selected rows in order of their ids, and beside them those that were set aside."""
+    """Write the selected rows in order of their ids, then those that are set aside."""
     total = len(selection.keys)
     progress(0, total, "write")
     for batch in cleaned.in_order(selection.keys, selection.splits):
@@ -124,10 +121,10 @@ def _write(draft: Draft, cleaned: CleanedRows, selection: Selection, progress: O
 
 
 def _set_aside_rows(index: pa.Table, selection: Selection) -> tuple[Indices, npt.NDArray[np.str_]]:
-    """Return the duplicates to keep beside the dataset, and their split; none in which a leak was found."""
-    rows = only(index.select(["key", "leaks"]), np.union1d(selection.duplicates, selection.earlier))
+    """Return the keys of the duplicates to set aside and their splits; rows with a leak are left out."""
+    rows = take_keys(index.select(["key", "leaks"]), np.union1d(selection.duplicates, selection.in_prior))
     keys = np.sort(rows.filter(pc.equal(pc.list_value_length(rows["leaks"]), 0))["key"].to_numpy())
-    return keys, np.where(np.isin(keys, selection.earlier), EARLIER, DUPLICATE)
+    return keys, np.where(np.isin(keys, selection.in_prior), PRIOR, DUPLICATE)
 
 
 def _account(
@@ -135,17 +132,17 @@ def _account(
     selection: Selection,
     recipe: CurationRecipe,
     parents: list[str],
-    against: Sequence[DatasetRef],
+    exclude: Sequence[DatasetRef],
 ) -> Provenance:
     outcomes = _counts(index["outcome"])
     bad = outcomes.pop(BAD, 0)
     outcomes.pop(KEPT, None)
-    kept = only(index.select(["key", "pii", "leaks"]), selection.keys)
+    kept = take_keys(index.select(["key", "pii", "leaks"]), selection.keys)
     return Provenance(
         recipe=recipe.as_json(),
         recipe_hash=recipe.digest(),
         parents=tuple(parents),
-        against=tuple(f"{ref.name}@{ref.version}" for ref in against),
+        against=tuple(f"{ref.name}@{ref.version}" for ref in exclude),
         rows_read=index.num_rows,
         bad_lines=bad,
         dropped=_sorted(outcomes + Counter(selection.dropped)),
@@ -156,7 +153,7 @@ def _account(
 
 
 def _counts(values: pa.ChunkedArray) -> Counter[str]:
-    """Return how often each value is there, without a Python object for each: there may be millions."""
+    """Count each value without a Python object per row: there may be millions."""
     return Counter({each["values"]: each["counts"] for each in pc.value_counts(values).to_pylist()})
 
 
@@ -171,7 +168,7 @@ def _bad_lines(index: pa.Table, source: ConversationSource) -> tuple[BadLine, ..
 
 @contextmanager
 def _own_ray_data() -> Iterator[None]:
-    """Give the datasets made inside small blocks and no progress bars and notices of Ray Data's; ours are told."""
+    """Run Ray Data with small blocks and without its own progress bars and notices."""
     context = ray.data.DataContext.get_current().copy()
     context.target_max_block_size = BLOCK_BYTES
     context.enable_progress_bars = False
@@ -179,7 +176,7 @@ def _own_ray_data() -> Iterator[None]:
     consoles = [handler for handler in logging.getLogger("ray.data").handlers if handler.get_name() == "console"]
     levels = [handler.level for handler in consoles]
     for handler in consoles:
-        handler.setLevel(logging.ERROR)  # its own file in the session folder still gets everything
+        handler.setLevel(logging.ERROR)  # the log file in the session folder still gets everything
     try:
         with ray.data.DataContext.current(context):
             yield

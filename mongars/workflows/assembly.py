@@ -128,11 +128,11 @@ def curate_source(
     name: str = DEFAULT_NAME,
     test_share: float = CurationRecipe().test_share,
     on_progress: OnProgress | None = None,
-    against: Sequence[DatasetRef] = (),
+    exclude: Sequence[DatasetRef] = (),
 ) -> CurationReport:
     """Curate conversations into a version of dataset `name`, by the settings' languages and retention.
 
-    What the versions `against` hold is left out.
+    Rows that the versions in `exclude` have are left out.
     """
     from mongars.curation.pipeline import curate
 
@@ -144,7 +144,7 @@ def curate_source(
     )
     secret = load_or_create_secret(settings.pseudonym_key_file)
     catalog = DatasetCatalog(settings.datasets_dir)
-    return curate(source, recipe, catalog, secret=secret, name=name, on_progress=on_progress, against=against)
+    return curate(source, recipe, catalog, secret=secret, name=name, on_progress=on_progress, exclude=exclude)
 
 
 def train_adapter(

@@ -223,7 +223,7 @@ def test_against_an_earlier_version_only_what_is_new_stays_and_keeps_its_side(lo
     near = good(5).replace("good-005", "aa-near").replace("Can you", "Could you", 1)
     new.write_text("\n".join([*lines[40:60], near]))
     earlier = run([old], catalog).dataset
-    report = curate(FileSource([old, new]), RECIPE, catalog, secret=SECRET, name="later", against=[earlier])
+    report = curate(FileSource([old, new]), RECIPE, catalog, secret=SECRET, name="later", exclude=[earlier])
     rows = rows_of(catalog, report.dataset)
     assert [row["id"] for row in rows] == [f"good-{number:03d}" for number in range(40, 60)]
     assert report.dropped == {"in_earlier_version": 41}
@@ -235,7 +235,7 @@ def test_against_an_earlier_version_only_what_is_new_stays_and_keeps_its_side(lo
     assert "chats@v1" in (catalog.manifest_path(report.dataset).parent / "README.md").read_text()
     aside = [row for part in catalog.duplicates(report.dataset) for row in pq.read_table(part).to_pylist()]
     assert {row["split"] for row in aside} == {"earlier"}
-    again = curate(FileSource([new, old]), RECIPE, catalog, secret=SECRET, name="later", against=[earlier])
+    again = curate(FileSource([new, old]), RECIPE, catalog, secret=SECRET, name="later", exclude=[earlier])
     assert (again.dataset, again.reused) == (report.dataset, True)
 
 
@@ -304,7 +304,7 @@ def test_what_the_detectors_miss_is_seen_by_the_second_look_and_quarantines_the_
         cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
     assert report.leaks == {"EMAIL": 1, "PHONE": 1}
     assert report.dataset.state == "quarantined"
-    with pytest.raises(DatasetRefusedError, match="second look"):
+    with pytest.raises(DatasetRefusedError, match="leak check"):
         catalog.require_ready(report.dataset)
 
 

@@ -1,11 +1,9 @@
 """The dataset catalog: immutable versions in folders, published whole or not at all.
 
-Owns `<root>/<name>/<version>/{part-*.parquet, duplicates-*.parquet, manifest.json, README.md, croissant.json}`,
-the numbering of versions and their states. Must not know how rows are made.
-
-A version is filled in a hidden folder beside it and becomes visible by one rename, so that a reader, or a machine
-that lost power, sees no version or a whole one. State `draft` is therefore a hidden folder; every visible version
-is `ready`, `quarantined` or `erased`.
+A version is `<root>/<name>/<version>/{part-*.parquet, duplicates-*.parquet, manifest.json, README.md,
+croissant.json}`. It is filled in a hidden folder and becomes visible by one rename, so that readers see a whole
+version or none, even after a power cut. A draft is that hidden folder; every visible version is `ready`,
+`quarantined` or `erased`.
 """
 
 import re
@@ -21,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from mongars.curation.catalog.croissant import PartFile, croissant
 from mongars.curation.catalog.draft import Draft
-from mongars.curation.catalog.manifest import SCHEMA, Manifest, Provenance, SetAside
+from mongars.curation.catalog.manifest import Manifest, Provenance
 from mongars.curation.catalog.rows import as_rows, content_digest, is_of_rows, row_digests
 from mongars.curation.catalog.tombstones import Tombstones
 from mongars.errors import DatasetNotFoundError, DatasetRefusedError, InputError
@@ -44,7 +42,7 @@ class DatasetCatalog:
         self.tombstones = Tombstones(root)
 
     def list(self) -> tuple[DatasetRef, ...]:
-        """Return every version, by name and then from old to new."""
+        """Return every version, by name, then from old to new."""
         names = sorted(path.name for path in self.root.iterdir() if path.is_dir()) if self.root.is_dir() else []
         return tuple(
             self._manifest(name, version).ref()
@@ -54,10 +52,10 @@ class DatasetCatalog:
         )
 
     def get(self, name: str, version: str = "latest") -> DatasetRef:
-        """Return one version; `latest` is the one with the highest number that has not been erased.
+        """Return one version; `latest` is the newest that is not erased, or the newest if all are.
 
-        Where all are erased it is the last of them; a quarantined one counts.
-        Raises DatasetNotFoundError; DatasetRefusedError when its manifest is damaged.
+        A quarantined version can be the latest. Raises DatasetNotFoundError, and DatasetRefusedError for a damaged
+        manifest.
         """
         versions = self._versions(name) if _NAME.fullmatch(name) else ()
         if version == "latest" and versions:
@@ -77,7 +75,7 @@ class DatasetCatalog:
         return self._manifest(ref.name, ref.version)
 
     def manifest_path(self, ref: DatasetRef) -> Path:
-        """Return where the manifest of a version is."""
+        """Return the path of a version's manifest."""
         return self._folder(ref.name, ref.version) / MANIFEST
 
     def parts(self, ref: DatasetRef) -> tuple[Path, ...]:
@@ -85,12 +83,13 @@ class DatasetCatalog:
         return tuple(self._folder(ref.name, ref.version) / part for part in self.manifest(ref).parts)
 
     def duplicates(self, ref: DatasetRef) -> tuple[Path, ...]:
-        """Return the Parquet files of what was set aside as a duplicate, in order of their rows."""
-        aside = self.manifest(ref).duplicates
-        return tuple(self._folder(ref.name, ref.version) / part for part in (aside.parts if aside else ()))
+        """Return the Parquet files of the duplicates set aside, in order of their rows."""
+        duplicates = self.manifest(ref).duplicates
+        parts = duplicates.parts if duplicates else ()
+        return tuple(self._folder(ref.name, ref.version) / part for part in parts)
 
     def verify(self, ref: DatasetRef) -> None:
-        """Read every row again. Raises DatasetRefusedError when they do not match the manifest and `ref`."""
+        """Check every row against the manifest and `ref`. Raises DatasetRefusedError when they do not match."""
         manifest = self.manifest(ref)
         if manifest.state == "erased":
             raise DatasetRefusedError(
@@ -98,7 +97,7 @@ class DatasetCatalog:
                 remedy="See the others with: mongars datasets list",
             )
         if manifest.digest != ref.digest:
-            raise _damaged(ref, "its digest is not the one that was asked for")
+            raise _damaged(ref, "its digest is not the requested one")
         self._check(ref, self.parts(ref), manifest.rows, manifest.digest)
         if manifest.duplicates:
             self._check(ref, self.duplicates(ref), manifest.duplicates.rows, manifest.duplicates.digest)
@@ -131,31 +130,29 @@ class DatasetCatalog:
     def require_ready(self, ref: DatasetRef) -> Manifest:
         """Return the manifest of a version that may be trained on.
 
-        Raises DatasetRefusedError when it is not `ready`, has no rows, or is another one than `ref` names.
+        Raises DatasetRefusedError when it is not `ready`, has no rows, or has another digest than `ref`.
         """
         manifest = self.manifest(ref)
         if manifest.state != "ready":
-            why = (
-                "the second look found personal data in it; see its README.md" if manifest.leaks else "by decision"
-            )
+            why = "the leak check found personal data; see its README.md" if manifest.leaks else "by decision"
             raise DatasetRefusedError(
                 f"Dataset {ref.name} {ref.version} is {manifest.state} ({why}).",
-                remedy="Mend or remove what was found in the sources and curate again.",
+                remedy="Correct or remove the affected conversations in the sources and curate again.",
             )
         if manifest.rows == 0:
             raise DatasetRefusedError(
                 f"Dataset {ref.name} {ref.version} has no rows.",
-                remedy="See in its README.md why every conversation was dropped, and add sources.",
+                remedy="Its README.md says why every conversation was dropped. Add sources and curate again.",
             )
         if manifest.digest != ref.digest:
-            raise _damaged(ref, "its digest is not the one that was asked for")
+            raise _damaged(ref, "its digest is not the requested one")
         return manifest
 
     @contextmanager
     def open_draft(self, name: str) -> Iterator[Draft]:
-        """Yield an empty draft; whatever of it is not published is removed at the end.
+        """Yield an empty draft, which is removed at the end unless it is published.
 
-        A draft that a killed process left behind is removed here. Raises InputError for an impossible name.
+        Also removes drafts that killed processes left behind. Raises InputError for an impossible name.
         """
         if not _NAME.fullmatch(name):
             raise InputError(
@@ -168,7 +165,7 @@ class DatasetCatalog:
         with self._lock(name):
             _sweep(folder)
             home = Path(tempfile.mkdtemp(dir=folder, prefix=_DRAFT))
-            # Held while this process lives: the operating system lets go of it however the process ends.
+            # The operating system releases this lock however the process ends.
             alive = FileLock(home.with_suffix(".lock"))
             alive.acquire()
         try:
@@ -180,22 +177,23 @@ class DatasetCatalog:
             alive.release()
 
     def publish(self, draft: Draft, provenance: Provenance) -> tuple[DatasetRef, bool]:
-        """Make a draft the next version; return it and whether an equal one (rows and recipe) was there already.
+        """Publish a draft as the next version; return it and whether an equal version was reused instead.
 
-        Rows in which the second look found something make the version `quarantined`, else it is `ready`. Raises
-        DatasetRefusedError when it holds a subject who was erased, perhaps while it was made.
+        Equal means the same rows, duplicates and recipe. A version in which the leak check found something is
+        `quarantined`, any other `ready`. Raises DatasetRefusedError when it has rows of a subject who was erased
+        in the meantime.
         """
         draft.close()
         with self._lock(draft.name):
             self._refuse_erased(draft)
-            digest, aside = draft.parts.digest(), draft.duplicates.digest()
+            digest, duplicates = draft.parts.digest(), draft.duplicates.digest()
             versions = self._versions(draft.name)
             for version in versions:
                 manifest = self._manifest(draft.name, version)
-                if manifest.holds(digest, aside, provenance):
+                if manifest.matches(digest, duplicates, provenance):
                     return manifest.ref(), True
             number = 1 + max((int(version[1:]) for version in versions), default=0)
-            manifest = _describe(draft, f"v{number}", digest, provenance)
+            manifest = draft.manifest(f"v{number}", provenance)
             with new_folder(self._folder(draft.name, manifest.version)) as folder:
                 for part in (*draft.parts.paths, *draft.duplicates.paths):
                     part.rename(folder / part.name)
@@ -208,15 +206,15 @@ class DatasetCatalog:
         return manifest.ref(), False
 
     def holding(self, subject: str) -> tuple[DatasetRef, ...]:
-        """Return the versions with rows of a subject on disk, by name and then from old to new.
+        """Return the versions with rows of a subject on disk, by name, then from old to new.
 
-        Whoever is in the tombstones is in no version that is published after this call began.
+        If the subject has a tombstone, no version published after this call started has rows of it.
         """
         names = dict.fromkeys(ref.name for ref in self.list())
         return tuple(ref for name in names for ref in self._holding(name, subject))
 
     def remove_rows(self, ref: DatasetRef, because: str = "a person was erased") -> None:
-        """Make a version `erased`: its manifest says so and why first, then its rows go. Safe to repeat."""
+        """Mark a version as `erased` in its manifest, with the reason, then remove its rows. Safe to repeat."""
         folder = self._folder(ref.name, ref.version)
         with self._lock(ref.name):
             manifest = self._manifest(ref.name, ref.version)
@@ -230,11 +228,11 @@ class DatasetCatalog:
             sync_folder(folder)
 
     def has_rows(self, ref: DatasetRef) -> bool:
-        """Say whether rows of a version are on disk, also where a removal of them was killed."""
+        """Report whether rows of a version are on disk, even of one whose removal was killed."""
         return any(self._folder(ref.name, ref.version).glob("*.parquet"))
 
     def _holding(self, name: str, subject: str) -> Iterator[DatasetRef]:
-        with self._lock(name):  # a publication that is under way ends first
+        with self._lock(name):  # waits for a publication in progress
             for version in self._versions(name):
                 manifest = self._manifest(name, version)
                 if subject in manifest.subjects and self.has_rows(manifest.ref()):
@@ -243,8 +241,8 @@ class DatasetCatalog:
     def _refuse_erased(self, draft: Draft) -> None:
         if draft.subjects & self.tombstones.subjects():
             raise DatasetRefusedError(
-                "A person whose words were curated has been erased meanwhile; nothing was published.",
-                remedy="Curate again: the erased person's words are left out.",
+                "A person in this dataset was erased in the meantime; nothing was published.",
+                remedy="Curate again; the erased person is left out.",
             )
 
     def _latest(self, name: str, versions: Sequence[str]) -> str:
@@ -273,35 +271,13 @@ class DatasetCatalog:
         return Manifest.from_json(text, f"{name} {version}")
 
 
-def _describe(draft: Draft, version: str, digest: str, provenance: Provenance) -> Manifest:
-    facts = {
-        "schema": SCHEMA,
-        "name": draft.name,
-        "version": version,
-        "state": "quarantined" if provenance.leaks else "ready",
-        "created_at": now(),
-        "rows": draft.rows,
-        "bytes": sum(part.stat().st_size for part in draft.parts.paths),
-        "digest": digest,
-        "parts": [part.name for part in draft.parts.paths],
-        "splits": dict(sorted(draft.splits.items())),
-        "subjects": sorted(draft.subjects),
-        "duplicates": SetAside(
-            parts=[part.name for part in draft.duplicates.paths],
-            rows=draft.duplicates.rows,
-            digest=draft.duplicates.digest(),
-        ),
-    }
-    return Manifest.model_validate(facts | provenance.as_facts())
-
-
 def _part_files(folder: Path, manifest: Manifest) -> list[PartFile]:
     paths = [folder / part for part in manifest.parts]
     return [PartFile(path.name, path.stat().st_size, file_digest(path)) for path in paths]
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes left: called with the name's lock held, so no publication is under way."""
+    """Remove what killed processes left. The caller has the lock of the name, so no publication is in progress."""
     for path in folder.glob(".v*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
     for path in folder.glob(f"{_DRAFT}*"):

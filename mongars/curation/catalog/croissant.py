@@ -1,7 +1,7 @@
-"""What a dataset version says of itself to machines: `croissant.json`, Croissant 1.1.
+"""The machine-readable description of a dataset version: `croissant.json`, Croissant 1.1.
 
-Owns that form (http://mlcommons.org/croissant/1.1). Must not know the folders around it. mlcroissant 1.1.1 reads
-what it makes; it is no dependency, because it would write the same JSON, but as 1.0, and bring a graph store.
+See http://mlcommons.org/croissant/1.1. mlcroissant reads this JSON; we do not depend on it because it writes
+Croissant 1.0 and needs a graph store.
 """
 
 import json
@@ -11,34 +11,34 @@ from typing import Any
 
 from mongars.curation.catalog.manifest import Manifest
 
-PARQUET = "application/x-parquet"  # the name that mlcroissant knows it by
+PARQUET = "application/x-parquet"  # as mlcroissant calls it
 RECORDS = "conversations"
 _PARTS = "parts"
 _TEXTS = {
-    "id": "Of the conversation, as its source named it.",
-    "subject": "HMAC id of the person who spoke; the same person has the same one.",
+    "id": "The id of the conversation in its source.",
+    "subject": "HMAC id of the user, the same in all of the user's conversations.",
     "split": "train or test; no subject is in both.",
-    "source": "Where the conversation was had.",
-    "language": "ISO 639-1 code, und where it could not be told.",
+    "source": "Where the conversation took place.",
+    "language": "ISO 639-1 code, und if undetermined.",
 }
 _LISTS = {
     "messages": (
         "The turns, in order.",
         {
             "role": ("sc:Text", "user, assistant or system."),
-            "content": ("sc:Text", "What was said, personal data replaced."),
+            "content": ("sc:Text", "The text, personal data replaced."),
         },
     ),
     "opinions": (
-        "What the person called a good answer, and what a bad one.",
+        "Answers that the user rated good or bad.",
         {
-            "query": ("sc:Text", "What was asked, personal data replaced."),
+            "query": ("sc:Text", "The question, personal data replaced."),
             "text": ("sc:Text", "The answer, personal data replaced."),
-            "good": ("sc:Boolean", "Whether it was called good."),
+            "good": ("sc:Boolean", "Whether the user rated it good."),
         },
     ),
 }
-# The context as the specification gives it, whole, used or not: readers tell of one that differs.
+# The complete context of the specification, because readers warn about any other.
 _TERMS = (
     "citeAs column equivalentProperty extract field fileObject fileProperty fileSet format includes isLiveDataset "
     "jsonPath key md5 parentField path recordSet references regex repeated replace samplingRate separator source "
@@ -60,7 +60,7 @@ _CONTEXT: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class PartFile:
-    """A Parquet part as it lies on disk: `sha256` in hex, of its bytes."""
+    """A Parquet file of a version; `sha256` is in hex."""
 
     name: str
     bytes: int
@@ -68,14 +68,14 @@ class PartFile:
 
 
 def croissant(manifest: Manifest, parts: Sequence[PartFile]) -> str:
-    """Return the Croissant description of a version as JSON; what was set aside is no part of it."""
+    """Return the Croissant description of a version as JSON; it leaves out the duplicates set aside."""
     described = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.1",
         "name": manifest.name,
         "description": f"{manifest.rows} conversations, personal data replaced, state {manifest.state}, content "
-        f"digest {manifest.digest}, recipe {manifest.recipe_hash}. See README.md beside it.",
+        f"digest {manifest.digest}, recipe {manifest.recipe_hash}. See README.md.",
         "version": f"{manifest.version.removeprefix('v')}.0.0",
         "datePublished": f"{manifest.created_at:%Y-%m-%d}",
         "license": "Not licensed to others: conversations of the users of one installation.",
@@ -87,7 +87,7 @@ def croissant(manifest: Manifest, parts: Sequence[PartFile]) -> str:
                 "@id": RECORDS,
                 "name": RECORDS,
                 "key": {"@id": f"{RECORDS}/id"},
-                "field": [*(_text(name, told) for name, told in _TEXTS.items()), *map(_list, _LISTS)],
+                "field": [*(_text(name, meaning) for name, meaning in _TEXTS.items()), *map(_list, _LISTS)],
             }
         ],
     }
@@ -107,7 +107,7 @@ def _file(part: PartFile) -> dict[str, Any]:
 
 
 def _file_set() -> dict[str, Any]:
-    """All parts together: a record set has one source."""
+    """Return all parts as one set, because a record set has one source."""
     return {
         "@type": "cr:FileSet",
         "@id": _PARTS,
@@ -117,23 +117,23 @@ def _file_set() -> dict[str, Any]:
     }
 
 
-def _text(name: str, told: str) -> dict[str, Any]:
-    return _field(name, told) | {"dataType": "sc:Text", "source": _column(name)}
+def _text(name: str, meaning: str) -> dict[str, Any]:
+    return _field(name, meaning) | {"dataType": "sc:Text", "source": _column(name)}
 
 
 def _list(name: str) -> dict[str, Any]:
-    told, columns = _LISTS[name]
+    meaning, columns = _LISTS[name]
     parts = [
-        _field(f"{name}/{part}", meaning)
+        _field(f"{name}/{part}", text)
         | {"dataType": kind, "source": _column(name) | {"transform": {"jsonPath": f"$[*].{part}"}}}
-        for part, (kind, meaning) in columns.items()
+        for part, (kind, text) in columns.items()
     ]
-    return _field(name, told) | {"repeated": True, "subField": parts}
+    return _field(name, meaning) | {"repeated": True, "subField": parts}
 
 
-def _field(name: str, told: str) -> dict[str, Any]:
+def _field(name: str, meaning: str) -> dict[str, Any]:
     field = f"{RECORDS}/{name}"
-    return {"@type": "cr:Field", "@id": field, "name": name.rpartition("/")[2], "description": told}
+    return {"@type": "cr:Field", "@id": field, "name": name.rpartition("/")[2], "description": meaning}
 
 
 def _column(name: str) -> dict[str, Any]:

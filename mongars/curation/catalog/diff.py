@@ -1,7 +1,4 @@
-"""How two versions of datasets differ: rows by their ids, and the recipes that made them.
-
-Owns the comparison. Must not know files or text.
-"""
+"""How two dataset versions differ: in rows, by id, and in the recipes that made them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +10,10 @@ from mongars.records import DatasetRef
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What `other` has that `one` has not, by row id in order.
+    """What changed from `one` to `other`, as sorted row ids.
 
-    `changed` rows have the same id and another content, or only another split. `recipe` holds (value of one, value
-    of other) of each knob that differs, None where a recipe has no such knob.
+    `changed` rows have the same id and other content, or only another split. `recipe` maps each option that
+    differs to (value in one, value in other), None where a recipe lacks the option.
     """
 
     one: DatasetRef
@@ -34,8 +31,8 @@ def diff(catalog: DatasetCatalog, one: DatasetRef, other: DatasetRef) -> Differe
     same = before.keys() & after.keys()
     changed = {row for row in same if before[row] != after[row]}
     recipes = [catalog.manifest(ref).recipe for ref in (one, other)]
-    knobs = sorted(recipes[0].keys() | recipes[1].keys())
-    values = {knob: (recipes[0].get(knob), recipes[1].get(knob)) for knob in knobs}
+    options = sorted(recipes[0].keys() | recipes[1].keys())
+    values = {option: (recipes[0].get(option), recipes[1].get(option)) for option in options}
     return Difference(
         one=one,
         other=other,
@@ -43,7 +40,7 @@ def diff(catalog: DatasetCatalog, one: DatasetRef, other: DatasetRef) -> Differe
         removed=tuple(sorted(before.keys() - after.keys())),
         changed=tuple(sorted(changed)),
         unchanged=len(same - changed),
-        recipe={knob: pair for knob, pair in values.items() if pair[0] != pair[1]},
+        recipe={option: pair for option, pair in values.items() if pair[0] != pair[1]},
     )
 
 

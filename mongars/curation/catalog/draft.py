@@ -1,7 +1,4 @@
-"""A dataset version while it is filled: Parquet parts in a hidden folder, and what is counted on the way.
-
-Owns the parts and the counts. Must not know versions, states or where the draft ends up.
-"""
+"""A dataset version while it is filled: Parquet parts in a hidden folder, with counts of their rows."""
 
 from collections import Counter
 from pathlib import Path
@@ -10,14 +7,16 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mongars.curation.catalog.manifest import SCHEMA, Manifest, Provenance, SetAside
 from mongars.curation.catalog.rows import ROW_SCHEMA, content_digest, row_digests
+from mongars.records import now
 
 # About 100 MB of chat before compression: small enough to read at once, large enough to be few.
 ROWS_PER_PART = 50_000
 
 
 class Parts:
-    """Rows in Parquet files of one folder, named `<prefix>-00000.parquet` and so on; at least one file."""
+    """Rows in one or more Parquet files of a folder, named `<prefix>-00000.parquet` and so on."""
 
     def __init__(self, folder: Path, prefix: str) -> None:
         self._folder, self._prefix = folder, prefix
@@ -42,7 +41,7 @@ class Parts:
         self._digests += row_digests(table)
 
     def close(self) -> None:
-        """Finish the last file; without rows there is one all the same, so that every version can be read."""
+        """Finish the last file. Without rows it writes an empty one: a version needs a file to read."""
         if not self.paths:
             self._next_part()
         if self._writer is not None:
@@ -62,10 +61,10 @@ class Parts:
 
 
 class Draft:
-    """Append tables, close, then hand it to `DatasetCatalog.publish`. Use it as a context manager.
+    """Append tables, close, then pass it to `DatasetCatalog.publish`. Use it as a context manager.
 
-    What is set aside was dropped for nothing but likeness to a row that stays. It is no part of the dataset, but
-    is kept beside it, so that it can take the place of a row that is erased.
+    Rows that are set aside were dropped only as duplicates. They are not part of the dataset, but are stored with
+    it, so that they can replace a row that is erased.
     """
 
     def __init__(self, name: str, folder: Path) -> None:
@@ -94,9 +93,31 @@ class Draft:
         self.subjects.update(table["subject"].to_pylist())
 
     def set_aside(self, table: pa.Table) -> None:
-        """Keep duplicates beside the dataset. Raises ValueError for another schema than ROW_SCHEMA."""
+        """Store duplicates alongside the dataset. Raises ValueError for a schema other than ROW_SCHEMA."""
         self.duplicates.append(table)
         self.subjects.update(table["subject"].to_pylist())
+
+    def manifest(self, version: str, provenance: Provenance) -> Manifest:
+        """Return the manifest of the closed draft as `version`."""
+        facts = {
+            "schema": SCHEMA,
+            "name": self.name,
+            "version": version,
+            "state": "quarantined" if provenance.leaks else "ready",
+            "created_at": now(),
+            "rows": self.rows,
+            "bytes": sum(part.stat().st_size for part in self.parts.paths),
+            "digest": self.parts.digest(),
+            "parts": [part.name for part in self.parts.paths],
+            "splits": dict(sorted(self.splits.items())),
+            "subjects": sorted(self.subjects),
+            "duplicates": SetAside(
+                parts=[part.name for part in self.duplicates.paths],
+                rows=self.duplicates.rows,
+                digest=self.duplicates.digest(),
+            ),
+        }
+        return Manifest.model_validate(facts | provenance.as_facts())
 
     def close(self) -> None:
         """Finish the files."""

@@ -1,10 +1,9 @@
-"""Erasing a person from the datasets: what would go, and then that it is gone and stays gone.
+"""Erasing a person from the datasets.
 
-Owns the order of the steps. Must not know Ray, adapters or conversations that were not curated.
-
-A dataset whose latest version holds the person gets a successor: what curating the same sources without that
-person would have given, because duplicates were set aside and are chosen from again. Then every version that held
-the person loses its rows. A killed erasure is finished by the same call: the tombstone is written first.
+A dataset whose latest version has rows of the person gets a successor: what curating the same sources without that
+person would have given, because duplicates were set aside and can replace the person's rows. Then every version
+with rows of the person loses all its rows. The tombstone is written first, so the same call finishes an erasure
+that was killed.
 """
 
 import heapq
@@ -22,7 +21,7 @@ from mongars.curation.catalog.manifest import Provenance
 from mongars.curation.catalog.rows import ROW_SCHEMA, row_texts
 from mongars.curation.dedup.row_index import index_of, shingles_of
 from mongars.curation.dedup.selection import Selection, select
-from mongars.curation.dedup.splits import DUPLICATE, EARLIER
+from mongars.curation.dedup.splits import DUPLICATE, PRIOR
 from mongars.curation.filters.quality import DropReason
 from mongars.curation.pii.leak_check import leaks
 from mongars.curation.pii.pseudonyms import TAG
@@ -34,9 +33,9 @@ _BATCH_ROWS = 1_024
 
 @dataclass(frozen=True, slots=True)
 class Successor:
-    """What takes the place of a dataset's latest version; `dataset` is None in a preview.
+    """The version that replaces a dataset's latest one; `dataset` is None in a preview.
 
-    `removed` are the person's rows, `readmitted` those that had been dropped as duplicates, `rows` what is left.
+    `removed` counts the person's rows, `readmitted` former duplicates that replace them, `rows` the result.
     """
 
     of: DatasetRef
@@ -48,10 +47,10 @@ class Successor:
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """What an erasure takes away, or took: `versions` hold the person's rows, or held them.
+    """What an erasure removes: `versions` are those with rows of the person.
 
-    `dependents` left rows out because `versions` held them, or rows near them. Where it was the person's row, what
-    was left out for it now stands nowhere: their sources have to be curated again to take it in (decision 019).
+    `dependents` left rows out because one of `versions` had them, or similar ones. If that was the person's row,
+    the row left out is now in no version, until the sources are curated again (decision 019).
     """
 
     subject: str
@@ -62,37 +61,37 @@ class Erasure:
 
 
 def erase(catalog: DatasetCatalog, subject: str, *, preview: bool = True) -> Erasure:
-    """Show what erasing a subject comes to, or with `preview=False` do it.
+    """Show what erasing a subject would change, or with `preview=False` erase it.
 
-    Afterwards no version has the subject's rows, and none can be published with them. Raises
-    DatasetRefusedError for a damaged version, before anything of it is removed.
+    Afterwards no version has rows of the subject, and none can be published with them. Raises DatasetRefusedError
+    for a damaged version, before any of its rows is removed.
     """
     if not preview:
         catalog.tombstones.add(subject)
-    held = catalog.holding(subject)
-    dependents = _dependents(catalog, held)
+    versions = catalog.holding(subject)
+    dependents = _dependents(catalog, versions)
     successors = tuple(
-        _succeed(catalog, ref, subject, preview=preview) for ref in held if ref == catalog.get(ref.name)
+        _succeed(catalog, ref, subject, preview=preview) for ref in versions if ref == catalog.get(ref.name)
     )
     if not preview:
-        for ref in held:
+        for ref in versions:
             catalog.remove_rows(ref)
-    return Erasure(subject, preview, held, successors, dependents)
+    return Erasure(subject, preview, versions, successors, dependents)
 
 
-def _dependents(catalog: DatasetCatalog, held: Sequence[DatasetRef]) -> tuple[DatasetRef, ...]:
-    """Return the ready versions with rows that were left out for what the versions `held` have."""
-    names = {f"{ref.name}@{ref.version}" for ref in held}
+def _dependents(catalog: DatasetCatalog, versions: Sequence[DatasetRef]) -> tuple[DatasetRef, ...]:
+    """Return the ready versions that left rows out because one of `versions` has them."""
+    names = {f"{ref.name}@{ref.version}" for ref in versions}
     others = ((ref, catalog.manifest(ref)) for ref in catalog.list() if ref.state == "ready")
     return tuple(
         ref
         for ref, manifest in others
-        if names.intersection(manifest.against) and manifest.dropped.get(DropReason.IN_EARLIER_VERSION)
+        if names.intersection(manifest.against) and manifest.dropped.get(DropReason.IN_PRIOR_VERSION)
     )
 
 
 def _succeed(catalog: DatasetCatalog, ref: DatasetRef, subject: str, *, preview: bool) -> Successor:
-    """Choose among the rows of the others again and publish what stays, unless it is a preview."""
+    """Select again among the rows of everybody else, and publish the result unless it is a preview."""
     catalog.verify(ref)
     manifest = catalog.manifest(ref)
     index = index_of(enumerate(_others(catalog, ref, subject)))
@@ -102,7 +101,7 @@ def _succeed(catalog: DatasetCatalog, ref: DatasetRef, subject: str, *, preview:
         lambda keys: shingles_of(enumerate(_others(catalog, ref, subject)), keys),
         pins=_splits(index) if manifest.against else {},
     )
-    in_earlier = [row for row in _set_aside_rows(catalog, ref, subject) if row["split"] == EARLIER]
+    in_prior = [row for row in _set_aside_rows(catalog, ref, subject) if row["split"] == PRIOR]
     before = {row["id"] for row in _rows(catalog, ref, catalog.parts(ref)) if row["subject"] != subject}
     after = set(index["id"].take(selection.keys).to_pylist())
     removed = manifest.rows - len(before)
@@ -110,15 +109,15 @@ def _succeed(catalog: DatasetCatalog, ref: DatasetRef, subject: str, *, preview:
     if not preview:
         with catalog.open_draft(ref.name) as draft:
             found, pii = _fill(draft, _others(catalog, ref, subject), selection)
-            earlier: dict[str, int] = {DropReason.IN_EARLIER_VERSION: len(in_earlier)} if in_earlier else {}
-            draft.set_aside(pa.Table.from_pylist(in_earlier, schema=ROW_SCHEMA))
+            repeats: dict[str, int] = {DropReason.IN_PRIOR_VERSION: len(in_prior)} if in_prior else {}
+            draft.set_aside(pa.Table.from_pylist(in_prior, schema=ROW_SCHEMA))
             provenance = Provenance(
                 recipe=manifest.recipe,
                 recipe_hash=manifest.recipe_hash,
                 parents=(ref.digest,),
                 against=tuple(manifest.against),
-                rows_read=index.num_rows + len(in_earlier) + removed,
-                dropped={**selection.dropped, **earlier, DropReason.ERASED: removed},
+                rows_read=index.num_rows + len(in_prior) + removed,
+                dropped={**selection.dropped, **repeats, DropReason.ERASED: removed},
                 pii=pii,
                 leaks=found,
             )
@@ -127,12 +126,12 @@ def _succeed(catalog: DatasetCatalog, ref: DatasetRef, subject: str, *, preview:
 
 
 def _others(catalog: DatasetCatalog, ref: DatasetRef, subject: str) -> Iterator[dict[str, Any]]:
-    """Yield everybody else's rows and duplicates, in order of their ids: their places are the keys.
+    """Yield everybody else's rows and duplicates, in order of their ids; their positions are the keys.
 
-    What an earlier version holds is not among them: it stays set aside, whoever is erased from this version.
+    Rows that a prior version has are left out: they stay set aside whoever is erased from this version.
     """
     kept = (row for row in _rows(catalog, ref, catalog.parts(ref)) if row["subject"] != subject)
-    aside = (row for row in _set_aside_rows(catalog, ref, subject) if row["split"] != EARLIER)
+    aside = (row for row in _set_aside_rows(catalog, ref, subject) if row["split"] != PRIOR)
     return heapq.merge(kept, aside, key=lambda row: row["id"])
 
 
@@ -141,7 +140,7 @@ def _set_aside_rows(catalog: DatasetCatalog, ref: DatasetRef, subject: str) -> I
 
 
 def _splits(index: pa.Table) -> dict[int, str]:
-    """Return the split of each row that has one, by key: earlier versions gave it, and are not asked again."""
+    """Return the split of each row that has one, by key: prior versions may have decided it."""
     rows = zip(index["key"].to_pylist(), index["split"].to_pylist(), strict=True)
     return {key: split for key, split in rows if split != DUPLICATE}
 
@@ -154,7 +153,7 @@ def _rows(catalog: DatasetCatalog, ref: DatasetRef, parts: Iterable[Any]) -> Ite
 def _fill(
     draft: Draft, rows: Iterator[dict[str, Any]], selection: Selection
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Write what stays, and what is set aside still; return rows with leaks and tags, by type, of what stays."""
+    """Write the selection and the other rows as duplicates; count leaks and tags in the selection, by type."""
     splits = dict(zip(selection.keys.tolist(), selection.splits.tolist(), strict=True))
     found, pii = Counter[str](), Counter[str]()
     numbered = enumerate(rows)
@@ -175,9 +174,9 @@ def _leaks(row: Mapping[str, Any]) -> set[str]:
 
 
 def _recipe(recorded: Mapping[str, Any]) -> CurationRecipe:
-    """Return the recipe of a manifest; what an older or newer one has besides does not bear on the selection."""
+    """Return the recipe of a manifest, without fields that only older or newer recipes have."""
     known = {each.name for each in fields(CurationRecipe)}
-    knobs: dict[str, Any] = {
+    options: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in recorded.items()
     }
-    return CurationRecipe(**{name: value for name, value in knobs.items() if name in known})
+    return CurationRecipe(**{name: value for name, value in options.items() if name in known})

@@ -1,7 +1,4 @@
-"""What a dataset version says of itself: `manifest.json` and the dataset card.
-
-Owns their form. Must not know the folders around them.
-"""
+"""The description of a dataset version: `manifest.json` and the dataset card in Markdown."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +15,7 @@ SCHEMA = 2  # 1 had no duplicates set aside
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """How the rows of a version came about: the recipe, the sources and what was left out."""
+    """How the rows of a version were made: the recipe, the sources and what was left out."""
 
     recipe: Mapping[str, Any]
     recipe_hash: str
@@ -41,7 +38,7 @@ class Provenance:
 
 
 class SetAside(BaseModel):
-    """Rows beside the dataset: dropped for nothing but likeness to one that stays here or in another version."""
+    """Rows stored alongside the dataset, dropped only as duplicates of rows here or in prior versions."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
@@ -51,7 +48,7 @@ class SetAside(BaseModel):
 
 
 class Manifest(BaseModel):
-    """Strict: an unknown key, a missing one or a value of another type is damage, not a newer habit."""
+    """Strict: an unknown key, a missing key or a value of another type is damage, not a newer format."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
@@ -62,11 +59,11 @@ class Manifest(BaseModel):
     created_at: datetime
     rows: int = Field(ge=0)
     bytes: int = Field(ge=0, description="Of the Parquet parts.")
-    digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="Of the rows, whatever their order.")
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="Of the rows, independent of their order.")
     recipe: dict[str, Any]
     recipe_hash: str
-    parents: list[str] = Field(description="Digests of the source files or versions.")
-    against: list[str] = Field([], description="Earlier versions, NAME@VERSION, whose rows were left out.")
+    parents: list[str] = Field(description="Digests of the sources: files, the repository, versions.")
+    against: list[str] = Field([], description="Prior versions, NAME@VERSION, whose rows were left out.")
     parts: list[str]
     rows_read: int
     bad_lines: int
@@ -75,8 +72,8 @@ class Manifest(BaseModel):
     pii: dict[str, int]
     leaks: dict[str, int]
     splits: dict[str, int]
-    subjects: list[str] = Field(description="HMAC ids of the people whose words are, or were, in it or set aside.")
-    duplicates: SetAside | None = Field(None, description="None in schema 1 and once erased.")
+    subjects: list[str] = Field(description="HMAC ids of the people whose rows are, or were, in it or set aside.")
+    duplicates: SetAside | None = Field(None, description="None in schema 1 and after an erasure.")
     erased_at: datetime | None = None
     erased_because: str | None = Field(None, description="Why the rows were removed.")
 
@@ -98,22 +95,22 @@ class Manifest(BaseModel):
             ) from None
 
     def ref(self) -> DatasetRef:
-        """Return the record that travels between rooms."""
+        """Return the record that other packages use."""
         return DatasetRef(self.name, self.version, self.digest, self.state, self.rows)
 
-    def holds(self, digest: str, aside: str, provenance: Provenance) -> bool:
-        """Say whether its rows, what is set aside and how it was made are those; an erased version has no rows."""
+    def matches(self, digest: str, duplicates: str, provenance: Provenance) -> bool:
+        """Report whether it has these rows, duplicates and provenance; an erased version never does."""
         own = (self.digest, self.duplicates and self.duplicates.digest, self.recipe_hash, tuple(self.against))
-        return self.state != "erased" and own == (digest, aside, provenance.recipe_hash, provenance.against)
+        return self.state != "erased" and own == (digest, duplicates, provenance.recipe_hash, provenance.against)
 
     def erased(self, at: datetime, because: str) -> "Manifest":
-        """Return what is left to say of a version whose rows were removed."""
+        """Return the manifest of this version without its rows."""
         gone = {"state": "erased", "parts": [], "bytes": 0, "duplicates": None}
         return self.model_copy(update=gone | {"erased_at": at, "erased_because": because})
 
     @property
     def _erasure_reason(self) -> str:
-        return self.erased_because or "a person was erased"  # the one reason before the field was there
+        return self.erased_because or "a person was erased"  # the only reason before the field existed
 
     def card(self) -> str:
         """Return the dataset card in Markdown."""
@@ -122,12 +119,12 @@ class Manifest(BaseModel):
                 f"# {self.name} {self.version}",
                 "",
                 f"{self.rows} conversations, state `{self.state}`, made on {self.created_at:%Y-%m-%d}; "
-                f"with what is set aside, of {len(self.subjects)} people.",
+                f"with the rows set aside, of {len(self.subjects)} people.",
                 "",
                 f"- content digest: `{self.digest}`",
                 f"- recipe: `{self.recipe_hash}`",
                 f"- read: {self.rows_read} lines, of which {self.bad_lines} could not be read",
-                *([f"- without what these hold: {', '.join(self.against)}"] if self.against else []),
+                *([f"- without the rows of: {', '.join(self.against)}"] if self.against else []),
                 *_aside_note(self.duplicates, self.against),
                 *(
                     [f"- rows removed on {self.erased_at:%Y-%m-%d}: {self._erasure_reason}"]
@@ -139,13 +136,13 @@ class Manifest(BaseModel):
                 *_counts("Conversations dropped", "by reason", self.dropped),
                 *_counts("Turns dropped", "by reason", self.turns_dropped),
                 *_counts("Personal data replaced", "by type, in the rows kept", self.pii),
-                *_counts("Found by the second look", "rows, by type; any one quarantines the version", self.leaks),
+                *_counts("Found by the leak check", "rows, by type; any one quarantines the version", self.leaks),
                 "## Limits",
                 "",
                 *_names_note(switched_on=self.recipe.get("person_names") is True),
-                "Postal addresses and dates of birth are replaced only where the words around them tell what they",
-                "are. Pseudonyms such as `<EMAIL_3f2a>` are the same for the same value of one person, and are",
-                "keyed with a secret that is not part of this dataset.",
+                "Postal addresses and dates of birth are replaced only where the words around them identify them.",
+                "Pseudonyms such as `<EMAIL_3f2a>` are equal for equal values of one person. They are keyed with",
+                "a secret that is not part of this dataset.",
                 "",
             ]
         )
@@ -155,19 +152,18 @@ def _aside_note(duplicates: SetAside | None, against: list[str]) -> list[str]:
     if duplicates is None:
         return []
     if against:
-        return [f"- set aside as duplicates of rows here or of those: {duplicates.rows} conversations"]
-    return [f"- set aside as duplicates, in case that a row is erased: {duplicates.rows} conversations"]
+        return [f"- set aside as duplicates of rows here or there: {duplicates.rows} conversations"]
+    return [f"- set aside as duplicates, in case a row is erased: {duplicates.rows} conversations"]
 
 
 def _names_note(*, switched_on: bool) -> list[str]:
-    """Say what was done about person names; how much of them is found is in the card of the tagger."""
+    """Say whether person names were searched for; the card of the tagger has its recall."""
     if switched_on:
         return [
-            "Person names were looked for by a small tagger beside the known values. It finds far from all of",
-            "them (one in five in noisy text: `curation/pii/person_names/weights/README.md`) and takes other words"
-            " for names.",
+            "A small tagger searched for person names, in addition to the known values. It misses many of them",
+            "and takes other words for names; `curation/pii/person_names/weights/README.md` has its recall.",
         ]
-    return ["The tagger of person names was switched off: only names that were known of the user are replaced."]
+    return ["The tagger of person names was switched off: only known names of the user are replaced."]
 
 
 def _counts(title: str, note: str, counts: dict[str, int]) -> list[str]:

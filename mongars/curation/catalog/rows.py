@@ -1,7 +1,4 @@
-"""The rows of a dataset version: their schema and the digest of their content.
-
-Owns both definitions, shared by what makes rows and what stores them. Must not know files, Ray or cleaning.
-"""
+"""The rows of a dataset version: their schema and the digest of their content."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,40 +25,40 @@ _OPINIONS = ROW_SCHEMA.field("opinions")
 _BEFORE_OPINIONS = ROW_SCHEMA.remove(ROW_SCHEMA.get_field_index("opinions"))
 
 
-def texts_of(said: Iterable[str], told: Iterable[str]) -> list[str]:
-    """Return the texts of turns, and those of opinions that are none of them."""
-    said = list(said)
-    return [*said, *sorted(set(told) - set(said))]
+def texts_of(turns: Iterable[str], opinions: Iterable[str]) -> list[str]:
+    """Return the texts of turns, then those texts of opinions that no turn has."""
+    turns = list(turns)
+    return [*turns, *sorted(set(opinions) - set(turns))]
 
 
 def row_texts(row: Mapping[str, Any]) -> list[str]:
-    """Return the texts of a row, as `texts_of`."""
-    told = (opinion[part] for opinion in row["opinions"] or () for part in ("query", "text"))
-    return texts_of((message["content"] for message in row["messages"]), told)
+    """Return all texts of a row, each once."""
+    opinions = (opinion[part] for opinion in row["opinions"] or () for part in ("query", "text"))
+    return texts_of((message["content"] for message in row["messages"]), opinions)
 
 
 def is_of_rows(schema: pa.Schema) -> bool:
-    """Say whether a version may have such columns: ROW_SCHEMA, or that of versions from before opinions."""
+    """Report whether the schema is ROW_SCHEMA, or the one that versions had before there were opinions."""
     return any(map(schema.equals, (ROW_SCHEMA, _BEFORE_OPINIONS)))
 
 
 def as_rows(table: pa.Table) -> pa.Table:
-    """Return a table that `is_of_rows` with the columns of ROW_SCHEMA."""
+    """Return a table for which `is_of_rows` holds, with the columns of ROW_SCHEMA."""
     if table.schema.equals(ROW_SCHEMA):
         return table
     return table.append_column(_OPINIONS, pa.nulls(table.num_rows, OPINIONS_TYPE))
 
 
 def row_digests(table: pa.Table) -> Iterator[bytes]:
-    """Yield the sha256 of each row of a ROW_SCHEMA table: of its canonical JSON, the columns in schema order.
+    """Yield the sha256 of each row of a ROW_SCHEMA table, over the canonical JSON of its columns in schema order.
 
-    A row without opinions has the digest that it had before there were any.
+    Rows without opinions have the digest that they had before the column existed.
     """
     for row in table.select(ROW_SCHEMA.names).to_pylist():
         messages = [[message["role"], message["content"]] for message in row.pop("messages")]
         opinions = [[each["query"], each["text"], each["good"]] for each in row.pop("opinions") or ()]
-        told = [opinions] if opinions else []
-        yield hashlib.sha256(canonical_json([*row.values(), messages, *told])).digest()
+        optional = [opinions] if opinions else []
+        yield hashlib.sha256(canonical_json([*row.values(), messages, *optional])).digest()
 
 
 def content_digest(digests: Iterable[bytes]) -> str:

@@ -1,7 +1,7 @@
-"""Who was erased and never comes in again: `<root>/erased.json`, above all datasets.
+"""The people who were erased and must not return: `<root>/erased.json`, for all datasets of a catalog.
 
-Owns that file. Must not know versions or rows. It holds HMAC ids, which mean nothing without the secret; with
-another secret they would name nobody, so the secret must be kept as long as the tombstones are to hold.
+The file holds HMAC ids, which mean nothing without the secret. With another secret they would match nobody, so
+keep the secret as long as the tombstones are needed.
 """
 
 from datetime import datetime
@@ -30,11 +30,11 @@ class Tombstones:
         self._path = root / "erased.json"
 
     def subjects(self) -> frozenset[str]:
-        """Return the erased subjects. Raises DatasetRefusedError for a damaged file: nobody may slip back in."""
+        """Return the erased subjects. Raises DatasetRefusedError for a damaged file, which might hide one."""
         return frozenset(self._read().subjects)
 
     def add(self, subject: str) -> None:
-        """Keep a subject out from now on; one that is there keeps its date."""
+        """Add a subject; one that is already listed keeps its date."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self._path.with_name(".erased.lock")):
             subjects = {subject: now()} | self._read().subjects
@@ -48,6 +48,6 @@ class Tombstones:
             return _Erased()
         except (OSError, ValidationError) as error:
             raise DatasetRefusedError(
-                f"{self._path} cannot be read, so who was erased is not known.",
+                f"{self._path} cannot be read, so the erased people are unknown.",
                 remedy="Restore it from a backup, then curate.",
             ) from error

@@ -1,8 +1,4 @@
-"""What a row is compared by: its own digest, the hash of its content, and its shingles.
-
-Owns the one way to take them, from a conversation that is curated and from a row that was published. Must not know
-files, Ray or the rules that compare.
-"""
+"""What rows are compared by: a digest of the whole row, a hash of its content, and its shingles."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -15,9 +11,9 @@ from mongars.storage.digests import canonical_json
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """`digest` (32 bytes) names the whole row, `content` (16 bytes) its normalised text, `shingles` are of that.
+    """`digest` is of the whole row, `content` and `shingles` of its normalised text.
 
-    The bands of shingles (`dedup.band_hashes`) are taken for many rows at once, in a quarter of the time.
+    The bands of shingles are not here: `minhash.band_hashes` is much faster for many rows at once.
     """
 
     digest: bytes
@@ -26,15 +22,15 @@ class Fingerprint:
 
 
 def fingerprint_of_row(row: Mapping[str, Any]) -> Fingerprint:
-    """Return the fingerprint of a published row, the same that it had when it was curated."""
+    """Return the fingerprint of a published row, equal to the one it had when it was curated."""
     return fingerprint_of(
         row["id"], row["subject"], row["source"], row["language"], row["messages"], row["opinions"] or ()
     )
 
 
 def row_shingles(row: Mapping[str, Any]) -> Hashes:
-    """Return the shingles of what was said in a row."""
-    return shingle_hashes(_said(row["messages"]))
+    """Return the shingles of a row's messages."""
+    return shingle_hashes(_joined(row["messages"]))
 
 
 def fingerprint_of(
@@ -45,8 +41,8 @@ def fingerprint_of(
     messages: Sequence[Mapping[str, str]],
     opinions: Sequence[Mapping[str, Any]],
 ) -> Fingerprint:
-    """Return the fingerprint of a row, of the texts as they are published; opinions are no part of its content."""
-    text = _said(messages)
+    """Return the fingerprint of a row; `content` and `shingles` leave opinions out."""
+    text = _joined(messages)
     whole = canonical_json([identity, subject, source, language, list(messages), list(opinions)])
     return Fingerprint(
         digest=hashlib.sha256(whole).digest(),
@@ -55,5 +51,5 @@ def fingerprint_of(
     )
 
 
-def _said(messages: Sequence[Mapping[str, str]]) -> str:
+def _joined(messages: Sequence[Mapping[str, str]]) -> str:
     return normalise([message["content"] for message in messages])

@@ -1,11 +1,10 @@
 """Duplicates: exact ones by a content hash, near ones by MinHash, verified Jaccard and connected components.
 
-Owns pure functions over arrays. Must not know Ray, files or which row is kept for other reasons than its place: a
-caller sorts its rows, and of a group of duplicates the first one stays.
+The caller sorts its rows by preference: the first row of a group of duplicates is the one to keep.
 
 MinHash (Broder 1997) with banding (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, 3.4) proposes
-pairs; the exact Jaccard similarity of their shingles decides. Shingles are of characters: word 5-grams miss half
-of the copies with 5 % of their words changed.
+pairs; the exact Jaccard similarity of their shingles decides. Shingles are of characters, because word n-grams
+miss too many copies in which single words were changed.
 """
 
 import hashlib
@@ -26,12 +25,14 @@ Indices = npt.NDArray[np.int64]
 
 SHINGLE_CHARS = 5
 PERMUTATIONS = 128
-# A pair that shares two of 32 bands of 4 rows is proposed: 99.8 % of the pairs of similarity 0.7, 93 % of those of
-# 0.6, 2.8 % of those of 0.3 (binomial, p = s^4). One band would propose 23 % of these, so nearly every dialogue.
+# A pair that shares two of 32 bands of 4 rows is proposed. With similarity s a band is shared with probability
+# s^4, so nearly all pairs at 0.7 are proposed and few at 0.3; a single shared band would propose far more of
+# those.
 BANDS = 32
 MIN_SHARED_BANDS = 2
 MINHASH_SEED = 42
-# In one band, each row is compared with so many that follow it: a boilerplate bucket stays linear.
+# In each band a row is compared with at most this many followers, so that a bucket of boilerplate costs linear
+# time.
 WINDOW = 32
 # One for each character of a shingle: multilinear hashing (Carter and Wegman 1979), the primes of xxHash64.
 _FACTORS = np.array(
@@ -41,9 +42,9 @@ _FACTORS = np.array(
 
 
 def normalise(texts: Sequence[str]) -> str:
-    """Return the turns as one text in which copies are equal: one case, single spaces, tags without their key.
+    """Return the messages as one text in which copies are equal: one case, single spaces, tags without their key.
 
-    A tag's key differs between subjects, so that the same sentence of two people would else differ.
+    A tag's key differs between subjects, so with it the same sentence of two people would differ.
     """
     joined = TAG.sub(lambda match: match.group()[:-6] + ">", "\n".join(texts))
     plain = joined if joined.isascii() else unicodedata.normalize("NFKC", joined)
@@ -63,14 +64,14 @@ def shingle_hashes(text: str) -> Hashes:
     for place, factor in enumerate(_FACTORS):
         hashes += points[place : place + count] * factor
     hashes = _mix(hashes)
-    hashes.sort()  # np.unique, by a hash table, takes nearly four times as long
+    hashes.sort()  # faster than np.unique, which uses a hash table
     return hashes[np.concatenate(([True], hashes[1:] != hashes[:-1]))]
 
 
 def band_hashes(shingles: Sequence[Hashes]) -> Bands:
     """Return the hashes of each row's MinHash bands, [rows, BANDS]; an equal hash in a band proposes a pair.
 
-    Of 32 bits: in a band of a million rows some hundred pairs are proposed by chance (n^2 / 2^33), and verified.
+    Of 32 bits: a band of n rows proposes about n^2 / 2^33 pairs by chance, which the exact comparison rejects.
     """
     if not shingles:
         return np.zeros((0, BANDS), dtype=np.uint32)
@@ -110,7 +111,7 @@ def jaccard(one: Hashes, other: Hashes) -> float:
 
 
 def components(count: int, pairs: npt.ArrayLike) -> Indices:
-    """Return for each of `count` rows the smallest row that pairs connect it with."""
+    """Return for each of `count` rows the smallest row that it is connected to by pairs."""
     one, other = np.asarray(pairs, dtype=np.int64).reshape(-1, 2).T
     graph = coo_array((np.ones(len(one), dtype=np.int8), (one, other)), shape=(count, count))
     _, labels = connected_components(graph, directed=False)
@@ -120,7 +121,7 @@ def components(count: int, pairs: npt.ArrayLike) -> Indices:
 
 
 def _mix(values: Hashes) -> Hashes:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): spreads each bit over all 64."""
+    """Apply the finaliser of SplitMix64 (Steele, Lea and Flood 2014), which spreads each bit over all 64."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,24 +1,19 @@
-"""The rows of earlier versions, as a selection compares new rows with them.
-
-Owns the reading of versions that stand already, and their keys: -1, -2 and so on, which no line of a source has.
-Must not know Ray or which new rows stay.
-"""
+"""The rows of published versions, with which a selection compares new rows."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
 from mongars.curation.catalog.catalog import DatasetCatalog
 from mongars.curation.dedup.minhash import Hashes
 from mongars.curation.dedup.row_index import index_of, shingles_of
+from mongars.curation.dedup.selection import PriorRows
 from mongars.records import DatasetRef
 
 
 @dataclass(frozen=True, slots=True)
-class EarlierVersions:
-    """Versions of one catalog that new rows are compared with."""
+class PriorVersions:
+    """Versions of one catalog whose rows are not to be taken in again."""
 
     catalog: DatasetCatalog
     refs: Sequence[DatasetRef]
@@ -29,16 +24,13 @@ class EarlierVersions:
             self.catalog.require_ready(ref)
             self.catalog.verify(ref)
 
-    def index(self) -> pa.Table:
-        """Return what a selection reads of the rows, and their splits."""
-        return index_of(self._rows())
+    def rows(self) -> PriorRows | None:
+        """Return the rows of all versions, None when there is no version."""
+        return PriorRows(index_of(self._rows()), self._shingles) if self.refs else None
 
-    def shingles(self, keys: Sequence[int]) -> dict[int, Hashes]:
-        """Return the shingles of those of the keys that are of these rows."""
-        ours = [key for key in keys if key < 0]
-        return shingles_of(self._rows(), ours) if ours else {}
+    def _shingles(self, keys: Sequence[int]) -> dict[int, Hashes]:
+        return shingles_of(self._rows(), keys)
 
     def _rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
         tables = (table for ref in self.refs for table in self.catalog.read(ref, self.catalog.parts(ref)))
-        rows = (row for table in tables for row in table.to_pylist())
-        return ((-number, row) for number, row in enumerate(rows, start=1))
+        return enumerate(row for table in tables for row in table.to_pylist())

@@ -1,7 +1,4 @@
-"""Published rows as a selection reads them: everything but the text, and the shingles of some.
-
-Owns the way from a row back to those columns. Must not know files, versions or Ray.
-"""
+"""Published rows as a selection reads them: their columns without text, and the shingles of some."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -30,7 +27,7 @@ def index_of(rows: Keyed) -> pa.Table:
 
 
 def shingles_of(rows: Keyed, keys: Sequence[int]) -> dict[int, Hashes]:
-    """Return the shingles of those of the rows that `keys` names."""
+    """Return the shingles of the rows with the given keys."""
     wanted = set(keys)
     return {key: row_shingles(row) for key, row in rows if key in wanted}
 

@@ -1,7 +1,4 @@
-"""Which rows are held out: by subject and by near-duplicate cluster, so that nothing leaks from train into test.
-
-Owns the one rule of the split. Must not know files or Ray.
-"""
+"""Which rows are held out: whole subjects and whole clusters of similar rows, so that nothing leaks into test."""
 
 import hashlib
 
@@ -13,8 +10,9 @@ import pyarrow.compute as pc
 from mongars.curation.dedup.minhash import Indices, components
 
 TRAIN, TEST = "train", "test"
-# Of rows that are set aside, so that no reader of a split takes them; the others are held by an earlier version.
-DUPLICATE, EARLIER = "duplicate", "earlier"
+# Splits of rows that are set aside, so that no reader of a split takes them: duplicates within this version, and
+# rows that a prior version has.
+DUPLICATE, PRIOR = "duplicate", "earlier"
 
 
 def assign_splits(
@@ -25,14 +23,14 @@ def assign_splits(
     seed: int,
     pinned: npt.NDArray[np.str_] | None = None,
 ) -> npt.NDArray[np.str_]:
-    """Return the split of each row; rows that share a subject or a cluster, even through others, share it.
+    """Return the split of each row. Rows connected by shared subjects or clusters form a group with one split.
 
-    `clusters[i]` is any row of row i's near-duplicate cluster. A group's split hangs on the hash of its smallest
-    subject: it does not depend on the order of the rows, and stays when other subjects are added. Only where that
-    would leave one side empty, as it may with a handful of people, the nearest group changes sides.
+    `clusters[i]` is any row of row i's cluster. The hash of a group's smallest subject decides its split, so it
+    does not depend on the order of the rows and does not change when other subjects are added. The one exception:
+    if a side were empty, which happens with a handful of people, the nearest group changes sides.
 
-    `pinned[i]` is the split that row i has already, "" for one that is new. A group with a pinned row takes its
-    split, and test where they differ: nothing near what is held out is ever trained on.
+    `pinned[i]` is the split that row i must have, "" for any. A group with pinned rows takes their split, and test
+    where they differ: nothing similar to a held-out row is ever trained on.
     """
     encoded = pc.rank(subjects, sort_keys="ascending", tiebreaker="dense")
     rank = np.asarray(encoded).astype(np.int64) - 1  # of each row's subject among all of them
@@ -56,6 +54,6 @@ def assign_splits(
 
 
 def _place(subject: str, seed: int) -> float:
-    """Return where the subject's hash falls between 0 and 1."""
+    """Return the subject's hash as a number from 0 to 1."""
     hashed = hashlib.sha256(f"{seed}\0{subject}".encode()).digest()
     return int.from_bytes(hashed[:8], "big") / 2**64

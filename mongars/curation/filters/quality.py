@@ -48,7 +48,7 @@ class DropReason(StrEnum):
     ERASED = "erased"
     NO_CONSENT = "no_consent"
     PAST_RETENTION = "past_retention"
-    IN_EARLIER_VERSION = "in_earlier_version"
+    IN_PRIOR_VERSION = "in_earlier_version"
     DUPLICATE_ID = "duplicate_id"
     EXACT_DUPLICATE = "exact_duplicate"
     NEAR_DUPLICATE = "near_duplicate"

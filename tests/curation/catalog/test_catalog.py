@@ -77,7 +77,7 @@ def test_a_version_in_which_something_leaked_is_quarantined_and_not_trained_on(c
     leaky = dataclasses.replace(catalog_provenance(catalog), recipe_hash="x", leaks={"EMAIL": 1})
     ref, _ = publish("b", provenance=leaky)
     assert ref.state == "quarantined"
-    with pytest.raises(DatasetRefusedError, match="second look"):
+    with pytest.raises(DatasetRefusedError, match="leak check"):
         catalog.require_ready(ref)
 
 

@@ -14,7 +14,7 @@ from mongars.curation.catalog.rows import ROW_SCHEMA
 from mongars.curation.cleaning import Cleaner, as_table
 from mongars.curation.dedup.minhash import normalise, shingle_hashes
 from mongars.curation.dedup.selection import select
-from mongars.curation.dedup.splits import DUPLICATE, EARLIER
+from mongars.curation.dedup.splits import DUPLICATE, PRIOR
 from mongars.curation.filters.quality import DropReason
 from mongars.curation.pii.pseudonyms import subject_id
 from mongars.curation.recipe import CurationRecipe
@@ -198,7 +198,7 @@ def test_a_curation_that_began_before_the_erasure_publishes_nothing(catalog, mak
     with catalog.open_draft("chats") as draft:
         draft.append(make_rows("a", subject=subject(ANA)))
         erase(catalog, subject(ANA), preview=False)
-        with pytest.raises(DatasetRefusedError, match="erased meanwhile"):
+        with pytest.raises(DatasetRefusedError, match="erased in the meantime"):
             catalog.publish(draft, Provenance(recipe={}, recipe_hash="r"))
     assert catalog.list() == ()
 
@@ -256,7 +256,7 @@ def test_damaged_tombstones_let_nobody_slip_back_in(catalog):
     curated(catalog, TALKS)
     erase(catalog, subject(ANA), preview=False)
     (catalog.root / "erased.json").write_text("{}{")
-    with pytest.raises(DatasetRefusedError, match="who was erased is not known"):
+    with pytest.raises(DatasetRefusedError, match="erased people are unknown"):
         curated(catalog, TALKS)
 
 
@@ -265,8 +265,8 @@ def test_what_an_earlier_version_holds_stays_set_aside_and_the_others_keep_their
         draft.append(make_rows("a", subject="sub_gone"))
         draft.append(make_rows("bridges and the flood", subject="sub_b", split="test"))
         draft.append(make_rows("dark rye loaf", subject="sub_c", split="test"))
-        draft.set_aside(make_rows("d", subject="sub_d", split=EARLIER))
-        draft.set_aside(make_rows("e", subject="sub_gone", split=EARLIER))
+        draft.set_aside(make_rows("d", subject="sub_d", split=PRIOR))
+        draft.set_aside(make_rows("e", subject="sub_gone", split=PRIOR))
         provenance = Provenance(recipe=RECIPE.as_json(), recipe_hash=RECIPE.digest(), against=("chats@v1",))
         catalog.publish(draft, provenance)
     (successor,) = erase(catalog, "sub_gone", preview=False).successors
@@ -276,7 +276,7 @@ def test_what_an_earlier_version_holds_stays_set_aside_and_the_others_keep_their
         ["bridges and the flood", "dark rye loaf"],
         ["test", "test"],
     )
-    assert (aside["id"].to_pylist(), aside["split"].to_pylist()) == (["d"], [EARLIER])
+    assert (aside["id"].to_pylist(), aside["split"].to_pylist()) == (["d"], [PRIOR])
     manifest = catalog.manifest(successor.dataset)
     assert manifest.against == ["chats@v1"]
     assert manifest.dropped == {"erased": 1, "in_earlier_version": 1}
@@ -292,7 +292,7 @@ def test_versions_that_left_rows_out_for_those_of_the_person_are_named(catalog, 
             )
             return catalog.publish(draft, provenance)[0]
 
-    left_out = {DropReason.IN_EARLIER_VERSION: 1}
+    left_out = {DropReason.IN_PRIOR_VERSION: 1}
     publish("first", "sub_gone")
     publish("other", "sub_b")
     later = publish("later", "sub_c", ("other@v1", "first@v1"), left_out)
