@@ -99,7 +99,7 @@ def read(path: Path) -> list[list[Turn]]:
 def keep(conversations: Sequence[Sequence[Turn]]) -> dict[str, Any]:
     """Return the number of conversations and turns, of those kept, and the reasons of dropped turns."""
     judged = [judge(turns) for turns in conversations]
-    reasons = sum((Counter(each.spoiled) for each in judged), Counter())
+    reasons = sum((Counter(each.dropped) for each in judged), Counter())
     return {
         "conversations": len(conversations),
         "kept_conversations": sum(each.reason is None for each in judged),

@@ -110,7 +110,7 @@ class Cleaner:
         if reason:
             return Cleaned(key, reason)
         judgement = judge(conversation.turns)
-        turns_dropped = [str(reason) for reason, count in judgement.spoiled.items() for _ in range(count)]
+        turns_dropped = [str(reason) for reason, count in judgement.dropped.items() for _ in range(count)]
         if judgement.reason:
             return Cleaned(key, judgement.reason, turns_dropped=turns_dropped)
         language = detect_language([turn.content for turn in judgement.turns], self.recipe.languages)

@@ -1,1 +1,1 @@
-"""One module per reason for which a text is dropped."""
+"""Filters: one module per kind of text that is dropped."""

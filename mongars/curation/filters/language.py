@@ -1,8 +1,7 @@
-"""Which language a conversation is in, by a vote of its turns.
+"""The language of a conversation, by a vote of its turns.
 
-Owns the detector and the vote. Must not know what happens to a conversation in another language.
-The detector (lingua) is told the configured languages and a few large European ones: told the configured ones
-alone, it would call German text English, and no conversation would ever be in another language.
+The detector (lingua) chooses among the configured languages and a few large European ones. With the configured
+ones alone it would call German text English, and no conversation would ever be in another language.
 """
 
 from collections import Counter
@@ -15,44 +14,43 @@ from lingua import IsoCode639_1, Language, LanguageDetector, LanguageDetectorBui
 from mongars.errors import SettingsError
 
 UNDETERMINED = "und"  # ISO 639-2
-OTHER = "mis"  # ISO 639-2: none of the languages that the detector was told, such as another script
+OTHER = "mis"  # ISO 639-2: none of the detector's languages, such as another script
 CONTRAST = ("de", "en", "es", "fr", "it", "nl", "pt")
-# Below this many letters, "OK, Paris" is a guess.
+# Shorter turns, such as "OK, Paris", do not vote.
 MIN_LETTERS = 20
-# Of Chinese, Japanese and Korean: a sign says as much as a syllable.
-LETTERS_OF_A_SIGN = 3
-# A dozen turns decide; the rest of a long conversation would only cost time.
+# A character of Chinese, Japanese or Korean counts as this many letters.
+LETTERS_PER_CJK_CHARACTER = 3
+# More turns of a long conversation would cost time without changing the result.
 MAX_VOTES = 12
-# So sure the quick detector must be, which looks at three letters at a time, the other at one to five. It is so of
-# 85 to 97 % of English turns, and says of all but 1 in 800 of these what the other does
-# (docs/results/2026-11-27-curation.md).
-SURE = 0.99
+# The fast detector uses trigrams, the accurate one n-grams of one to five letters. Above this confidence they
+# agree on nearly all turns (docs/results/2026-11-27-curation.md).
+MIN_CONFIDENCE = 0.99
 
 
 def detect_language(texts: Sequence[str], languages: Sequence[str]) -> str:
-    """Return the ISO 639-1 code that most letters of the turns voted for.
+    """Return the ISO 639-1 code with the most votes; each turn has one vote per letter.
 
-    `UNDETERMINED` when no turn is long enough to tell, `OTHER` when they are in none of the detector's languages.
-    Raises SettingsError for a configured code that the detector does not know.
+    Returns `UNDETERMINED` when no turn is long enough, `OTHER` for none of the detector's languages. Raises
+    SettingsError for a configured code that the detector does not know.
     """
     codes = tuple(sorted({*languages, *CONTRAST}))
     votes: Counter[str] = Counter()
-    able = ((text, letters) for text in texts if (letters := _letters(text)) >= MIN_LETTERS)
-    voters = list(islice(able, MAX_VOTES))
+    long_enough = ((text, letters) for text in texts if (letters := _letters(text)) >= MIN_LETTERS)
+    voters = list(islice(long_enough, MAX_VOTES))
     left = sum(letters for _, letters in voters)
     for text, letters in voters:
         votes[_language_of(text, codes)] += letters
         left -= letters
         if _is_decided(votes, left):
             break
-    # Equal votes: the first by name, so that the answer does not depend on the order.
+    # A tie goes to the first code by name, so that the order of turns does not matter.
     return min(votes, key=lambda code: (-votes[code], code)) if votes else UNDETERMINED
 
 
 def _language_of(text: str, codes: tuple[str, ...]) -> str:
-    first, *_ = _detector(codes, quick=True).compute_language_confidence_values(text)
+    first, *_ = _detector(codes, fast=True).compute_language_confidence_values(text)
     found: Language | None = first.language
-    if first.value < SURE:
+    if first.value < MIN_CONFIDENCE:
         found = _detector(codes).detect_language_of(text)
     return found.iso_code_639_1.name.lower() if found else OTHER
 
@@ -61,13 +59,13 @@ def _letters(text: str) -> int:
     letters = sum(map(str.isalpha, text))
     if text.isascii():
         return letters
-    # Unicode calls signs of Chinese, Japanese and Korean letters without case ("Lo"), all from U+3041 on.
-    signs = sum("\u3041" <= char <= "\ud7a3" and char.isalpha() for char in text)
-    return letters + (LETTERS_OF_A_SIGN - 1) * signs
+    # Chinese, Japanese and Korean characters are letters without case ("Lo"), from U+3041 on.
+    cjk = sum("\u3041" <= char <= "\ud7a3" and char.isalpha() for char in text)
+    return letters + (LETTERS_PER_CJK_CHARACTER - 1) * cjk
 
 
 def _is_decided(votes: Counter[str], left: int) -> bool:
-    """Say whether the votes that are left could not even make a second language equal to the first."""
+    """Report whether the remaining votes cannot bring a second language level with the first."""
     first, second = (*(count for _, count in votes.most_common(2)), 0)[:2]
     return first - second > left
 
@@ -80,9 +78,9 @@ def check_languages(languages: Sequence[str]) -> None:
 
 
 @lru_cache(maxsize=8)
-def _detector(codes: tuple[str, ...], *, quick: bool = False) -> LanguageDetector:
-    """Build a detector, about a second and 200 MB for both; once per process."""
+def _detector(codes: tuple[str, ...], *, fast: bool = False) -> LanguageDetector:
+    """Build a detector; this takes about a second and 100 MB, once per process."""
     check_languages(codes)
     wanted = [getattr(IsoCode639_1, code.upper()) for code in codes]
     builder = LanguageDetectorBuilder.from_iso_codes_639_1(*wanted)
-    return (builder.with_low_accuracy_mode() if quick else builder).build()
+    return (builder.with_low_accuracy_mode() if fast else builder).build()

@@ -1,36 +1,35 @@
-"""Prompt injection: the marks of an attack, of a prompt that leaked, and of a chat template.
+"""Prompt injection in English and French: attacks, leaked prompts and markers of chat templates.
 
-Owns the patterns, English and French. Must not know conversations, nor what is done with what is found.
-
-The attacks: instructions overridden (Perez and Ribeiro 2022, arXiv:2211.09527; OWASP LLM01:2025) and the persona
-"DAN" (Shen et al. 2023, arXiv:2308.03825). Each pattern asks for whole phrases, because "forget it" and "ignore my
-last message" are talk. What stands right after a quotation mark is talked about, not done, and stays. Attacks in
-disguise (other letters, base64, other languages) are not found: this keeps a dataset clean, it guards no model.
+The attacks override instructions (Perez and Ribeiro 2022, arXiv:2211.09527; OWASP LLM01:2025) or set the persona
+"DAN" (Shen et al. 2023, arXiv:2308.03825). Patterns match whole phrases only, because "forget it" and "ignore my
+last message" are normal. A phrase right after a quotation mark is a quotation and does not count. Disguised
+attacks (homoglyphs, base64, other languages) are not found: this filter cleans a dataset, it does not protect a
+model.
 """
 
 import re
 
 from mongars.records import Role
 
-# What the templates of ChatML, Llama, Mistral, Gemma, Phi, DeepSeek and Alpaca put between turns. They become
-# control tokens when a turn is tokenised, so that not even a quotation of them can be learned from.
+# Separators of the chat templates of ChatML, Llama, Mistral, Gemma, Phi, DeepSeek and Alpaca. Tokenisers turn them
+# into control tokens, so even a quoted one must not be learned from.
 _MARKERS = re.compile(
     r"<\|[A-Za-z_]{2,30}\|>|<\uff5c[^\uff5c<>]{2,30}\uff5c>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"
     r"|^### Instruction:[ \t]*$|### Instruction:.*### Response:",
     re.MULTILINE | re.DOTALL,
 )
-_MARKER_CUES = ("<", "[INST", "[/INST", "###")  # as _WORDS below
-# A recalled memory as conversation/prompt.py writes it: a reply with one in it repeats its prompt.
+_MARKER_CUES = ("<", "[INST", "[/INST", "###")  # a cheap test before the pattern, as _ATTACK_CUES
+# A recalled memory in the form of conversation/prompt.py: a reply that contains one repeats its prompt.
 _MEMORY = re.compile(r'\{"when": ?"\d{4}-\d\d-\d\d", ?"said_by":')
 
-_DROP_RULES = r"(?:ignore|disregard|forget|override|bypass)"
+_IGNORE = r"(?:ignore|disregard|forget|override|bypass)"
 _RULES = r"(?:instructions?|prompts?|directives?|guidelines?|rules|commands|programming|restrictions)"
 _ENGLISH = (
-    rf"{_DROP_RULES}\s+(?:(?:all|any|every|of|the|your|my|these|those)\s+){{0,4}}"
+    rf"{_IGNORE}\s+(?:(?:all|any|every|of|the|your|my|these|those)\s+){{0,4}}"
     rf"(?:(?:previous|prior|preceding|foregoing|above|earlier)\s+(?:\w+\s+)?{_RULES}"
     r"|system (?:prompt|instructions?))\b",
-    rf"{_DROP_RULES}\s+(?:(?:all|any|every)\s+(?:of\s+)?)?your\s+(?:\w+\s+)?{_RULES}\b",
-    rf"{_DROP_RULES}\s+(?:(?:all|any)\s+(?:of\s+)?)?(?:the\s+)?{_RULES}\s+(?:above|before this|you were given)\b",
+    rf"{_IGNORE}\s+(?:(?:all|any|every)\s+(?:of\s+)?)?your\s+(?:\w+\s+)?{_RULES}\b",
+    rf"{_IGNORE}\s+(?:(?:all|any)\s+(?:of\s+)?)?(?:the\s+)?{_RULES}\s+(?:above|before this|you were given)\b",
     r"(?:you are|you['\u2019]re|act as|pretend to be)\s+(?:now\s+)?(?:a\s+)?(?-i:DAN)\b",
     r"(?-i:DAN)\b.{0,80}?\bdo anything now\b|do anything now\b.{0,80}?(?-i:\bDAN\b)",
     r"(?:jailbreak|(?-i:DAN)) mode (?:is )?(?:now )?(?:enabled|activated)\b|developer mode output\b",
@@ -43,15 +42,15 @@ _ENGLISH = (
     r"here\s+(?:is|are)\s+(?:my|the)\s+(?:\w+\s+)?(?:system|initial|hidden|secret)\s+(?:prompt|instructions?)\b",
     r"(?:^|(?:my|your)\s)system prompt\s*:",
 )
-_OUBLIE = (
+_IGNORER = (
     r"(?:(?:ignore|oublie|contourne)[rz]?"
     r"|ne (?:suis|suivez|respectez?) (?:pas|plus)|ne (?:tiens|tenez) (?:pas|plus) compte)"
 )
 _CONSIGNES = r"(?:instructions?|consignes?|directives?|règles?|prompts?)"
 _FRENCH = (
-    rf"{_OUBLIE}\s+(?:(?:toutes|tous|les|des|de|tes|vos|mes|ces)\s+){{0,3}}{_CONSIGNES}\s+(?:\w+\s+)?"
+    rf"{_IGNORER}\s+(?:(?:toutes|tous|les|des|de|tes|vos|mes|ces)\s+){{0,3}}{_CONSIGNES}\s+(?:\w+\s+)?"
     r"(?:précédente?s?|antérieure?s?|ci-dessus)\b",
-    rf"{_OUBLIE}\s+(?:(?:toutes|tous|de)\s+)?(?:tes|vos)\s+{_CONSIGNES}\b",
+    rf"{_IGNORER}\s+(?:(?:toutes|tous|de)\s+)?(?:tes|vos)\s+{_CONSIGNES}\b",
     r"(?:tu es|vous êtes|agis comme|agissez comme|fais semblant d['\u2019]être)\s+"
     r"(?:maintenant\s+|désormais\s+)?(?-i:DAN)\b",
     r"(?:révèle|affiche|montre|répète|donne|dis|écris)[rz]?(?:[- ](?:moi|nous))?\s+(?:tout\s+)?"
@@ -65,22 +64,22 @@ _FRENCH = (
 )
 _NOT_QUOTED = r"(?<![\w\"'`\u201c\u2018\u00ab-])(?<!\u00ab[ \u00a0\u202f])"
 _ATTACK = re.compile(f"{_NOT_QUOTED}(?:{'|'.join((*_ENGLISH, *_FRENCH))})", re.IGNORECASE | re.MULTILINE)
-# Each of the patterns has one of these words in it: to look for them first is ten times as fast.
-_WORDS = (
+# Every pattern needs one of these words, and searching for them first is much faster.
+_ATTACK_CUES = (
     *("instruct", "prompt", "directive", "guideline", "rules", "command", "programming", "restriction", "message"),
     *("consigne", "règle", "invite", "jailbreak", "developer mode"),
 )
 
 
 def carries_injection(text: str, role: Role) -> bool:
-    """Say whether a turn carries an attack, its echo, a piece of a prompt or of a chat template.
+    """Report whether a turn contains an attack, its echo, or a piece of a prompt or of a chat template.
 
-    A system turn is itself a prompt ("never reveal your system prompt"): in it only template markers count.
+    A system turn is itself a prompt ("never reveal your system prompt"), so only template markers count in it.
     """
     if any(map(text.__contains__, _MARKER_CUES)) and _MARKERS.search(text):
         return True
     if role == "system":
         return False
     lower = text.lower()
-    suspect = "DAN" in text or any(word in lower for word in _WORDS)
+    suspect = "DAN" in text or any(word in lower for word in _ATTACK_CUES)
     return bool((suspect and _ATTACK.search(text)) or ('"when"' in text and _MEMORY.search(text)))

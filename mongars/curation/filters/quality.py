@@ -1,9 +1,7 @@
-"""What is not worth learning from: rules for turns and for conversations, each drop with its reason.
+"""Quality rules for turns and conversations; everything that is dropped has a reason.
 
-Owns the reasons and the thresholds. Must not know files, Ray or personal data.
-Rules made for web pages destroy chat (of good dialogue turns, Gopher's keep 2 % and FineWeb's 57 %), because a
-good turn may be one word. So a turn goes only when it carries nothing or harm, a conversation when what is left is
-none.
+Rules for web pages (Gopher, FineWeb) drop most of good chat, because a good turn may be one word. So a turn is
+dropped only if it is worthless or harmful, and a conversation only if the remaining turns do not form one.
 """
 
 import itertools
@@ -21,7 +19,7 @@ from mongars.records import Role, Turn
 
 
 class DropReason(StrEnum):
-    """Why a turn or a conversation is not in the dataset. The order decides between equally common reasons."""
+    """Why a turn or a conversation is dropped. The order breaks ties between equally common reasons."""
 
     # of a turn
     EMPTY_TURN = "empty_turn"
@@ -34,11 +32,11 @@ class DropReason(StrEnum):
     ENCODED_DATA = "encoded_data"
     MARKUP = "markup"
     LINKS = "links"
-    MASHED_KEYS = "keyboard_mashing"
+    KEYBOARD_MASHING = "keyboard_mashing"
     PROMPT_INJECTION = "prompt_injection"
     REPEATS_MEMORY = "repeats_memory"
     REPEATS_TURN = "repeats_turn"
-    # of a conversation; a reason of a turn also drops the conversation that its turns spoiled
+    # of a conversation, which can also be dropped for the reason of its turns
     TOO_MANY_TURNS = "too_many_turns"
     NO_USER_TURN = "no_user_turn"
     NO_ASSISTANT_TURN = "no_assistant_turn"
@@ -54,28 +52,28 @@ class DropReason(StrEnum):
     NEAR_DUPLICATE = "near_duplicate"
 
 
-# About 8,000 tokens: a pasted document, not something said. The longest turn of 27,132 public dialogues has 1,817.
+# About 8,000 tokens: a pasted document, far longer than any turn of a dialogue.
 MAX_TURN_CHARS = 32_000
-# A log, not a conversation; the longest of those dialogues has 40 turns.
+# A log, not a conversation.
 MAX_TURNS = 1_000
-# "408-247-8880" and "2025-03-07 11:30" are answers; a longer line without one letter is not.
+# "408-247-8880" and "2025-03-07 11:30" are answers; a longer turn without letters is not.
 MAX_CHARS_WITHOUT_LETTERS = 24
-# "Noooooo" is said, a held-down key is not: runs of at least so many equal signs ...
+# "Noooooo" is fine, a held-down key is not. Counted are runs of at least this many equal characters ...
 CHARACTER_RUN = 6
-# ... together at least so many, and so much of the turn (a ruled line inside a long answer stays).
+# ... which together must reach this count and this share of the turn: a ruled line in a long answer is fine.
 MIN_RUN_CHARS = 12
 MAX_RUN_SHARE = 0.3
-# "No no no no" is said. The same phrase of up to so many words again and again, for so many words and so much of
-# the turn.
+# "No no no no" is fine. A phrase of up to MAX_PHRASE_WORDS counts if its repetitions reach this many words and
+# this share of the turn.
 MAX_PHRASE_WORDS = 8
 MIN_REPEATED_WORDS = 10
 MAX_REPEATED_SHARE = 0.5
-# A user and an assistant who each said something.
+# One of the user, one of the assistant.
 MIN_TURNS = 2
-# People send several messages in a row; more than this without an answer is a broadcast or a lost half.
+# People send several messages in a row. More than this without an answer is a broadcast, or half a conversation.
 MAX_SAME_ROLE = 8
-# More spoiled turns than this, and what is left no longer follows from what was said.
-MAX_SPOILED_SHARE = 0.5
+# With more turns dropped, the rest is no longer coherent.
+MAX_DROPPED_SHARE = 0.5
 
 _RUN = re.compile(rf"([^\s])\1{{{CHARACTER_RUN - 1},}}")
 _BOILERPLATE = re.compile(
@@ -86,7 +84,7 @@ _BOILERPLATE = re.compile(
     r"|\(opens in new window\)",
     re.IGNORECASE,
 )
-# Each of the patterns has one of these in it: to look for them first is eight times as fast.
+# Every pattern needs one of these, and searching for them first is much faster.
 _BOILERPLATE_CUES = (
     *("javascript", "cookie", "all rights reserved", "subscribe", "404 not found", "deleted]", "removed]", "test"),
     *("ai language model", "view in browser", "skip to main content", "opens in new window"),
@@ -95,33 +93,33 @@ _BOILERPLATE_CUES = (
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What is left of a conversation: its turns, or the reason why all of it goes; and what went turn by turn."""
+    """The turns that are kept, or why the whole conversation is dropped; `dropped` counts turns by reason."""
 
     turns: tuple[Turn, ...]
     reason: DropReason | None
-    spoiled: dict[DropReason, int] = field(default_factory=dict)
+    dropped: dict[DropReason, int] = field(default_factory=dict)
 
 
 def judge(turns: Sequence[Turn]) -> Judgement:
-    """Judge every turn, then what is left of the conversation.
+    """Judge every turn, then the conversation of the remaining turns.
 
-    Where spoiled turns leave no conversation, the commonest of their reasons is given: it is the cause.
+    If too few turns remain, the conversation's reason is the commonest reason of its turns.
     """
     if len(turns) > MAX_TURNS:
         return Judgement((), DropReason.TOO_MANY_TURNS)
     reasons = _judge_turns(turns)
-    spoiled = Counter(reason for reason in reasons if reason)
+    dropped = Counter(reason for reason in reasons if reason)
     left = tuple(turn for turn, reason in zip(turns, reasons, strict=True) if not reason)
     broken = _judge_roles(left)
-    if spoiled and (broken or spoiled.total() > MAX_SPOILED_SHARE * len(turns)):
+    if dropped and (broken or dropped.total() > MAX_DROPPED_SHARE * len(turns)):
         order = list(DropReason)
-        cause = min(spoiled, key=lambda reason: (-spoiled[reason], order.index(reason)))
-        return Judgement((), cause, dict(spoiled))
-    return Judgement(() if broken else left, broken, dict(spoiled))
+        cause = min(dropped, key=lambda reason: (-dropped[reason], order.index(reason)))
+        return Judgement((), cause, dict(dropped))
+    return Judgement(() if broken else left, broken, dict(dropped))
 
 
 def judge_turn(text: str, role: Role = "user") -> DropReason | None:
-    """Return why a turn, whatever was said before it, carries nothing or harm; None for a good one."""
+    """Return why a turn, taken alone, is worthless or harmful; None for a good one."""
     stripped = text.strip()
     for reason, fails in _CHECKS:
         if fails(stripped):
@@ -130,27 +128,26 @@ def judge_turn(text: str, role: Role = "user") -> DropReason | None:
 
 
 def _judge_turns(turns: Sequence[Turn]) -> list[DropReason | None]:
-    """Judge each turn by itself and by what stands before it.
+    """Judge each turn on its own and by the turns before it.
 
-    An attack takes what was answered to it along: the answer may be what the attacker wanted, and without the
-    question it follows from nothing.
+    Answers to an attack are dropped with it: they may be what the attacker wanted, and make no sense without it.
     """
     reasons: list[DropReason | None] = []
-    said, attacked = ConversationHistory(), False
+    history, attacked = ConversationHistory(), False
     for turn in turns:
         reason = judge_turn(turn.content, turn.role)
         if turn.role == "user":
             attacked = reason == DropReason.PROMPT_INJECTION
         if turn.role == "assistant" and not reason:
-            reason = DropReason.PROMPT_INJECTION if attacked else _copies(said, turn.content)
+            reason = DropReason.PROMPT_INJECTION if attacked else _copy_reason(history, turn.content)
         if reason != DropReason.TOO_LONG:
-            said.add(turn)
+            history.add(turn)
         reasons.append(reason)
     return reasons
 
 
-def _copies(said: ConversationHistory, text: str) -> DropReason | None:
-    match said.source_of(text):
+def _copy_reason(history: ConversationHistory, text: str) -> DropReason | None:
+    match history.source_of(text):
         case "memory":
             return DropReason.REPEATS_MEMORY
         case "turn":
@@ -191,9 +188,9 @@ def _repeats_characters(text: str) -> bool:
 
 
 def _repeats_words(text: str) -> bool:
-    """Say whether most words equal the word one phrase before."""
+    """Report whether most words equal the word one phrase earlier."""
     words = text.casefold().split()
-    # Each repeated word takes the place of one that would be another.
+    # Cheap test first: enough repetition leaves few distinct words.
     if len(words) < MIN_REPEATED_WORDS or len(set(words)) >= (1 - MAX_REPEATED_SHARE) * len(words):
         return False
     for phrase in range(1, MAX_PHRASE_WORDS + 1):
@@ -208,7 +205,7 @@ def _is_boilerplate(text: str) -> bool:
     return any(map(lower.__contains__, _BOILERPLATE_CUES)) and _BOILERPLATE.search(text) is not None
 
 
-# In this order: the first that fails names the reason, and what is too long is looked at no further.
+# In this order: the first check that fails gives the reason, so later ones never see an overlong turn.
 _CHECKS: tuple[tuple[DropReason, Callable[[str], bool]], ...] = (
     (DropReason.EMPTY_TURN, _is_empty),
     (DropReason.TOO_LONG, lambda text: len(text) > MAX_TURN_CHARS),
@@ -221,5 +218,5 @@ _CHECKS: tuple[tuple[DropReason, Callable[[str], bool]], ...] = (
     (DropReason.ENCODED_DATA, is_encoded),
     (DropReason.MARKUP, is_markup),
     (DropReason.LINKS, is_links),
-    (DropReason.MASHED_KEYS, is_mashed),
+    (DropReason.KEYBOARD_MASHING, is_mashed),
 )

@@ -26,7 +26,7 @@ DE = "Wo finde ich hier in der Nähe ein gutes Restaurant?"
         (["OK", "2", "Paris"], UNDETERMINED),
         ([], UNDETERMINED),
         ([HEBREW], OTHER),
-        (["Find me a concert in Los Angeles."], "en"),  # Spanish to the quick detector, which is not sure
+        (["Find me a concert in Los Angeles."], "en"),  # Spanish to the fast detector, with low confidence
     ],
 )
 def test_the_turns_vote_and_short_ones_abstain(texts, language):

@@ -27,7 +27,7 @@ MASHED = "sdkfjhg lkdfgjh sdfkjgh"
         (PAGE, DropReason.MARKUP),
         (LINKS, DropReason.LINKS),
         (LATIN, DropReason.BOILERPLATE),
-        (MASHED, DropReason.MASHED_KEYS),
+        (MASHED, DropReason.KEYBOARD_MASHING),
         ("Subscribe to our newsletter and follow us!", DropReason.BOILERPLATE),
     ],
 )

@@ -82,7 +82,7 @@ def test_one_spoiled_turn_goes_and_the_conversation_stays():
     judgement = judge(talk("Hello there", "Good morning", "", "Are you there?", "Yes", "Fine"))
     assert judgement.reason is None
     assert len(judgement.turns) == 5
-    assert judgement.spoiled == {DropReason.EMPTY_TURN: 1}
+    assert judgement.dropped == {DropReason.EMPTY_TURN: 1}
 
 
 def test_an_attack_goes_with_its_answers_and_what_follows_the_next_question_stays():
@@ -96,7 +96,7 @@ def test_an_attack_goes_with_its_answers_and_what_follows_the_next_question_stay
         "Is it raining?",
         "No, it is dry.",
     ]
-    assert judgement.spoiled == {DropReason.PROMPT_INJECTION: 3}
+    assert judgement.dropped == {DropReason.PROMPT_INJECTION: 3}
 
 
 def test_an_answer_that_repeats_memories_or_turns_goes_with_a_reason_of_its_own():
@@ -106,13 +106,13 @@ def test_an_answer_that_repeats_memories_or_turns_goes_with_a_reason_of_its_own(
         Turn("system", f"Memories:\n{quote}"),
         *talk("Where is she?", fact, "And now?", "Still in Lyon."),
     ]
-    assert judge(remembered).spoiled == {DropReason.REPEATS_MEMORY: 1}
-    assert judge(talk(fact, fact, "And now?", "Still in Lyon.")).spoiled == {DropReason.REPEATS_TURN: 1}
+    assert judge(remembered).dropped == {DropReason.REPEATS_MEMORY: 1}
+    assert judge(talk(fact, fact, "And now?", "Still in Lyon.")).dropped == {DropReason.REPEATS_TURN: 1}
 
 
 def test_the_user_may_repeat_what_was_said():
     fact = "My sister moved to Lyon in the spring, and she plays the cello in a small orchestra there."
-    assert judge(talk(fact, "Sorry, what?", fact, "Ah, I see.")).spoiled == {}
+    assert judge(talk(fact, "Sorry, what?", fact, "Ah, I see.")).dropped == {}
 
 
 def test_a_conversation_that_spoiled_turns_leave_unusable_goes_for_their_reason():
@@ -141,4 +141,4 @@ def test_a_conversation_goes_with_a_reason_or_keeps_turns_of_both_sides(turns):
     assert (judgement.reason is None) == bool(judgement.turns)
     if judgement.turns:
         assert {"user", "assistant"} <= {turn.role for turn in judgement.turns}
-        assert len(judgement.turns) + sum(judgement.spoiled.values()) == len(turns)
+        assert len(judgement.turns) + sum(judgement.dropped.values()) == len(turns)
