@@ -1,6 +1,6 @@
-"""Commands that talk to a running server over HTTP: `status`, `chat`, `memory search`.
+"""`mongars status`, `chat` and `memory search`: clients of a running server, over HTTP.
 
-Owns the client side only; the server may be on another machine (MONGARS_SERVER_URL, MONGARS_API_KEY).
+The server may be on another machine (MONGARS_SERVER_URL, MONGARS_API_KEY).
 """
 
 import json as jsonlib
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mongars.cli.output import JSON_OPTION, emit, facts, say, table, write
+from mongars.cli.options import Json
+from mongars.cli.output import emit, facts, say, table, write
 from mongars.errors import AuthError, BackendError, MongarsError, UnavailableError
 from mongars.settings import load_settings
 
 if TYPE_CHECKING:
     import httpx
 
-memory = typer.Typer(help="Look into what is remembered.", no_args_is_help=True)
+memory = typer.Typer(help="Search the memories of your conversations.", no_args_is_help=True)
 
-Json = Annotated[bool, JSON_OPTION]
-# The first answer of a cold model can take long; connecting must not.
+# A model that was just loaded answers late; a server that is up accepts a connection at once.
 TIMEOUT_S = 600.0
 CONNECT_TIMEOUT_S = 5.0
 HTTP_ERROR = 400
@@ -28,7 +28,7 @@ HTTP_ERROR = 400
 
 @contextmanager
 def _server() -> Iterator["httpx.Client"]:
-    """Yield a client for the configured server; connection failures become a typed error."""
+    """Yield a client of the server. Raises AuthError without a key, UnavailableError without a server."""
     import httpx
 
     settings = load_settings()
@@ -47,7 +47,7 @@ def _server() -> Iterator["httpx.Client"]:
 
 
 def _refuse_errors(response: "httpx.Response") -> None:
-    """Raise what the server said in the OpenAI error object."""
+    """Raise the error that the server described in OpenAI's error object."""
     if response.status_code < HTTP_ERROR:
         return
     response.read()
@@ -58,7 +58,7 @@ def _refuse_errors(response: "httpx.Response") -> None:
     raise AuthError(message) if response.status_code in {401, 403} else MongarsError(message)
 
 
-def _ask(method: str, path: str, **arguments: Any) -> Any:
+def _request(method: str, path: str, **arguments: Any) -> Any:
     with _server() as http:
         response = http.request(method, path, **arguments)
         _refuse_errors(response)
@@ -66,8 +66,8 @@ def _ask(method: str, path: str, **arguments: Any) -> Any:
 
 
 def status(json: Json = False) -> None:
-    """Show what the server runs: generation, replicas and how far they lag (needs scope `admin`)."""
-    answer = _ask("GET", "/v1/status")
+    """Show the generation that the server runs, its replicas and their lag (needs the scope `admin`)."""
+    answer = _request("GET", "/v1/status")
     if json:
         emit(answer)
         return
@@ -77,16 +77,16 @@ def status(json: Json = False) -> None:
 
 
 def chat(
-    message: Annotated[str | None, typer.Argument(help="One question; without it, a conversation.")] = None,
-    conversation: Annotated[str | None, typer.Option(help="Id of a conversation to go on with.")] = None,
+    message: Annotated[str | None, typer.Argument(help="A question; without it a conversation starts.")] = None,
+    conversation: Annotated[str | None, typer.Option(help="Id of a conversation to continue.")] = None,
 ) -> None:
-    """Talk to the assistant; replies stream to stdout."""
+    """Chat with the assistant; replies stream to stdout."""
     if message is not None:
         _one_reply(message, conversation)
         return
     say("An empty line ends the conversation.")
-    while said := typer.prompt("you", default="", show_default=False, err=True):
-        conversation = _one_reply(said, conversation)
+    while question := typer.prompt("you", default="", show_default=False, err=True):
+        conversation = _one_reply(question, conversation)
 
 
 def _one_reply(message: str, conversation: str | None) -> str | None:
@@ -111,12 +111,12 @@ def _one_reply(message: str, conversation: str | None) -> str | None:
 
 @memory.command("search")
 def search(
-    query: Annotated[str, typer.Argument(help="What to look for in your own conversations.")],
-    k: Annotated[int, typer.Option(min=1, max=100, help="How many memories.")] = 5,
+    query: Annotated[str, typer.Argument(help="Text to search for in your own conversations.")],
+    k: Annotated[int, typer.Option(min=1, max=100, help="Number of memories.")] = 5,
     json: Json = False,
 ) -> None:
-    """Find what you and the assistant said earlier."""
-    answer = _ask("POST", "/v1/memory/search", json={"query": query, "k": k})
+    """Find what you and the assistant wrote in earlier conversations."""
+    answer = _request("POST", "/v1/memory/search", json={"query": query, "k": k})
     if json:
         emit(answer)
         return

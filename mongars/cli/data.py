@@ -1,109 +1,80 @@
-"""`mongars ingest` and `curate`: conversations into the repository, and from there into dataset versions.
+"""`mongars ingest` and `curate`: conversations into the repository, and into dataset versions."""
 
-Owns the commands only.
-"""
-
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from mongars.cli.output import JSON_OPTION, emit, facts, progress, say
+from mongars.cli.options import Json, Ray
+from mongars.cli.output import emit, facts, stages
 from mongars.records import as_json
 from mongars.settings import load_settings
-
-if TYPE_CHECKING:
-    from mongars.formats.jsonl import BadLine
-
-Json = Annotated[bool, JSON_OPTION]
-DEFAULT_DATASET = "conversations"
-
-
-def report_bad_line(bad: "BadLine") -> None:
-    """Name an unreadable line on stderr."""
-    say(f"{bad.path}:{bad.line}: {bad.reason}")
-
-
-def report_bad_lines(bad_lines: "Iterable[BadLine]") -> int:
-    """Name each unreadable line on stderr; return how many there were."""
-    count = 0
-    for bad in bad_lines:
-        report_bad_line(bad)
-        count += 1
-    return count
+from mongars.workflows.wiring import DEFAULT_NAME
 
 
 def ingest(
     files: Annotated[list[Path], typer.Argument(help="JSONL or .jsonl.gz, one conversation a line.")],
     json: Json = False,
 ) -> None:
-    """Read conversations into the repository; a second run adds nothing."""
-    from mongars.errors import InputError, RefusedError
-    from mongars.formats.jsonl import BadLine, read_conversations
-    from mongars.memory.sql.persistence import PersistenceRepository
+    """Save conversations in the repository. Repeating the command adds nothing."""
+    from mongars.workflows.ingest import ingest as save
+    from mongars.workflows.ingest import read_files
 
-    settings = load_settings()
-    repository = PersistenceRepository(settings.database)
-    repository.migrate()
-    new = known = refused = 0
-    bad: list[BadLine] = []
-    with progress("Reading conversations") as bar:
-        for path in files:
-            for item in read_conversations(path):
-                if isinstance(item, BadLine):
-                    bad.append(item)
-                    continue
-                try:
-                    if repository.save_conversation(item):
-                        new += 1
-                    else:
-                        known += 1
-                except (InputError, RefusedError) as error:
-                    refused += 1
-                    say(f"{path}: conversation {item.id!r}: {error}")
-                bar.update(new + known + refused)
-    unreadable = report_bad_lines(bad)
-    counts = {"new": new, "already there": known, "unreadable lines": unreadable, "refused": refused}
+    with stages() as progress:
+        progress.stage("Reading conversations")
+        done = save(load_settings(), read_files(files), progress)
+    counts = {
+        "new": done.new,
+        "already there": done.known,
+        "unreadable lines": done.bad_lines,
+        "refused": done.refused,
+    }
     emit(counts) if json else facts("Conversations", counts)
-    raise typer.Exit(1 if unreadable or refused else 0)
+    raise typer.Exit(1 if done.problems else 0)
 
 
 def curate(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="JSONL, .jsonl.gz or .parquet; without them, what is kept here and consented."),
+        typer.Argument(help="JSONL, .jsonl.gz or .parquet; by default the saved conversations with consent."),
     ] = None,
-    name: Annotated[str, typer.Option(help="Name of the dataset.")] = DEFAULT_DATASET,
-    against: Annotated[
+    inputs: Annotated[list[Path] | None, typer.Option("--input", hidden=True)] = None,
+    name: Annotated[str, typer.Option(help="Name of the dataset.")] = DEFAULT_NAME,
+    exclude: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME[@VERSION]", help="Leave out what this version holds; repeat it."),
+        typer.Option(
+            "--exclude-version",
+            metavar="NAME[@VERSION]",
+            help="Leave out the rows of this version and their near copies; repeatable.",
+        ),
     ] = None,
-    ray: Annotated[str | None, typer.Option(help="Ray address, or `auto`; a local Ray by default.")] = None,
+    against: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
+    test_share: Annotated[
+        float | None, typer.Option(help="Share of the subjects that is held out for tests; by default 0.1.")
+    ] = None,
+    ray: Ray = None,
     json: Json = False,
 ) -> None:
-    """Make a dataset version: personal data, junk and duplicates go out."""
-    from mongars.curation.sources import FileSource
-    from mongars.serving.cluster import ray_session
-    from mongars.workflows.assembly import consented_conversations, curate_source, prior_versions
+    """Make a dataset version: personal data is replaced, junk and duplicates are dropped."""
+    from mongars.workflows.curate import curate as curate_version
 
-    settings = load_settings().resolved()
-    earlier = prior_versions(settings, against or ())
-    source = FileSource(files) if files else consented_conversations(settings)
-    source.check()  # before Ray starts, which takes seconds
-    with ray_session(settings, ray), progress("Curating") as bar:
-        report = curate_source(settings, source, name=name, on_progress=bar.update, exclude=earlier)
-    unreadable = report_bad_lines(report.bad_lines)
-    sound = report.dataset.state == "ready"
-    if not sound:
-        say(f"{report.dataset.name} {report.dataset.version} is {report.dataset.state}: {dict(report.leaks)}")
+    with stages() as progress:
+        report = curate_version(
+            load_settings().resolved(),
+            [*(files or ()), *(inputs or ())],
+            name=name,
+            exclude=[*(exclude or ()), *(against or ())],
+            test_share=test_share,
+            ray=ray,
+            progress=progress,
+        )
     if json:
         emit(as_json(report))
     else:
         facts(
-            f"{report.dataset.name} {report.dataset.version}{' (as it was)' if report.reused else ''}",
+            f"{report.dataset.name} {report.dataset.version}{' (unchanged)' if report.reused else ''}",
             {"rows read": report.rows_read, "rows kept": report.rows_kept}
             | {f"dropped: {reason}": count for reason, count in sorted(report.dropped.items())}
             | {f"personal data: {kind}": count for kind, count in sorted(report.pii.items())},
         )
-    raise typer.Exit(1 if unreadable or not sound else 0)
+    raise typer.Exit(1 if report.bad_lines or report.dataset.state != "ready" else 0)

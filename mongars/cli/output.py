@@ -1,7 +1,4 @@
-"""How the command line speaks: data on stdout, everything else on stderr.
-
-Owns tables, JSON and progress. Must not know what the numbers mean.
-"""
+"""Output of the command line: data on stdout, progress and messages on stderr."""
 
 import io
 import json
@@ -10,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, TextIO, cast
 
-import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -23,14 +19,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
-# rich honours NO_COLOR and TERM=dumb by itself.
-_stdout = Console(highlight=False)
-_stderr = Console(stderr=True, highlight=False)
-
 
 def say(message: str) -> None:
-    """Tell the person at the terminal something; never data."""
-    _stderr.print(message, markup=False)
+    """Print a message for the user on stderr, unwrapped: a path in it can be copied."""
+    _stderr().print(message, markup=False, soft_wrap=True)
 
 
 def emit(data: Any) -> None:
@@ -39,9 +31,14 @@ def emit(data: Any) -> None:
 
 
 def write(text: str) -> None:
-    """Write text to stdout as it is, at once (a reply while it streams)."""
+    """Write text to stdout and flush: a reply is read while it streams."""
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def _stderr() -> Console:
+    # Made for each message, because NO_COLOR, TERM and COLUMNS are read then.
+    return Console(stderr=True, highlight=False)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -49,7 +46,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     shown = Table(*columns, title=title, title_justify="left")
     for row in rows:
         shown.add_row(*("" if cell is None else str(cell) for cell in row))
-    _stdout.print(shown)
+    Console(highlight=False).print(shown)
 
 
 def facts(title: str, values: Mapping[str, object]) -> None:
@@ -58,26 +55,36 @@ def facts(title: str, values: Mapping[str, object]) -> None:
 
 
 class Stages:
-    """Progress of long work in stages. Safe to call from any thread; without a terminal, a line a stage."""
+    """Progress of long work in stages. Methods may be called from any thread.
+
+    Without a terminal a stage prints its label, and then a line for each percent of its work.
+    """
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
         self._task: TaskID | None = None
+        self._label = ""
+        self._printed: object = None
 
     def stage(self, label: str) -> None:
-        """Begin a stage; the one before is over."""
+        """Begin a stage, which ends the one before."""
         self.close()
-        if not _stderr.is_terminal:
+        self._label, self._printed = label, None
+        if self._bars.disable:
             say(label)
         self._task = self._bars.add_task(label, total=None, note="")
 
     def update(self, done: int, total: int | None = None, note: str = "") -> None:
         """Show `done` of `total` in the running stage, with a short note (a rate, a loss)."""
-        if self._task is not None:
-            self._bars.update(self._task, completed=done, total=total, note=note)
+        if self._task is None:
+            return
+        self._bars.update(self._task, completed=done, total=total, note=note)
+        if self._bars.disable and total and self._printed != (percent := 100 * done // total):
+            self._printed = percent
+            say(f"{self._label}: {done} of {total}" + (f", {note}" if note else ""))
 
     def warn(self, message: str) -> None:
-        """Tell of something that did not end the work."""
+        """Print a problem that did not end the work."""
         say(message)
 
     def close(self) -> None:
@@ -86,16 +93,17 @@ class Stages:
             task = self._bars.tasks[self._task]
             done = max(task.completed, 1)
             self._bars.update(self._task, completed=done, total=done)
+            self._task = None
 
 
 class _LibraryOutput(io.TextIOBase):
-    """What libraries print to stdout goes to stderr: stdout is for data."""
+    """Sends what libraries print on stdout to stderr: stdout is for data."""
 
-    # Ray counts idle and waiting processes here; our replicas ask for no CPU, so the count says nothing.
+    # Ray prints this about our replicas, which ask for no CPU: a false alarm.
     HARMLESS = "PYTHON worker processes have been started"
 
     def write(self, text: str) -> int:
-        """Pass text on, but for what would only alarm."""
+        """Print text on stderr unless it is harmless."""
         if self.HARMLESS not in text and text.strip():
             say(text.rstrip())
         return len(text)
@@ -103,9 +111,9 @@ class _LibraryOutput(io.TextIOBase):
 
 @contextmanager
 def stages() -> Iterator[Stages]:
-    """Show a bar for each stage on stderr, with its rate, the time taken and the time left.
+    """Show a bar for each stage on stderr, with its rate, the elapsed and the remaining time.
 
-    Within it, `print` does not reach stdout.
+    Within the block, `print` writes to stderr.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -115,19 +123,9 @@ def stages() -> Iterator[Stages]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    bars = Progress(*columns, console=_stderr, disable=not _stderr.is_terminal, redirect_stdout=False)
+    console = _stderr()
+    bars = Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=False)
     with redirect_stdout(cast(TextIO, _LibraryOutput())), bars:
         shown = Stages(bars)
         yield shown
         shown.close()
-
-
-@contextmanager
-def progress(label: str) -> Iterator[Stages]:
-    """Show one stage."""
-    with stages() as shown:
-        shown.stage(label)
-        yield shown
-
-
-JSON_OPTION = typer.Option("--json", help="Print JSON on stdout in place of tables.")

@@ -1,34 +1,32 @@
-"""`mongars runs`: what training runs left that did not end.
-
-Owns the commands only.
-"""
+"""`mongars runs`: the training runs that did not end, and what they left on disk."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mongars.cli.output import JSON_OPTION, emit, say, table
-from mongars.errors import NotFoundError
+from mongars.cli.options import Json
+from mongars.cli.output import emit, say, table
 from mongars.settings import load_settings
+from mongars.workflows import train
 
 if TYPE_CHECKING:
-    from mongars.training.runtime.unfinished_runs import UnfinishedRun
+    from mongars.workflows.train import UnfinishedRun
 
-app = typer.Typer(help="Training runs that did not end: list them, delete what they keep.", no_args_is_help=True)
+app = typer.Typer(help="List unfinished training runs, and delete their files.", no_args_is_help=True)
 
-Folder = Annotated[Path | None, typer.Option(help="Where adapters are trained; MONGARS_HOME/training by default.")]
+Folder = Annotated[Path | None, typer.Option(help="Folder of the adapters; MONGARS_HOME/training by default.")]
 
 
 @app.command("list")
-def list_runs(folder: Folder = None, json: Annotated[bool, JSON_OPTION] = False) -> None:
-    """Show every run that left something: a checkpoint, or the text that a base is made from."""
-    runs = _runs(folder)
+def list_runs(folder: Folder = None, json: Json = False) -> None:
+    """Show every run that left a checkpoint, or the text of a base."""
+    runs = train.list_runs(load_settings(), folder)
     if json:
         emit([_row(run) for run in runs])
         return
     columns = ("key", "makes", "dataset", "step", "MiB", "last written", "state")
-    table("Unfinished runs", columns, [tuple(_cells(run)) for run in runs])
+    table("Unfinished runs", columns, [_cells(run) for run in runs])
 
 
 @app.command()
@@ -36,23 +34,10 @@ def delete(
     keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Keys as `mongars runs list` shows them.")],
     folder: Folder = None,
 ) -> None:
-    """Delete what runs keep to go on: checkpoints, and the text of a base's run. Adapters and bases stay."""
-    from mongars.training.runtime.unfinished_runs import delete_run
-
-    known = {run.key: run for run in _runs(folder)}
-    unknown = [key for key in keys if key not in known]
-    if unknown:
-        raise NotFoundError(f"No unfinished run {', '.join(unknown)}.", remedy="See: mongars runs list")
+    """Delete checkpoints, and the text of a base's run. Finished adapters and bases stay."""
+    train.delete_runs(load_settings(), keys, folder)
     for key in dict.fromkeys(keys):
-        delete_run(known[key])
-        say(f"{key} is deleted; the same run would begin anew.")
-
-
-def _runs(folder: Path | None) -> "list[UnfinishedRun]":
-    from mongars.training.runtime.unfinished_runs import unfinished_runs
-
-    settings = load_settings()
-    return unfinished_runs(folder or settings.training_dir, settings.pretraining_dir)
+        say(f"{key} is deleted; the same run would start at step 0.")
 
 
 def _row(run: "UnfinishedRun") -> dict[str, Any]:
@@ -69,9 +54,9 @@ def _row(run: "UnfinishedRun") -> dict[str, Any]:
     }
 
 
-def _cells(run: "UnfinishedRun") -> list[object]:
-    step = "none kept" if run.step is None else f"{run.step} of {run.steps}"
+def _cells(run: "UnfinishedRun") -> tuple[object, ...]:
+    step = "no checkpoint" if run.step is None else f"{run.step} of {run.steps}"
     written = run.changed.astimezone().strftime("%Y-%m-%d %H:%M")
-    ended = run.step is not None and run.step == run.steps  # of a base, whose text is kept
+    ended = run.step is not None and run.step == run.steps  # a base's run, which keeps its text
     state = "running" if run.alive else "ended" if ended else "stopped"
-    return [run.key, run.makes, run.dataset or "", step, f"{run.bytes / 2**20:.1f}", written, state]
+    return run.key, run.makes, run.dataset or "", step, f"{run.bytes / 2**20:.1f}", written, state

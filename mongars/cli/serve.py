@@ -1,7 +1,4 @@
-"""`mongars serve` and `mongars keys`: the application on this machine, and who may use it.
-
-Owns the commands only.
-"""
+"""`mongars serve`, `keys` and `check`: the application on this machine, its API keys and its configs."""
 
 import signal
 import threading
@@ -10,34 +7,35 @@ from typing import Annotated
 
 import typer
 
-from mongars.cli.output import JSON_OPTION, emit, say, write
+from mongars.cli.options import Json
+from mongars.cli.output import emit, say, write
 from mongars.settings import load_settings
 
-keys = typer.Typer(help="API keys: without one, nobody gets in.", no_args_is_help=True)
+keys = typer.Typer(help="Create API keys; every request needs one.", no_args_is_help=True)
 
 SCOPES = ("chat", "admin")
 
 
 @keys.command()
 def create(
-    user: Annotated[str, typer.Option(help="Whose key it is; conversations belong to this user.")],
+    user: Annotated[str, typer.Option(help="Owner of the key, and of the conversations held with it.")],
     admin: Annotated[bool, typer.Option("--admin", help="Also allow operations: adapters, status.")] = False,
     consent: Annotated[
-        bool, typer.Option("--consent", help="The user agrees that these conversations are trained on.")
+        bool, typer.Option("--consent", help="The user consents to training on these conversations.")
     ] = False,
-    if_none: Annotated[bool, typer.Option("--if-none", help="Do nothing when there are keys already.")] = False,
-    json: Annotated[bool, JSON_OPTION] = False,
+    if_none: Annotated[bool, typer.Option("--if-none", help="Do nothing if any key exists.")] = False,
+    json: Json = False,
 ) -> None:
-    """Make a key and print it, once: only its hash is kept."""
+    """Create a key and print it. Only its hash is stored, so it cannot be shown again."""
     from mongars.serving.http.auth import create_key
 
     settings = load_settings()
     if if_none and settings.keys_file.exists():
-        say(f"There are keys already in {settings.keys_file}.")
+        say(f"{settings.keys_file} has keys already.")
         return
     scopes = SCOPES if admin else SCOPES[:1]
     key = create_key(settings.keys_file, user=user, scopes=scopes, consent=consent)
-    say(f"A key for {user} ({', '.join(scopes)}). It is shown this once:")
+    say(f"A key for {user} ({', '.join(scopes)}). It cannot be shown again:")
     if json:
         emit({"user": user, "scopes": scopes, "consent": consent, "key": key})
     else:
@@ -45,15 +43,15 @@ def create(
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on; the loopback address keeps others out.")] = (
+    host: Annotated[str, typer.Option(help="Address to listen on; the default accepts only this machine.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
-    replicas: Annotated[int, typer.Option(min=1, help="Replicas of the model.")] = 2,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    replicas: Annotated[int, typer.Option(min=1, help="Number of model replicas.")] = 2,
 ) -> None:
-    """Serve until Ctrl-C, on a Ray of its own: chat, embeddings and operations over HTTP, OpenAI-compatible.
+    """Serve chat, embeddings and operations over HTTP (OpenAI-compatible) until Ctrl-C, on a local Ray.
 
-    On a Ray that runs already, use `serve deploy serve_configs/local.yaml`.
+    On a running Ray, use `serve deploy serve_configs/local.yaml`.
     """
     from mongars.serving.app import AppArgs, deploy_ray_service, require_free_port
     from mongars.serving.cluster import ray_session
@@ -75,7 +73,7 @@ def serve(
 def check(
     files: Annotated[list[Path], typer.Argument(help="Serve configs, such as serve_configs/local.yaml.")],
 ) -> None:
-    """Check serve configs before `serve deploy`, which ignores a misspelt key in silence."""
+    """Check serve configs before `serve deploy`, which silently ignores a misspelt key."""
     from mongars.serving.strict_config import strict_config
 
     for path in files:

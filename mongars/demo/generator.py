@@ -1,8 +1,8 @@
-"""Seeded generator of conversations whose faults are known: personal data, junk, duplicates, missing consent.
+"""Seeded generator of conversations with known faults: personal data, junk, duplicates, missing consent.
 
-Owns the gold labels: because the generator planted each fault, the report can say how many the curation found.
-Every personal value is invented: phone numbers use the ranges reserved for fiction, cards are the payment
-industry's published test numbers, addresses end in `example.com` (RFC 2606).
+Because the faults are planted, the report can say how many the curation found. Every personal value is invented:
+phone numbers are from the ranges reserved for fiction, cards are the payment industry's published test numbers,
+addresses end in `example.com` (RFC 2606).
 """
 
 import random
@@ -29,7 +29,7 @@ TEST_CARDS = ("4242 4242 4242 4242", "5555 5555 5555 4444", "4000 0566 5566 5556
 # Example IBANs from the SWIFT registry's country pages.
 TEST_IBANS = ("FR14 2004 1010 0505 0001 3M02 606", "DE89 3704 0044 0532 0130 00", "GB29 NWBK 6016 1331 9268 19")
 
-# One conversation in so many is of the kind; the rest is plain.
+# One conversation in this many has the fault; the others are plain.
 PERSONAL_EVERY = 4
 JUNK_EVERY = 12
 DUPLICATE_EVERY = 15
@@ -39,7 +39,7 @@ NO_CONSENT_EVERY = 25
 
 @dataclass(frozen=True, slots=True)
 class Gold:
-    """What was planted: personal values by type, and the ids of conversations that must not be kept."""
+    """The planted faults: personal values by type, and the ids of conversations that must not be kept."""
 
     personal: Mapping[str, tuple[str, ...]]
     junk: frozenset[str]
@@ -49,7 +49,7 @@ class Gold:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """Conversations, in order of id, and their gold labels."""
+    """Conversations in order of id, and their gold labels."""
 
     conversations: tuple[Conversation, ...]
     gold: Gold
@@ -68,7 +68,7 @@ def _is_one_in(every: int, number: int) -> bool:
 
 
 class _Planter:
-    """Makes one conversation after the other and keeps note of every fault that it plants."""
+    """Generates conversations and records the faults that it plants."""
 
     def __init__(self, seed: int, users: int) -> None:
         self._seed = seed
@@ -132,7 +132,7 @@ def _fill(template: str, slots: Mapping[str, str]) -> str:
 
 
 def _talk(rng: random.Random) -> tuple[Turn, ...]:
-    """Return a conversation over two to four intents, each with its own slot values."""
+    """Return a conversation with two to four intents, each with its own slot values."""
     turns: list[Turn] = []
 
     def say(role: Role, text: str) -> None:
@@ -157,7 +157,7 @@ def _talk(rng: random.Random) -> tuple[Turn, ...]:
 def _with_personal(
     turns: tuple[Turn, ...], name: str, rng: random.Random, planted: dict[str, list[str]]
 ) -> tuple[Turn, ...]:
-    """Add a user turn that gives one or two personal values, and note them in `planted`."""
+    """Add a user turn with one or two personal values, and record them in `planted`."""
     first, last = name.split()
     makers: dict[str, Callable[[], str]] = {
         "email": lambda: f"{first.lower()}.{last.lower()}{rng.randint(1, 999)}@example.com",
@@ -175,18 +175,18 @@ def _with_personal(
         "iban": "The refund goes to {value}.",
         "ip": "The device at {value} is the one that fails.",
     }
-    told = []
+    sentences = []
     for kind in rng.sample(sorted(makers), rng.randint(1, 2)):
         value = makers[kind]()
         planted.setdefault(kind, []).append(value)
-        told.append(phrases[kind].format(value=value))
+        sentences.append(phrases[kind].format(value=value))
     at = rng.randrange(2, len(turns), 2)
-    exchange = (Turn("user", " ".join(told)), Turn("assistant", "Thank you, I have noted that."))
+    exchange = (Turn("user", " ".join(sentences)), Turn("assistant", "Thank you, I have noted that."))
     return turns[:at] + exchange + turns[at:]
 
 
 def _nearly(turns: tuple[Turn, ...], rng: random.Random) -> tuple[Turn, ...]:
-    """Return the turns with one word of one turn left out: a near duplicate."""
+    """Return a near duplicate: the turns without one word of one turn."""
     longest = max(range(len(turns)), key=lambda i: len(turns[i].content))
     words = turns[longest].content.split()
     del words[rng.randrange(len(words))]
@@ -195,5 +195,5 @@ def _nearly(turns: tuple[Turn, ...], rng: random.Random) -> tuple[Turn, ...]:
 
 
 def _junk(rng: random.Random) -> tuple[Turn, ...]:
-    """Return an exchange in which the user's turn carries nothing."""
+    """Return an exchange whose user turn says nothing."""
     return (Turn("user", rng.choice(JUNK_TURNS)), Turn("assistant", "I did not understand that."))

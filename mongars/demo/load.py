@@ -1,7 +1,6 @@
-"""Clients that keep a server busy and note what every answer claims.
+"""HTTP clients that keep a server busy and record the version that every answer claims; `verify.py` checks it.
 
-Owns the requests and the notes. Must not judge them (`verify.py` does) and must not know Ray: it speaks
-HTTP as any client would. Runs on a thread of its own, so that the loop can go on beside it.
+They run on their own thread, while the demo runs the cycle.
 """
 
 import asyncio
@@ -16,18 +15,18 @@ import httpx
 
 RequestKind = Literal["chat", "embedding"]
 Claim = tuple[int, str | None]
-"""Generation and adapter digest (None for the bare base) that an answer says it was made with."""
+"""Generation and adapter digest (None for the base) that an answer says it was made with."""
 
 TIMEOUT_S = 120.0
 EASY_PAUSE_S = 4.0
-"""Between two requests of a client while the machine trains."""
+"""Pause between two requests of a client while the machine trains."""
 CHAT_TOKENS = 24
 DONE = "data: [DONE]"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One request and what came back. `claims` are all distinct ones in it: more than one is a mixed answer."""
+    """A request and its answer. `claims` are the distinct ones in it: more than one is a mixed answer."""
 
     kind: RequestKind
     texts: tuple[str, ...]
@@ -47,7 +46,7 @@ class Target:
 class Load:
     """`clients` clients, half of them chatting in streams and half embedding, until the context ends.
 
-    They take it easy at first; `flush()` takes the pauses out.
+    They pause between requests until `drop_pauses()` is called.
     """
 
     def __init__(self, target: Target, texts: Sequence[str], *, clients: int = 8) -> None:
@@ -68,13 +67,13 @@ class Load:
         self._stop.set()
         self._thread.join()
 
-    def flush(self) -> None:
-        """Send the next request as soon as an answer is there."""
+    def drop_pauses(self) -> None:
+        """Send the next request as soon as an answer arrives."""
         self._pause_s = 0.0
 
     @property
     def answers(self) -> tuple[Answer, ...]:
-        """Return everything that came back until now."""
+        """Return all answers so far."""
         with self._arrived:
             return tuple(self._answers)
 
@@ -98,28 +97,28 @@ class Load:
     async def _client(self, http: httpx.AsyncClient, number: int) -> None:
         key = self._target.keys[number % len(self._target.keys)]
         headers = {"authorization": f"Bearer {key}"}
-        turn = number
+        position = number
         while not self._stop.is_set():
-            first = turn % len(self._texts)
+            first = position % len(self._texts)
             if number % 2:
-                answer = await _guarded("embedding", self._texts[first : first + 4], http, headers)
+                answer = await _request("embedding", self._texts[first : first + 4], http, headers)
             else:
-                answer = await _guarded("chat", (self._texts[first],), http, headers)
+                answer = await _request("chat", (self._texts[first],), http, headers)
             with self._arrived:
                 self._answers.append(answer)
                 self._arrived.notify_all()
-            turn += self._clients
+            position += self._clients
             if self._pause_s:
                 await asyncio.to_thread(self._stop.wait, self._pause_s)
 
 
-async def _guarded(
+async def _request(
     kind: RequestKind, texts: tuple[str, ...], http: httpx.AsyncClient, headers: dict[str, str]
 ) -> Answer:
-    """Return the answer, or what went wrong: a failed request is a finding, not an end."""
-    ask = _chat if kind == "chat" else _embed
+    """Return the answer; a failed request is a result, not an error."""
+    send = _chat if kind == "chat" else _embed
     try:
-        return await ask(texts, http, headers)
+        return await send(texts, http, headers)
     except (httpx.HTTPError, ValueError, KeyError) as error:
         return Answer(kind, texts, failure=f"{type(error).__name__}: {error}")
 

@@ -1,27 +1,23 @@
-"""What the demo came to: one record, as JSON and as tables.
-
-Owns its shape and its words. Must not measure anything itself.
-"""
+"""The demo's report: one record, as JSON and as tables."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import pyarrow.parquet as pq
+from typing import Any
 
 from mongars.demo.generator import Gold
 from mongars.demo.verify import Tally
-from mongars.evaluation.metrics import compared
 from mongars.records import as_json
 from mongars.storage.atomic import write_atomically
 from mongars.storage.digests import canonical_json
+from mongars.workflows.self_train import compared
 
 Rows = list[tuple[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
 class GoldReport:
-    """How many of the planted faults were still there in the published version; zeros are what is hoped for."""
+    """How many faults were planted, and how many the published version still has: zero if curation found all."""
 
     personal_planted: int
     personal_left: int
@@ -35,9 +31,9 @@ class GoldReport:
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """Everything that the table shows. Losses are in nats per target, times in seconds.
+    """A run of the demo. Losses are in nats per target, times in seconds.
 
-    `champion` and `candidate` are the cycle's: figures by name, None for what could not be measured.
+    `champion` and `candidate` are the cycle's figures by name, None for a figure that could not be measured.
     """
 
     source: str
@@ -68,23 +64,22 @@ class DemoReport:
     @property
     def healthy(self) -> bool:
         """Return whether no request failed or was mixed, and every replica serves the newest generation."""
-        behind = any(generation != self.generation for generation in self.replicas.values())
-        return not (self.requests.failed or self.requests.mixed or behind or self.replicas_restarted)
+        outdated = any(generation != self.generation for generation in self.replicas.values())
+        return not (self.requests.failed or self.requests.mixed or outdated or self.replicas_restarted)
 
 
 def write_report(report: DemoReport, path: Path) -> None:
-    """Write the report as JSON, whole or not at all."""
+    """Write the report as JSON, atomically."""
     write_atomically(path, canonical_json(as_json(report)) + b"\n")
 
 
-def check_gold(gold: Gold, parts: Iterable[Path]) -> GoldReport:
-    """Look for every planted fault in the Parquet parts of a version."""
+def check_gold(gold: Gold, rows: Iterable[Mapping[str, Any]]) -> GoldReport:
+    """Look for every planted fault in the rows of a version."""
     ids: set[str] = set()
     texts: list[str] = []
-    for part in parts:
-        for row in pq.read_table(part, columns=["id", "messages"]).to_pylist():
-            ids.add(row["id"])
-            texts += [message["content"] for message in row["messages"]]
+    for row in rows:
+        ids.add(row["id"])
+        texts += [message["content"] for message in row["messages"]]
     text = "\n".join(texts)
     planted = {value for values in gold.personal.values() for value in values}
     return GoldReport(
@@ -114,7 +109,7 @@ def _curation(report: DemoReport) -> Rows:
         ("conversations from", report.source),
         ("new in the repository", report.new_conversations),
         ("unreadable lines", report.unreadable_lines),
-        ("without consent, left where they are", report.without_consent),
+        ("without consent, not used", report.without_consent),
         ("rows in", report.rows_read),
         ("rows kept", report.rows_kept),
         *((f"dropped: {reason}", count) for reason, count in report.dropped.items()),
@@ -122,10 +117,10 @@ def _curation(report: DemoReport) -> Rows:
     ]
     if gold := report.gold:
         rows += [
-            ("planted personal values still there", f"{gold.personal_left} of {gold.personal_planted}"),
-            ("planted junk still there", f"{gold.junk_left} of {gold.junk_planted}"),
-            ("planted duplicates still there", f"{gold.duplicates_left} of {gold.duplicates_planted}"),
-            ("without consent, still there", f"{gold.without_consent_left} of {gold.without_consent_planted}"),
+            ("planted personal values left", f"{gold.personal_left} of {gold.personal_planted}"),
+            ("planted junk left", f"{gold.junk_left} of {gold.junk_planted}"),
+            ("planted duplicates left", f"{gold.duplicates_left} of {gold.duplicates_planted}"),
+            ("without consent, left", f"{gold.without_consent_left} of {gold.without_consent_planted}"),
         ]
     return [*rows, ("dataset version", f"{report.dataset} ({report.dataset_digest[:12]})")]
 
@@ -139,7 +134,7 @@ def _training(report: DemoReport) -> Rows:
     return [
         *rows,
         *compared(report.champion, report.candidate),
-        ("gate", report.gate or "not asked: judged in an earlier run"),
+        ("gate", report.gate or "skipped: judged in an earlier run"),
         ("outcome", report.outcome),
     ]
 

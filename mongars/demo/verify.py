@@ -1,7 +1,4 @@
-"""Holds the load's answers against what the versions they claim give offline.
-
-Owns the judgement: failed, mixed, or true. Must not know how the answers were obtained.
-"""
+"""Compares the load's answers with the vectors that the versions they claim give offline."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +13,13 @@ Encode = Callable[[Sequence[str]], Vectors]
 """Texts to their vectors, float32 [n, d], by one version, offline."""
 
 TOLERANCE = 1e-4
-"""Largest difference of an element: batches of other shapes sum in another order (Neurons keeps within 1e-5)."""
+"""Largest difference of an element: batches of other shapes add in another order."""
 SHOWN_FAILURES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What the load came to. `by_generation` counts true answers; `failures` are the first few, each once."""
+    """Counts of the answers. `by_generation` counts correct ones; `failures` are the first distinct messages."""
 
     chats: int
     embeddings: int
@@ -35,9 +32,9 @@ class Tally:
 def tally(answers: Iterable[Answer], encoders: Mapping[str | None, Encode], known: frozenset[Claim]) -> Tally:
     """Count the answers.
 
-    `encoders` gives the offline encoder of each digest (None is the bare base); `known` are the claims that the
-    registry's history allows for encoders. An answer is mixed when it claims two versions, a version that
-    never was, or vectors that the claimed version does not give.
+    `encoders` gives the offline encoder of each digest (None is the base); `known` are the claims that the
+    registry's history allows. An answer is mixed when it claims two versions or a version that never existed, or
+    has vectors that the claimed version does not give.
     """
     answers = list(answers)
     expected = _Expected(encoders, answers)
@@ -63,7 +60,7 @@ def tally(answers: Iterable[Answer], encoders: Mapping[str | None, Encode], know
 
 
 class _Expected:
-    """The offline vector of every text that was embedded, by version; computed once each."""
+    """The offline vectors of all embedded texts, by version."""
 
     def __init__(self, encoders: Mapping[str | None, Encode], answers: Sequence[Answer]) -> None:
         texts = sorted({text for answer in answers if answer.kind == "embedding" for text in answer.texts})
@@ -80,7 +77,7 @@ def _is_mixed(answer: Answer, expected: _Expected, known: frozenset[Claim]) -> b
         return True
     generation, digest = answer.claims[0]
     if answer.kind == "chat":
-        # No chat adapter is published in the demo: every chat is the base's, at a generation that was.
+        # The demo publishes no chat adapter: every chat is the base's, at a generation that existed.
         return digest is not None or generation not in {claim[0] for claim in known}
     if (generation, digest) not in known:
         return True

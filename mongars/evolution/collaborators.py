@@ -1,6 +1,6 @@
 """Who does the work of a self-training cycle: what the engine is handed.
 
-Owns the shapes of these parts only. `wiring.py` hands in the real ones, tests their own.
+Owns the shapes of these parts only. `mongars.workflows.self_train` hands in the real ones, tests their own.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,8 +1,8 @@
 """The self-training cycle: curate, train, evaluate, gate, publish, roll out.
 
 Owns the order of the stages and what each outcome means. Must not know how any stage is done: all are handed in,
-and `wiring.py` hands in the real ones. Each stage is idempotent, so a cycle that was interrupted is run again, and
-a cycle on unchanged data reuses dataset and adapter and changes no generation.
+the real ones by `mongars.workflows.self_train`. Each stage is idempotent, so a cycle that was interrupted is run
+again, and a cycle on unchanged data reuses dataset and adapter and changes no generation.
 """
 
 from collections.abc import Callable, Mapping

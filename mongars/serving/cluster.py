@@ -9,7 +9,7 @@ import shutil
 import socket
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -123,16 +123,6 @@ def ray_session(settings: Settings, address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def job_session(settings: Settings) -> AbstractContextManager[None]:
-    """Hold the Ray that a job runs on, which Ray names in RAY_ADDRESS, else a local one.
-
-    Not by a bare `ray.init()`: without RAY_ADDRESS it looks for the last cluster that was started on this machine,
-    and tries for minutes when that one is gone.
-    """
-    address = os.environ.get("RAY_ADDRESS", "local")
-    return ray_session(settings, None if address == "local" else address)
 
 
 def _quiet() -> None:

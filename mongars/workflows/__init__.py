@@ -1,1 +1,1 @@
-"""One function per use case; the command line, the jobs and the demo call these."""
+"""The use cases, one module each: `cli`, `jobs` and `demo` call these and nothing below."""

@@ -1,43 +1,40 @@
-"""What a person's erasure comes to in datasets and adapters.
-
-Owns the way from a user to both. Must not know conversations, which the repository erases by itself.
-"""
+"""Erase a user from the datasets, and find what learned from their words."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from mongars.curation.catalog.catalog import DatasetCatalog
-from mongars.curation.catalog.erasure import Erasure, erase
-from mongars.curation.pii.pseudonyms import load_secret, subject_id
 from mongars.records import AdapterRef
-from mongars.registry.lookup import trained_on
-from mongars.registry.registry import AdapterRegistry
 from mongars.settings import Settings
-from mongars.training.runtime.unfinished_runs import unfinished_runs
+from mongars.workflows.train import list_runs
+from mongars.workflows.wiring import open_catalog, open_registry
+
+if TYPE_CHECKING:
+    from mongars.curation.catalog.erasure import Erasure
 
 
 @dataclass(frozen=True, slots=True)
 class UserErasure:
-    """The datasets' part of an erasure, and what learned from what is, or was, removed.
+    """An erasure from the datasets, and the adapters and unfinished runs (by key) that learned from the rows."""
 
-    `runs` are the keys of training runs that did not end; `mongars runs` knows them.
-    """
-
-    datasets: Erasure
+    datasets: "Erasure"
     adapters: tuple[AdapterRef, ...]
     runs: tuple[str, ...]
 
 
 def erase_user(settings: Settings, user: str, *, preview: bool = True) -> UserErasure:
-    """Show what erasing a user's rows comes to, or with `preview=False` do it.
+    """Return what erasing a user's rows removes; remove them unless `preview`.
 
-    Adapters are only listed: what one learned cannot be taken out of it, so revoking it is a decision. Those that
-    learned from a version erased earlier are listed again; and so are unfinished runs in the home. Raises
-    InputError without the secret that made the subject ids, DatasetRefusedError for a damaged version.
+    Adapters and unfinished runs are only listed: an adapter cannot unlearn, so whether to revoke it is a decision.
+    They stay listed after the rows are gone. Conversations are not touched: the repository erases them itself.
+    Raises InputError without the secret that made the subject ids, DatasetRefusedError for a damaged version.
     """
+    from mongars.curation.catalog.erasure import erase
+    from mongars.curation.pii.pseudonyms import load_secret, subject_id
+    from mongars.registry import trained_on
+
     subject = subject_id(load_secret(settings.pseudonym_key_file), user)
-    catalog = DatasetCatalog(settings.datasets_dir)
+    catalog = open_catalog(settings)
     erasure = erase(catalog, subject, preview=preview)
-    held = {f"{ref.name}@{ref.version}" for ref in catalog.list() if subject in catalog.manifest(ref).subjects}
-    registry = AdapterRegistry(settings.encoders_dir, settings.encoders_url)
-    runs = unfinished_runs(settings.training_dir, settings.pretraining_dir)
-    return UserErasure(erasure, trained_on(registry, held), tuple(run.key for run in runs if run.dataset in held))
+    affected = {f"{ref.name}@{ref.version}" for ref in catalog.list() if subject in catalog.manifest(ref).subjects}
+    runs = tuple(run.key for run in list_runs(settings) if run.dataset in affected)
+    return UserErasure(erasure, trained_on(open_registry(settings), affected), runs)

@@ -1,30 +1,29 @@
-"""The command line as a user runs it: a process of its own in a home of its own."""
+"""The command line in this process, in a home of its own."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from mongars.cli.main import app
+
+Run = Callable[..., Result]
 
 
 @pytest.fixture
-def mongars(tmp_path: Path) -> Run:
-    """Return a function that runs `mongars ...` in an empty home and returns its output and exit code."""
-    program = Path(sys.executable).with_name("mongars")
+def mongars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return mongars(*arguments, **variables) -> Result, which runs a command in an empty home.
 
-    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("MONGARS_")}
-        places = {"MONGARS_HOME": str(tmp_path / "var"), "MONGARS_MODELS_DIR": str(tmp_path / "models")}
-        return subprocess.run(
-            [program, *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=kept | {"NO_COLOR": "1", "COLUMNS": "120"} | places | variables,
-        )
+    An exception that is not an error of ours fails the test.
+    """
+    for name in [name for name in os.environ if name.startswith("MONGARS_")]:
+        monkeypatch.delenv(name)
+    places = {"MONGARS_HOME": str(tmp_path / "var"), "MONGARS_MODELS_DIR": str(tmp_path / "models")}
+    runner = CliRunner(env={"NO_COLOR": "1", "COLUMNS": "120"} | places)
+
+    def run(*arguments: str, **variables: str) -> Result:
+        return runner.invoke(app, list(arguments), env=variables, catch_exceptions=False)
 
     return run

@@ -1,9 +1,7 @@
-"""`mongars datasets diff`, `prune` and `erase`, on versions of one dataset."""
+"""`mongars datasets diff`, `prune` and `erase`, on two versions of a dataset."""
 
 import dataclasses
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +13,6 @@ from mongars.curation.catalog.rows import ROW_SCHEMA
 from mongars.curation.pii.pseudonyms import load_or_create_secret, subject_id
 from mongars.curation.recipe import CurationRecipe
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
 RECIPE = CurationRecipe()
 
 
@@ -41,17 +38,17 @@ def states(catalog: DatasetCatalog) -> list[tuple[str, str, int]]:
     return [(ref.version, ref.state, ref.rows) for ref in catalog.list()]
 
 
-def test_diff_names_the_rows_that_came(mongars: Run, catalog: DatasetCatalog) -> None:
+def test_diff_lists_the_added_rows(mongars, catalog: DatasetCatalog) -> None:
     found = json.loads(mongars("datasets", "diff", "chats", "v1", "--json").stdout)
     assert (found["other"]["version"], found["added"], found["removed"]) == ("v2", ["b2"], [])
     assert "unchanged" in mongars("datasets", "diff", "chats", "v1", "v2").stdout
 
 
-def test_erase_shows_first_and_removes_only_when_told_to(mongars: Run, catalog: DatasetCatalog) -> None:
+def test_erase_lists_versions_and_removes_rows_only_with_yes(mongars, catalog: DatasetCatalog) -> None:
     before = states(catalog)
     shown = mongars("datasets", "erase", "ana")
-    assert shown.returncode == 0, shown.stderr
-    assert "duplicates taken in" in shown.stdout
+    assert shown.exit_code == 0, shown.stderr
+    assert "duplicates readmitted" in shown.stdout
     assert "add --yes" in shown.stderr
     assert states(catalog) == before == [("v1", "ready", 2), ("v2", "ready", 3)]
     done = json.loads(mongars("datasets", "erase", "ana", "--yes", "--json").stdout)
@@ -60,7 +57,7 @@ def test_erase_shows_first_and_removes_only_when_told_to(mongars: Run, catalog: 
     assert states(catalog) == [("v1", "erased", 2), ("v2", "erased", 3), ("v3", "ready", 2)]
 
 
-def test_prune_shows_first_and_removes_only_when_told_to(mongars: Run, catalog: DatasetCatalog) -> None:
+def test_prune_lists_versions_and_removes_rows_only_with_yes(mongars, catalog: DatasetCatalog) -> None:
     shown = mongars("datasets", "prune", "--keep", "1")
     assert ("Would be removed" in shown.stdout, "add --yes" in shown.stderr) == (True, True)
     assert states(catalog) == [("v1", "ready", 2), ("v2", "ready", 3)]
@@ -71,14 +68,16 @@ def test_prune_shows_first_and_removes_only_when_told_to(mongars: Run, catalog: 
     done = json.loads(mongars("datasets", "prune", "--keep", "1", "--yes", "--json").stdout)
     assert (done["removed"], [ref["version"] for ref in done["versions"]]) == (True, ["v1"])
     assert states(catalog) == [("v1", "erased", 2), ("v2", "ready", 3)]
-    assert mongars("datasets", "prune", "--keep", "-1").returncode == 2
+    assert mongars("datasets", "prune", "--keep", "-1").exit_code == 2
 
 
-def test_without_the_secret_nobody_can_be_named(mongars: Run, catalog: DatasetCatalog, tmp_path: Path) -> None:
+def test_erase_without_the_secret_of_the_subject_ids_is_refused(
+    mongars, catalog: DatasetCatalog, tmp_path: Path
+) -> None:
     (tmp_path / "var" / "pseudonyms.key").unlink()
     before = states(catalog)
     refused = mongars("datasets", "erase", "ana", "--yes")
-    assert refused.returncode != 0
+    assert refused.exit_code != 0
     assert "Cannot read the secret" in refused.stderr
     assert states(catalog) == before
     assert dataclasses.asdict(catalog.get("chats"))["state"] == "ready"

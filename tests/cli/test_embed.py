@@ -1,8 +1,7 @@
-"""`mongars embed`: a file of texts to a file of vectors, and what it refuses."""
+"""`mongars embed`: a file of texts to a file of vectors."""
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +13,6 @@ import pytest
 from mongars.formats.jsonl import write_lines
 from mongars.registry import AdapterRegistry, BaseSpec, PublishRequest
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
 TEXTS = ["hello there", "how are you today?", "you"]
 
 
@@ -26,8 +24,8 @@ def texts(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def embed(mongars: Run, texts: Path, tmp_path: Path, base_folder: Path) -> Run:
-    """Return embed(*flags) -> what `mongars embed` of the texts to v.parquet came to."""
+def embed(mongars, texts: Path, tmp_path: Path, base_folder: Path):
+    """Return embed(*flags) -> Result, which embeds the texts to v.parquet."""
     places = ("--input", str(texts), "--output", str(tmp_path / "v.parquet"), "--base", str(base_folder))
     return lambda *flags: mongars("embed", *places, *flags)
 
@@ -36,7 +34,7 @@ def embed(mongars: Run, texts: Path, tmp_path: Path, base_folder: Path) -> Run:
 def adapter(
     tmp_path: Path, base: SimpleNamespace, make_adapter: Callable[..., SimpleNamespace]
 ) -> SimpleNamespace:
-    """An encoder adapter, a candidate of the registry in the home."""
+    """An encoder adapter, registered in the home as a candidate."""
     made = make_adapter(3)
     registry = AdapterRegistry(tmp_path / "models" / "encoders")
     registry.register(PublishRequest(made.folder, "tiny", BaseSpec.of(base.path)))
@@ -47,15 +45,15 @@ def vectors(path: Path) -> np.ndarray:
     return np.array(pq.read_table(path)["vector"].to_pylist(), dtype=np.float32)
 
 
-def test_an_adapter_of_the_registry_embeds_as_it_would_when_served(
-    embed: Run,
+def test_an_adapter_of_the_registry_embeds_as_the_server_would(
+    embed,
     tmp_path: Path,
     base: SimpleNamespace,
     adapter: SimpleNamespace,
     offline_vectors: Callable[..., np.ndarray],
 ) -> None:
     result = embed("--adapter", adapter.digest[:12], "--json")
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     np.testing.assert_allclose(vectors(tmp_path / "v.parquet"), offline_vectors(adapter.folder, TEXTS), atol=1e-5)
     summary = json.loads(result.stdout)
     assert summary.pop("tokens") > 0
@@ -71,34 +69,34 @@ def test_an_adapter_of_the_registry_embeds_as_it_would_when_served(
     assert pq.read_schema(tmp_path / "v.parquet").metadata[b"mongars.adapter"] == adapter.digest.encode()
 
 
-def test_a_bad_line_is_named_and_left_out_and_an_output_is_replaced_by_force_alone(
-    embed: Run, tmp_path: Path, texts: Path, offline_vectors: Callable[..., np.ndarray]
+def test_a_bad_line_is_left_out_and_only_force_replaces_the_output(
+    embed, tmp_path: Path, texts: Path, offline_vectors: Callable[..., np.ndarray]
 ) -> None:
     output = tmp_path / "v.parquet"
     output.write_bytes(b"old")
     refused = embed()
-    assert refused.returncode == 2
+    assert refused.exit_code == 2
     assert "--force" in refused.stderr
     assert output.read_bytes() == b"old"
 
     write_lines(texts, [{"id": "a", "text": TEXTS[0]}, {"id": "b", "text": ""}, {"id": "c", "text": TEXTS[1]}])
     done = embed("--force")
-    assert done.returncode == 1
-    assert f"{texts}:2: an empty `text`" in done.stderr.replace("\n", "")
+    assert done.exit_code == 1
+    assert f"{texts}:2: an empty `text`" in done.stderr
     assert pq.read_table(output)["id"].to_pylist() == ["a", "c"]
     np.testing.assert_allclose(vectors(output), offline_vectors(None, TEXTS[:2]), atol=1e-5)
 
 
-def test_causal_vectors_are_others_and_say_so(
-    embed: Run, tmp_path: Path, offline_vectors: Callable[..., np.ndarray]
+def test_causal_vectors_differ_and_the_file_records_it(
+    embed, tmp_path: Path, offline_vectors: Callable[..., np.ndarray]
 ) -> None:
-    assert embed("--attention", "causal").returncode == 0
+    assert embed("--attention", "causal").exit_code == 0
     assert not np.allclose(vectors(tmp_path / "v.parquet"), offline_vectors(None, TEXTS), atol=1e-2)
     assert pq.read_schema(tmp_path / "v.parquet").metadata[b"mongars.attention"] == b"causal"
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (("--adapter", "0" * 64, "--attention", "causal"), "trained with bidirectional attention"),
         (("--attention", "sideways"), "bidirectional"),
@@ -106,38 +104,38 @@ def test_causal_vectors_are_others_and_say_so(
         (("--output", "."), "is a folder"),
     ],
 )
-def test_what_cannot_be_right_is_a_usage_error_before_anything_is_loaded(
-    embed: Run, tmp_path: Path, flags: tuple[str, ...], told: str
+def test_impossible_options_are_a_usage_error_before_a_model_loads(
+    embed, tmp_path: Path, flags: tuple[str, ...], message: str
 ) -> None:
     result = embed("--base", "no such base", *flags)
-    assert result.returncode == 2
-    assert told in result.stderr
+    assert result.exit_code == 2
+    assert message in result.stderr
     assert not (tmp_path / "v.parquet").exists()
 
 
-def test_the_input_is_never_replaced(embed: Run, texts: Path) -> None:
+def test_the_input_is_never_replaced(embed, texts: Path) -> None:
     before = texts.read_bytes()
     result = embed("--output", str(texts), "--force")
-    assert result.returncode == 2
+    assert result.exit_code == 2
     assert texts.read_bytes() == before
 
 
-def test_an_adapter_that_was_revoked_is_not_found_and_nothing_is_written(
-    embed: Run, tmp_path: Path, adapter: SimpleNamespace
+def test_a_revoked_adapter_is_not_found_and_nothing_is_written(
+    embed, tmp_path: Path, adapter: SimpleNamespace
 ) -> None:
     adapter.registry.revoke(adapter.digest)
     result = embed("--adapter", adapter.digest)
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert "is revoked" in result.stderr
     assert not (tmp_path / "v.parquet").exists()
 
 
 def test_an_adapter_of_another_base_is_refused(
-    embed: Run, tmp_path: Path, base_folder: Path, adapter: SimpleNamespace
+    embed, tmp_path: Path, base_folder: Path, adapter: SimpleNamespace
 ) -> None:
     other = shutil.copytree(base_folder, tmp_path / "other")
     config = other / "config.json"
     config.write_text(config.read_text() + "\n")  # other bytes, another digest
     result = embed("--base", str(other), "--adapter", adapter.digest)
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert "was trained on the base" in result.stderr

@@ -1,13 +1,9 @@
-"""`mongars redact` as a user runs it."""
+"""`mongars redact`: a file of texts to the same file without personal data."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -18,12 +14,10 @@ def texts(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_file_is_redacted_and_bad_lines_are_told_by_their_place(
-    mongars: Run, texts: Path, tmp_path: Path
-) -> None:
+def test_a_file_is_redacted_and_bad_lines_are_reported(mongars, texts: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     result = mongars("redact", "--input", str(texts), "--output", str(output), "--mode", "tag", "--json")
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert f"{texts}:2: " in result.stderr
     assert f"{texts}:4: " in result.stderr
     assert "anna" not in result.stderr + result.stdout
@@ -42,24 +36,24 @@ def test_a_file_is_redacted_and_bad_lines_are_told_by_their_place(
     assert second == {"id": "3", "text": "nothing here", "spans": []}
 
 
-def test_an_output_that_is_there_is_replaced_only_by_force(mongars: Run, texts: Path, tmp_path: Path) -> None:
+def test_only_force_replaces_an_output_and_never_the_input(mongars, texts: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     output.write_text("mine")
     refused = mongars("redact", "--input", str(texts), "--output", str(output))
-    assert refused.returncode == 2
+    assert refused.exit_code == 2
     assert "--force" in refused.stderr
     assert output.read_text() == "mine"
-    assert mongars("redact", "--input", str(texts), "--output", str(texts), "--force").returncode == 2
-    assert mongars("redact", "--input", str(texts), "--output", str(output), "--force").returncode == 1
+    assert mongars("redact", "--input", str(texts), "--output", str(texts), "--force").exit_code == 2
+    assert mongars("redact", "--input", str(texts), "--output", str(output), "--force").exit_code == 1
     assert "<EMAIL_" in output.read_text()
 
 
-def test_known_values_come_from_a_file(mongars: Run, tmp_path: Path) -> None:
+def test_known_values_are_read_from_a_file(mongars, tmp_path: Path) -> None:
     known, source, output = (tmp_path / name for name in ("known.txt", "in.jsonl", "out.jsonl.gz"))
     known.write_text("Zorb Quux\n\n")
     source.write_text('{"id": 1, "text": "so ZORB quux said"}\n')
     result = mongars(
         "redact", "--input", str(source), "--output", str(output), "--known", str(known), "--no-names", "--json"
     )
-    assert result.returncode == 0
+    assert result.exit_code == 0
     assert json.loads(result.stdout)["spans"] == {"PERSON": 1}

@@ -1,4 +1,4 @@
-"""The generated conversations, and the gold labels that the demo's report is held against."""
+"""The generated conversations and their gold labels."""
 
 import pytest
 
@@ -10,7 +10,7 @@ def test_the_same_seed_gives_the_same_conversations() -> None:
     assert generate(100, seed=3).conversations != generate(100, seed=4).conversations
 
 
-def test_every_planted_value_stands_in_some_conversation() -> None:
+def test_every_planted_value_is_in_a_conversation() -> None:
     made = generate(300, seed=1)
     text = "\n".join(turn.content for one in made.conversations for turn in one.turns)
     assert set(made.gold.personal) == {"card", "email", "iban", "ip", "phone"}
@@ -43,6 +43,6 @@ def test_conversations_are_spread_over_the_users(users: int) -> None:
     assert len({one.user for one in generate(50, seed=2, users=users).conversations}) == users
 
 
-def test_consent_is_missing_exactly_where_the_gold_says_so() -> None:
+def test_consent_is_missing_exactly_where_the_gold_labels_say() -> None:
     made = generate(100, seed=2)
     assert {one.id for one in made.conversations if not one.consent} == made.gold.no_consent

@@ -1,4 +1,4 @@
-"""The demo's own home, and the conversations in it."""
+"""The demo's own home and its conversations."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ from mongars.demo.place import demo_settings, fill, make_keys
 from mongars.errors import InputError
 from mongars.serving.http.auth import KeyRing
 from mongars.settings import Settings
+from mongars.workflows.ingest import Ingested
 
 LINE = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
 
@@ -18,7 +19,7 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "var", models_dir=tmp_path / "models").resolved()
 
 
-def test_each_source_has_a_home_of_its_own_below_the_operators(settings: Settings) -> None:
+def test_each_source_has_its_own_home_below_the_operators(settings: Settings) -> None:
     generated = demo_settings(settings, None)
     other = demo_settings(settings, Path("data/chats.jsonl.gz"))
     assert generated.home == settings.home / "demo" / "generated"
@@ -29,21 +30,19 @@ def test_each_source_has_a_home_of_its_own_below_the_operators(settings: Setting
         assert place.base_model == settings.base_model
 
 
-def test_generated_conversations_are_there_once(settings: Settings) -> None:
+def test_generated_conversations_are_saved_once(settings: Settings) -> None:
     place = demo_settings(settings, None)
-    assert fill(place, None, 60).new == 60
+    assert fill(place, None, 60).ingested.new == 60
     again = fill(place, None, 60)
-    assert (again.new, again.without_consent) == (0, 2)
+    assert (again.ingested.new, again.ingested.known, again.without_consent) == (0, 60, 2)
     assert again.gold is not None
 
 
-def test_a_file_is_taken_up_to_the_limit_and_its_unreadable_lines_are_named(
-    settings: Settings, tmp_path: Path
-) -> None:
+def test_a_file_is_read_up_to_the_limit_and_bad_lines_are_counted(settings: Settings, tmp_path: Path) -> None:
     chats = tmp_path / "chats.jsonl"
     chats.write_text("\n".join(["{broken", *(json.dumps({"id": f"c{number}", **LINE}) for number in range(5))]))
     filled = fill(demo_settings(settings, chats), chats, 4)
-    assert (filled.new, [bad.line for bad in filled.bad_lines], filled.gold) == (3, [1], None)
+    assert (filled.ingested, filled.gold) == (Ingested(new=3, bad_lines=1), None)
     assert filled.probes == ("Hi",)
 
 
@@ -54,7 +53,7 @@ def test_a_file_without_a_conversation_is_refused(settings: Settings, tmp_path: 
         fill(demo_settings(settings, empty), empty, 10)
 
 
-def test_the_clients_keys_do_not_consent_and_are_made_anew(settings: Settings) -> None:
+def test_the_clients_keys_are_new_and_without_consent(settings: Settings) -> None:
     place = demo_settings(settings, None)
     old, new = make_keys(place), make_keys(place)
     ring = KeyRing(place.keys_file)

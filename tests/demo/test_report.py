@@ -1,9 +1,7 @@
-"""The demo's report: what it calls healthy, and how it finds planted faults that were kept."""
+"""The demo's report: its health, its tables and the planted faults that curation missed."""
 
 from dataclasses import replace
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from mongars.demo.generator import Gold
@@ -28,7 +26,7 @@ SOUND = DemoReport(
     loss_last=2.0,
     champion={"held_out_loss": 3.0, "ndcg_at_10": 0.15, "sts_spearman": None},
     candidate={"held_out_loss": 2.5, "ndcg_at_10": 0.2, "sts_spearman": None},
-    gate="surely better",
+    gate="significantly better",
     generation_before=0,
     generation=1,
     replicas={"one": 1, "two": 1},
@@ -52,30 +50,28 @@ def test_a_fault_makes_the_report_unhealthy(fault):
     assert not replace(SOUND, **fault).healthy
 
 
-def test_the_tables_say_what_was_counted():
-    told = {name: str(value) for _, rows in sections(SOUND) for name, value in rows}
-    assert told["dropped: exact_duplicate"] == "1"
-    assert told["generation"] == "0 -> 1"
-    assert (told["failed"], told["mixed"]) == ("0", "0")
-    assert told["held-out loss"] == "3.000 -> 2.500"
-    assert told["turn retrieval, nDCG@10"] == "0.150 -> 0.200"
-    assert told["STS, Spearman"] == "not measured"
+def test_the_tables_show_the_counts():
+    shown = {name: str(value) for _, rows in sections(SOUND) for name, value in rows}
+    assert shown["dropped: exact_duplicate"] == "1"
+    assert shown["generation"] == "0 -> 1"
+    assert (shown["failed"], shown["mixed"]) == ("0", "0")
+    assert shown["held-out loss"] == "3.000 -> 2.500"
+    assert shown["turn retrieval, nDCG@10"] == "0.150 -> 0.200"
+    assert shown["STS, Spearman"] == "not measured"
 
 
-def test_planted_faults_that_were_kept_are_found(tmp_path):
-    part = tmp_path / "part.parquet"
+def test_planted_faults_that_curation_missed_are_counted():
     rows = [
         {"id": "kept", "messages": [{"role": "user", "content": "write to a@example.com"}]},
         {"id": "junk", "messages": [{"role": "user", "content": "aaaa"}]},
     ]
-    pq.write_table(pa.Table.from_pylist(rows), part)
     gold = Gold(
         personal={"email": ("a@example.com", "b@example.com")},
         junk=frozenset({"junk", "gone"}),
         duplicates=frozenset({"copy"}),
         no_consent=frozenset({"kept"}),
     )
-    found = check_gold(gold, [part])
+    found = check_gold(gold, rows)
     assert (found.personal_planted, found.personal_left) == (2, 1)
     assert (found.junk_planted, found.junk_left) == (2, 1)
     assert (found.duplicates_left, found.without_consent_left) == (0, 1)

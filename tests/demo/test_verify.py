@@ -1,4 +1,4 @@
-"""The judgement over the load's answers: what is failed, what is mixed, what is true."""
+"""Failed, mixed and correct answers of the load."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def embedding(claim, encode, texts=("hello", "you")):
     return Answer("embedding", texts, (claim,), vectors)
 
 
-def test_answers_of_both_versions_that_are_what_they_claim_are_true():
+def test_answers_that_match_their_claim_are_correct():
     found = tally([embedding((0, None), base), embedding((1, "new"), new)], ENCODERS, KNOWN)
     assert (found.failed, found.mixed, found.by_generation) == (0, 0, {0: 1, 1: 1})
 
@@ -34,21 +34,21 @@ def test_answers_of_both_versions_that_are_what_they_claim_are_true():
     ("case", "answer"),
     [
         ("the other version's vectors", embedding((1, "new"), base)),
-        ("a pair that never was", embedding((1, None), base)),
+        ("a pair that never existed", embedding((1, None), base)),
         ("an unknown digest", embedding((1, "other"), new)),
-        ("a vector that is off", embedding((0, None), lambda texts: base(texts) + 2 * TOLERANCE)),
+        ("a vector with an error", embedding((0, None), lambda texts: base(texts) + 2 * TOLERANCE)),
         ("a row too few", Answer("embedding", ("a", "b"), ((0, None),), ((1.0, 0.0),))),
         ("two versions in one stream", Answer("chat", ("hi",), ((0, None), (1, None)))),
         ("a chat of no version", Answer("chat", ("hi",))),
-        ("a chat of a generation that never was", Answer("chat", ("hi",), ((7, None),))),
-        ("a chat by an adapter, while none is for chat", Answer("chat", ("hi",), ((1, "new"),))),
+        ("a chat of a generation that never existed", Answer("chat", ("hi",), ((7, None),))),
+        ("a chat by an adapter that is not for chat", Answer("chat", ("hi",), ((1, "new"),))),
     ],
 )
-def test_an_answer_that_is_not_what_it_claims_is_mixed(case, answer):
+def test_an_answer_that_does_not_match_its_claim_is_mixed(case, answer):
     assert tally([answer], ENCODERS, KNOWN).mixed == 1, case
 
 
-def test_a_failure_is_counted_and_told_once():
+def test_a_repeated_failure_is_counted_but_listed_once():
     failed = Answer("chat", ("hi",), failure="ReadTimeout: ")
     found = tally([failed, failed, Answer("chat", ("hi",), ((1, None),))], ENCODERS, KNOWN)
     assert (found.chats, found.failed, found.mixed, found.failures) == (3, 2, 0, ("ReadTimeout: ",))

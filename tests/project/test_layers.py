@@ -42,6 +42,7 @@ def test_the_floors_hold(copied_house: Path) -> None:
         ("memory/__init__.py", "import mongars.registry", "Floors"),
         ("serving/__init__.py", "import mongars.evolution", "Floors"),
         ("conversation/__init__.py", "import ray", "Ray at its named edges"),
+        ("cli/__init__.py", "import mongars.registry", "Command line and demo"),
     ],
 )
 def test_a_broken_floor_is_seen(copied_house: Path, module: str, line: str, contract: str) -> None:

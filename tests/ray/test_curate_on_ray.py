@@ -333,8 +333,9 @@ def test_parts_have_the_columns_of_the_contract(local_ray, source, tmp_path):
 
 def test_the_job_prints_a_report_names_bad_lines_and_tells_by_its_exit_code(source, tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MONGARS_")}
-    environment |= {"MONGARS_HOME": str(tmp_path / "home"), "MONGARS_LANGUAGES": "en", "RAY_ADDRESS": "local"}
-    command = [sys.executable, str(JOB), "--name", "chats", "--models-dir", str(tmp_path / "models")]
+    environment |= {"MONGARS_HOME": str(tmp_path / "home"), "MONGARS_MODELS_DIR": str(tmp_path / "models")}
+    environment |= {"MONGARS_LANGUAGES": "en", "RAY_ADDRESS": "local"}
+    command = [sys.executable, str(JOB), "--name", "chats"]
     done = subprocess.run(
         [*command, "--input", str(source)],
         capture_output=True,

@@ -172,7 +172,7 @@ def until(process: subprocess.Popen[str], step: int) -> None:
     seen = []
     for line in process.stderr:
         seen.append(line)
-        if line.startswith("step ") and int(line.split()[1]) >= step:
+        if line.startswith("Training: ") and int(line.split()[1]) >= step:
             return
     pytest.fail(f"it ended before step {step}: {''.join(seen)}")
 

@@ -1,4 +1,4 @@
-"""From a user's name to the datasets and adapters that hold what they said."""
+"""From a user to the datasets, adapters and runs that have their words."""
 
 import json
 
@@ -20,7 +20,7 @@ from mongars.workflows.erase_user import erase_user
 
 @pytest.fixture
 def place(tmp_path, write_adapter):
-    """Settings of a home with Ana's version v1, Ben's v2 after it, and an adapter that learned from each."""
+    """Settings of a home with versions v1, of Ana, and v2, of Ben, and an adapter trained on each."""
     settings = Settings(home=tmp_path / "var", models_dir=tmp_path / "models")
     secret = load_or_create_secret(settings.pseudonym_key_file)
     catalog = DatasetCatalog(settings.datasets_dir)
@@ -39,14 +39,14 @@ def place(tmp_path, write_adapter):
     return settings
 
 
-def test_adapters_that_learned_from_the_person_are_listed_before_and_after(place):
+def test_adapters_trained_on_the_user_are_listed_before_and_after(place):
     for preview in (True, False, False):
         erasure = erase_user(place, "ana", preview=preview)
         assert [ref.name for ref in erasure.adapters] == ["ana"]
     assert [ref.state for ref in DatasetCatalog(place.datasets_dir).list()] == ["erased", "ready"]
 
 
-def test_unfinished_runs_that_learned_from_the_person_are_listed(place):
+def test_unfinished_runs_trained_on_the_user_are_listed(place):
     training = place.home / "training"
     training.mkdir(parents=True)
     for key, label in (("a" * 16, "chats@v1"), ("b" * 16, "chats@v2")):
@@ -55,6 +55,6 @@ def test_unfinished_runs_that_learned_from_the_person_are_listed(place):
     assert erase_user(place, "ana").runs == ("a" * 16,)
 
 
-def test_someone_unknown_is_in_nothing(place):
+def test_an_unknown_user_is_in_nothing(place):
     erasure = erase_user(place, "cleo", preview=False)
     assert (erasure.adapters, erasure.runs, erasure.datasets.versions) == ((), (), ())

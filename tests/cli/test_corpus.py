@@ -1,4 +1,4 @@
-"""The job on tiny data sets of invented text."""
+"""`mongars corpus` on tiny data sets of invented text."""
 
 import gzip
 import json
@@ -16,7 +16,7 @@ from mongars.storage.digests import file_digest
 
 ROOT = Path(__file__).parents[2]
 HELD_OUT = ("sgd_dev.jsonl.gz", "qmsum_val.jsonl.gz", "stsb_en_dev.csv", "stsb_en_train.csv", "wnut17_train.conll")
-# Runs the job in a process that names every file it opens below the data.
+# Prints every file of the data that the job opens; in its own process, because an audit hook cannot be removed.
 WATCHED = """
 import runpy, sys
 data = sys.argv[sys.argv.index("--data") + 1]
@@ -75,20 +75,20 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def run(data: Path, output: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", WATCHED, "jobs/nano_corpus.py", "--data", str(data), "--output", str(output)]
-    return subprocess.run([*command, *flags], cwd=ROOT, capture_output=True, text=True, check=False)
+@pytest.fixture
+def corpus(mongars, data: Path, tmp_path: Path):
+    """Return corpus(output, *flags) -> Result, which gathers the text of the data sets."""
+    return lambda output, *flags: mongars("corpus", "--data", str(data), "--output", str(output), "--json", *flags)
 
 
 def digests(folder: Path) -> dict[str, str]:
     return {path.name: file_digest(path) for path in sorted(folder.iterdir())}
 
 
-def test_each_source_becomes_one_file_of_documents_and_no_held_out_file_is_opened(
-    tmp_path: Path, data: Path
-) -> None:
+def test_each_source_becomes_a_file_and_no_held_out_file_is_opened(tmp_path: Path, data: Path) -> None:
     output = tmp_path / "corpus"
-    result = run(data, output)
+    job = [sys.executable, "-c", WATCHED, "jobs/nano_corpus.py", "--data", str(data), "--output", str(output)]
+    result = subprocess.run(job, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     opened = {line.removeprefix("opened ") for line in result.stderr.splitlines() if line.startswith("opened ")}
     assert opened == {str(data / each.file) for each in DATA_SETS}
@@ -102,8 +102,8 @@ def test_each_source_becomes_one_file_of_documents_and_no_held_out_file_is_opene
         assert account["documents"] == len(documents)
         assert account["input_sha256"] == file_digest(data / account["input"])
         assert account["output_sha256"] == file_digest(path)
-        assert account["upstream"] in result.stdout
-        assert account["licence"] in result.stderr  # the table
+        assert account["upstream"]
+        assert account["licence"]
         for document in documents:
             if "text" in document:
                 assert set(document) == {"id", "source", "text"}
@@ -115,41 +115,44 @@ def test_each_source_becomes_one_file_of_documents_and_no_held_out_file_is_opene
     assert system_turns == sum(account["system_turns"] for account in accounts) > 20
 
 
-def test_the_account_counts_words_and_characters(tmp_path: Path, data: Path) -> None:
-    accounts = {each["name"]: each for each in json.loads(run(data, tmp_path / "corpus").stdout)}
+def test_the_account_counts_words_and_characters(corpus, tmp_path: Path) -> None:
+    accounts = {each["name"]: each for each in json.loads(corpus(tmp_path / "corpus").stdout)}
     text = "Mills\nMills grind corn."
     assert accounts["wikitext2"]["words"] == len(text.split())
     assert accounts["wikitext2"]["characters"] == len(text)
     assert accounts["gsm8k"]["left_out"] == {"calculator annotations": 1}
 
 
-def test_equal_data_and_seed_give_equal_bytes_and_another_seed_other_system_turns(
-    tmp_path: Path, data: Path
-) -> None:
+def test_the_table_has_the_licences_and_the_total(mongars, data: Path, tmp_path: Path) -> None:
+    shown = mongars("corpus", "--data", str(data), "--output", str(tmp_path / "corpus")).stdout
+    assert all(each.licence in shown for each in DATA_SETS)
+    assert "all " in shown
+
+
+def test_equal_data_and_seed_give_equal_bytes_and_another_seed_does_not(corpus, tmp_path: Path) -> None:
     outputs = [tmp_path / name for name in ("once", "twice", "other")]
     for output, seed in zip(outputs, ("0", "0", "1"), strict=True):
-        assert run(data, output, "--seed", seed).returncode == 0
+        assert corpus(output, "--seed", seed).exit_code == 0
     once, twice, other = map(digests, outputs)
     assert once == twice
     changed = {name for name in once if once[name] != other[name]}
     assert changed == {ACCOUNT, "sgd.jsonl.gz", "self_dialogue.jsonl.gz", "topical_chat.jsonl.gz"}
 
 
-def test_a_missing_file_is_named_before_anything_is_written(tmp_path: Path, data: Path) -> None:
+def test_a_missing_file_is_reported_before_anything_is_written(corpus, data: Path, tmp_path: Path) -> None:
     (data / "gsm8k_train.jsonl.gz").unlink()
-    result = run(data, tmp_path / "corpus")
-    assert result.returncode == 2
+    result = corpus(tmp_path / "corpus")
+    assert result.exit_code == 2
     assert "gsm8k_train.jsonl.gz" in result.stderr
-    assert "Traceback" not in result.stderr
     assert not (tmp_path / "corpus").exists()
 
 
-def test_a_file_that_is_not_in_its_form_leaves_no_account(tmp_path: Path, data: Path) -> None:
+def test_a_malformed_file_leaves_no_account(corpus, data: Path, tmp_path: Path) -> None:
     output = tmp_path / "corpus"
-    assert run(data, output).returncode == 0
+    assert corpus(output).exit_code == 0
     (data / "clinc_small_train.json").write_text("{}")
-    result = run(data, output)
-    assert result.returncode == 2
+    result = corpus(output)
+    assert result.exit_code == 2
     assert "clinc_small_train.json" in result.stderr
     assert result.stdout == ""
     assert not (output / ACCOUNT).exists()
