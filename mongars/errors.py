@@ -1,11 +1,11 @@
-"""Every error that monGARS raises on purpose.
+"""The error classes of monGARS.
 
     MongarsError                     1  500  internal_error
     ├── UserError                    2  400  invalid_request_error
     │   ├── SettingsError                    an unknown or impossible setting, flag or YAML key
     │   └── InputError                       a file, line or request body that cannot be read
     ├── NotFoundError                1  404  not_found
-    │   ├── ModelNotFoundError               model_not_found: a model or adapter that is unknown or revoked
+    │   ├── ModelNotFoundError               model_not_found: an unknown or revoked model or adapter
     │   ├── DatasetNotFoundError
     │   ├── ConversationNotFoundError
     │   ├── MessageNotFoundError
@@ -15,18 +15,18 @@
     ├── RefusedError                 1  409  refused
     │   ├── AdapterRefusedError              an adapter folder that failed validation
     │   ├── DatasetRefusedError              a dataset version that is not `ready`, empty or damaged
-    │   ├── StaleGenerationError             the manifest moved on since it was read
-    │   └── GateRefusedError         3       a candidate that is not measurably better
-    ├── TrainingError                1       a run that cannot go on (NaN loss, missing target modules)
-    │   └── TrainingStoppedError   130       a run that was asked to stop, and kept where it is
+    │   ├── StaleGenerationError             the manifest changed since it was read
+    │   └── GateRefusedError         3       a candidate that is not significantly better
+    ├── TrainingError                1       a run that cannot continue (NaN loss, missing modules)
+    │   └── TrainingStoppedError   130       a run that was interrupted and can be resumed
     ├── ResourceError                1  503  too little memory or disk
     └── UnavailableError             4  503  unavailable
         ├── PortInUseError
         ├── OverloadedError             429  rate_limit_exceeded, with `retry_after_s`
         └── BackendError                502  a model backend that failed or cannot be reached
 
-Columns: exit code of the command line, HTTP status, `code` of the OpenAI error object; a child inherits
-what it does not name. Each class is picklable, because Ray carries errors between processes.
+Columns: exit code of the command line, HTTP status, `code` of the OpenAI error object. Empty columns are
+inherited. Every class is picklable, because Ray sends errors between processes.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def _rebuild(cls: "type[MongarsError]", message: str, state: dict[str, Any]) -> 
 
 
 class MongarsError(Exception):
-    """Base of the tree. `message` says what was found, `remedy` what the user can do about it."""
+    """Base class. `message` says what is wrong, `remedy` what the user can do about it."""
 
     exit_code = 1
     http_status = 500
@@ -61,7 +61,7 @@ class MongarsError(Exception):
 
 
 class UserError(MongarsError):
-    """The caller can mend it."""
+    """An error that the caller can correct."""
 
     exit_code = 2
     http_status = 400
@@ -82,7 +82,7 @@ class InputError(UserError):
 
 
 class NotFoundError(MongarsError):
-    """What was named does not exist, or not for this user."""
+    """The named object does not exist, or not for this user."""
 
     http_status = 404
     type = "invalid_request_error"
@@ -90,7 +90,7 @@ class NotFoundError(MongarsError):
 
 
 class ModelNotFoundError(NotFoundError):
-    """A model or adapter that is unknown or revoked; the base never answers in its place."""
+    """An unknown or revoked model or adapter; the base never answers instead."""
 
     code = "model_not_found"
 
@@ -102,25 +102,25 @@ class DatasetNotFoundError(NotFoundError):
 
 
 class ConversationNotFoundError(NotFoundError):
-    """No such conversation, or it belongs to somebody else."""
+    """No such conversation of this user."""
 
     code = "conversation_not_found"
 
 
 class MessageNotFoundError(NotFoundError):
-    """No such message, or it belongs to somebody else."""
+    """No such message of this user."""
 
     code = "message_not_found"
 
 
 class FeedbackNotFoundError(NotFoundError):
-    """No such feedback, or somebody else gave it."""
+    """No such feedback of this user."""
 
     code = "feedback_not_found"
 
 
 class AuthError(MongarsError):
-    """No key, or a key that is not known."""
+    """A missing or unknown key."""
 
     http_status = 401
     type = "invalid_request_error"
@@ -128,14 +128,14 @@ class AuthError(MongarsError):
 
 
 class ForbiddenError(AuthError):
-    """The key is known but lacks the scope."""
+    """A known key without the required scope."""
 
     http_status = 403
     code = "insufficient_scope"
 
 
 class RefusedError(MongarsError):
-    """A rule of the house forbids it."""
+    """An operation that a rule forbids."""
 
     http_status = 409
     type = "invalid_request_error"
@@ -155,40 +155,40 @@ class DatasetRefusedError(RefusedError):
 
 
 class StaleGenerationError(RefusedError):
-    """The manifest moved on since it was read: read again and decide again."""
+    """The manifest changed since it was read: read it and decide again."""
 
     code = "stale_generation"
 
 
 class GateRefusedError(RefusedError):
-    """A candidate adapter that is not measurably better than what is served."""
+    """A candidate adapter that is not significantly better than the champion."""
 
     exit_code = 3
     code = "gate_refused"
 
 
 class TrainingError(MongarsError):
-    """A training run that cannot go on."""
+    """A training run that cannot continue."""
 
     code = "training_failed"
 
 
 class TrainingStoppedError(TrainingError):
-    """Somebody asked the run to stop; it can go on from what it kept."""
+    """An interrupted training run, which can be resumed from its checkpoint."""
 
-    exit_code = 130  # 128 + SIGINT, as shells say it
+    exit_code = 130  # 128 + SIGINT, as in shells
     code = "training_stopped"
 
 
 class ResourceError(MongarsError):
-    """Too little memory or disk for what was asked."""
+    """Too little memory or disk space."""
 
     http_status = 503
     code = "insufficient_resources"
 
 
 class UnavailableError(MongarsError):
-    """Something that must be running is not."""
+    """A required service is not running."""
 
     exit_code = 4
     http_status = 503

@@ -1,6 +1,6 @@
-"""The frozen records that travel between rooms, processes and Ray actors.
+"""The frozen records that packages, processes and Ray actors exchange, and their JSON form.
 
-Owns their shape and their JSON form. Must not know any room, nor torch, nor ray: a record holds plain values.
+Records have plain values only: this module imports no other package of ours, neither torch nor ray.
 """
 
 import dataclasses
@@ -24,17 +24,17 @@ DatasetState = Literal["draft", "ready", "quarantined", "erased"]
 
 
 def new_id(prefix: str) -> str:
-    """Return an opaque id that sorts by time: `conv_…`, `msg_…`, `mem_…` (UUIDv7, RFC 9562)."""
+    """Return an opaque id that sorts by time, such as `conv_…` or `msg_…` (UUIDv7, RFC 9562)."""
     return f"{prefix}_{uuid_utils.uuid7().hex}"
 
 
 def now() -> datetime:
-    """Return the current time, in UTC with its offset: naive times never enter a record."""
+    """Return the current time in UTC. Records never have naive times."""
     return datetime.now(UTC)
 
 
 def as_json(record: Any) -> dict[str, Any]:
-    """Return a record as plain JSON values; times in ISO 8601."""
+    """Return a record as plain JSON values, with times in ISO 8601."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, datetime):
@@ -59,7 +59,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """Whether a text is a good answer to what was asked, as the user said."""
+    """Whether the user rated `text` a good answer to `query`."""
 
     query: str
     text: str
@@ -68,7 +68,7 @@ class Opinion:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a user is known by. Curation finds it in the user's conversations, in whatever form it comes back."""
+    """Known values of a user, which curation replaces in the user's conversations."""
 
     names: tuple[str, ...] = ()
     emails: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A whole conversation of one user. `consent` says whether it may be trained on."""
+    """A conversation of one user. `consent` says whether it may be trained on."""
 
     id: str
     user: str
@@ -91,7 +91,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """A remembered turn, with the score that recalled it (0 to 1) and that score's parts by lane."""
+    """A remembered turn, with its recall score (0 to 1) and the parts of that score by retriever."""
 
     id: str
     user: str
@@ -105,9 +105,9 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """What a user said of an answer, or of a memory that was recalled for it.
+    """Feedback of a user on an answer, or on a memory that was recalled for it.
 
-    `value` is true or false of thumbs and of a retrieval, a number of a rating, a text of a correction or comment.
+    `value` is a boolean for thumbs and retrieval, a number for a rating, a text for a correction or comment.
     """
 
     id: str
@@ -122,9 +122,9 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True)
 class AdapterStamp:
-    """What an answer claims to have been made with. Without an adapter, name and digest are None.
+    """The generation, adapter and base that an answer was made with. Without an adapter, name and digest are None.
 
-    `base` is the digest of the base model, empty where another server answered that does not tell it.
+    `base` is the digest of the base model, empty if an external server answered.
     """
 
     generation: int
@@ -134,13 +134,13 @@ class AdapterStamp:
 
     @property
     def space(self) -> str:
-        """Return a name for the vectors that compare with this encoder's: an adapter belongs to one base."""
+        """Return the name of the vector space of this encoder: only vectors of one space can be compared."""
         return self.digest or f"base_{self.base}"
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a reply is sampled. `temperature` 0 is greedy; `seed` makes a sampled reply repeatable."""
+    """How a reply is sampled. `temperature` 0 is greedy; `seed` makes a sampled reply reproducible."""
 
     max_tokens: int = 128
     temperature: float = 0.0
@@ -151,7 +151,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """A prompt for a model. `adapter` names a chat adapter digest, or None for the current one."""
+    """A prompt for a model. `adapter` is the digest of a chat adapter, None for the current one."""
 
     id: str
     turns: tuple[Turn, ...]
@@ -169,7 +169,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class GenerationPiece:
-    """A piece of an answer as it streams. The last one carries `finish_reason` and `usage`."""
+    """A streamed piece of an answer. The last one has `finish_reason` and `usage`."""
 
     text: str
     stamp: AdapterStamp
@@ -179,9 +179,10 @@ class GenerationPiece:
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """Vectors of a batch of texts, all by one adapter version: float32, L2-normalised, in input order.
+    """L2-normalised vectors of a batch of texts by one adapter version, in input order.
 
-    `vectors` is bytes of shape (count, dimensions), little-endian float32, so that the record needs no numpy.
+    `vectors` has the bytes of a little-endian float32 array (count, dimensions), so that the record needs no
+    numpy.
     """
 
     vectors: bytes
@@ -193,9 +194,9 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class ReplyPiece:
-    """A piece of what is said to the user.
+    """A streamed piece of a reply to the user.
 
-    The last one has `finish_reason`, usage, the memories used, and the id by which the answer is remembered.
+    The last one has `finish_reason`, the usage, the recalled memories, and the id of the remembered answer.
     """
 
     text: str
@@ -210,7 +211,7 @@ class ReplyPiece:
 
 @dataclass(frozen=True, slots=True)
 class DatasetRef:
-    """One immutable version of a dataset. `digest` is over its rows and does not depend on their order."""
+    """One immutable version of a dataset. `digest` is of its rows and does not depend on their order."""
 
     name: str
     version: str
@@ -221,7 +222,7 @@ class DatasetRef:
 
 @dataclass(frozen=True, slots=True)
 class AdapterRef:
-    """One immutable adapter. `digest` is the sha256 of its sorted (file name, file sha256) list."""
+    """One immutable adapter. `digest` is the sha256 of its sorted list of (file name, file sha256)."""
 
     name: str
     digest: str
@@ -245,7 +246,7 @@ class ReplicaStatus:
 
 @dataclass(frozen=True, slots=True)
 class RegistryStatus:
-    """The registry's view. `skew` is the newest generation less the oldest one that a live replica serves."""
+    """The registry's view. `skew` is the newest generation minus the oldest one that a live replica serves."""
 
     generation: int
     current: Mapping[str, str | None]

@@ -1,8 +1,7 @@
-"""The only reader of the environment.
+"""Settings from the environment; no other module reads it.
 
-Owns every `MONGARS_` variable and the places derived from them. Must not know any room.
-An unknown `MONGARS_` variable is refused, with the nearest known name, so that a typing error never
-silently means "the default".
+An unknown `MONGARS_` variable is refused with the nearest known name, so that a typo never silently means the
+default.
 """
 
 import difflib
@@ -23,22 +22,24 @@ def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
-# pydantic-settings would read a tuple as JSON, which nobody wants to write in a shell.
+# pydantic-settings would otherwise expect a tuple as JSON, which is awkward in a shell.
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2}$")]
 
 
 class Settings(BaseSettings):
-    """Where things are and which parts are used; docs/settings.md lists the same table, held by a test."""
+    """Paths and options. docs/settings.md is generated from the descriptions."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", populate_by_name=True)
 
-    home: Path = Field(Path("var"), description="Everything that changes: database, index, MLflow, keys, runs.")
-    models_dir: Path = Field(Path("models"), description="`base/`, `datasets/` and `encoders/`.")
+    home: Path = Field(
+        Path("var"), description="Folder of all changing data: database, index, MLflow, keys, runs."
+    )
+    models_dir: Path = Field(Path("models"), description="Folder of `base/`, `datasets/` and `encoders/`.")
     encoders_url: Annotated[str, Field(pattern=r"^s3://[^/]+")] | None = Field(
         None,
-        description="`s3://bucket/prefix` of the adapters, for machines without a common folder; "
-        "`encoders/` then holds copies.",
+        description="`s3://bucket/prefix` of the adapters, for machines without a shared folder; "
+        "`encoders/` then has copies.",
     )
     base_model: str = Field(
         "models/base/mongars-nano", description="The base language model: a local folder or a hub id."
@@ -58,7 +59,7 @@ class Settings(BaseSettings):
         None, description="MLflow tracking store; SQLite under the home by default."
     )
     llm_backend: Literal["serve", "http", "ollama"] = Field(
-        "serve", description="Who generates replies: our own deployment, an OpenAI-compatible server, or Ollama."
+        "serve", description="What generates replies: our own deployment, an OpenAI-compatible server, or Ollama."
     )
     llm_endpoints: CommaSeparated = Field(
         (), description="Base URLs, comma-separated, tried in order when the backend is `http`."
@@ -70,23 +71,21 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = Field(
         None, description="API keys (hashed), written by `mongars keys create`; under the home by default."
     )
-    server_url: str = Field(
-        "http://127.0.0.1:8000", description="Server that `mongars chat` and `status` talk to."
-    )
-    api_key: str | None = Field(None, description="Key that the command line shows the server.", repr=False)
+    server_url: str = Field("http://127.0.0.1:8000", description="Server for `mongars chat` and `mongars status`.")
+    api_key: str | None = Field(None, description="API key that the command line sends to the server.", repr=False)
     languages: Annotated[tuple[LanguageCode, ...], NoDecode, BeforeValidator(_split)] = Field(
-        ("en", "fr"), description="ISO 639-1 codes, comma-separated, that curation keeps."
+        ("en", "fr"), description="Languages that curation keeps: ISO 639-1 codes, comma-separated."
     )
     retention_days: int | None = Field(
-        None, ge=1, description="Conversations older than this never enter a dataset; unlimited by default."
+        None, ge=1, description="Curation drops conversations older than this; unlimited by default."
     )
     person_names: bool = Field(
-        True, description="Whether curation looks for person names beside those it was told."
+        True, description="Whether curation searches for person names other than the known ones."
     )
     sts_file: Path | None = Field(
         None,
-        description="CSV of sentence, sentence, score: a self-training cycle tells how well cosines follow the "
-        "scores; not measured by default.",
+        description="CSV of sentence, sentence, score. With it, a self-training cycle reports how well cosine "
+        "similarities correlate with the scores.",
     )
     otlp_endpoint: str | None = Field(
         None,
@@ -106,17 +105,17 @@ class Settings(BaseSettings):
 
     @property
     def training_dir(self) -> Path:
-        """Return the folder of the runs that train adapters."""
+        """Return the folder of adapter training runs."""
         return self.home / "training"
 
     @property
     def pretraining_dir(self) -> Path:
-        """Return the folder of the runs that make bases, with the text that they read."""
+        """Return the folder of pretraining runs, with their text."""
         return self.home / "pretraining"
 
     @property
     def pseudonym_key_file(self) -> Path:
-        """Return the file of the secret behind pseudonyms and subject ids; never part of a dataset."""
+        """Return the file of the secret that keys pseudonyms and subject ids."""
         return self.home / "pseudonyms.key"
 
     @property
@@ -140,7 +139,7 @@ class Settings(BaseSettings):
         return self.api_keys_file or self.home / "api_keys.json"
 
     def resolved(self) -> "Settings":
-        """Return a copy whose relative folders are absolute: Ray workers do not share our working directory."""
+        """Return a copy with absolute paths, because Ray workers have another working directory."""
         base = Path(self.base_model)
         return self.model_copy(
             update={
@@ -162,7 +161,7 @@ def variable_name(field: str) -> str:
     return str(alias) if alias else f"{PREFIX}{field.upper()}"
 
 
-# Each makes Ray Data unpickle what a Parquet or WebDataset file carries: whoever writes the file runs code here
+# Each makes Ray Data unpickle content of Parquet or WebDataset files, so that a file can run code
 # (CVE-2026-41486, CVE-2026-57516; for PyExtensionType see CVE-2023-47248 of Arrow).
 UNSAFE_RAY_DATA = (
     "RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA",
@@ -173,19 +172,16 @@ UNSAFE_RAY_DATA = (
 
 
 def refuse_unsafe_ray_data() -> None:
-    """Raise SettingsError when a variable that makes Ray Data run code from data files is switched on."""
+    """Raise SettingsError when a variable allows Ray Data to run code from data files."""
     for name in UNSAFE_RAY_DATA:
         if os.environ.get(name, "").lower() not in ("", "0", "false"):
             raise SettingsError(
-                f"{name} is set: Ray Data would run code that a data file carries.", remedy=f"Run: unset {name}"
+                f"{name} is set: Ray Data would run code from data files.", remedy=f"Run: unset {name}"
             )
 
 
 def load_settings() -> Settings:
-    """Read the environment.
-
-    Raises SettingsError for an unknown `MONGARS_` variable or a value that does not fit.
-    """
+    """Read the environment. Raises SettingsError for an unknown `MONGARS_` variable or an invalid value."""
     known = [variable_name(field) for field in Settings.model_fields]
     for name in sorted(os.environ):
         if name.startswith(PREFIX) and name not in known:

@@ -1,7 +1,7 @@
-"""Every metric and span name, and the OpenTelemetry instruments behind them.
+"""The names of all metrics, and the OpenTelemetry providers.
 
-Owns the names and the exporters. Must not see message text: attributes are names, counts and digests only.
-Without OTEL_EXPORTER_OTLP_ENDPOINT nothing leaves the process; `/metrics` reads the same instruments.
+Attributes are names, counts and digests, never message text. Without OTEL_EXPORTER_OTLP_ENDPOINT nothing leaves
+the process; `/metrics` exposes the same instruments.
 """
 
 from opentelemetry import metrics, trace
@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from mongars.errors import SettingsError
 
-# Generative AI semantic conventions of OpenTelemetry.
+# OpenTelemetry's semantic conventions for generative AI.
 REQUEST_DURATION = "gen_ai.server.request.duration"
 TIME_TO_FIRST_TOKEN = "gen_ai.server.time_to_first_token"  # noqa: S105 (a metric's name, not a secret)
 TOKEN_USAGE = "gen_ai.client.token.usage"  # noqa: S105
@@ -35,7 +35,7 @@ tracer = trace.get_tracer("mongars")
 
 
 def configure(service: str, *, otlp_endpoint: str | None, readers: tuple[MetricReader, ...] = ()) -> None:
-    """Install the providers once per process: `readers` (Prometheus, in the ingress) and, if configured, OTLP.
+    """Install the providers, once per process, with `readers` (Prometheus, in the ingress) and OTLP if configured.
 
     Raises SettingsError when an endpoint is configured but the exporter is not installed.
     """

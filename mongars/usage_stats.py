@@ -1,8 +1,7 @@
-"""No call home: switches off the usage statistics of every library that has them.
+"""Switches off the usage statistics of all libraries.
 
-Owns the list of switches. Must not import anything but the standard library, because it runs
-before the libraries are imported (they read these variables when they load).
-A variable that the operator has set is left as it is.
+It imports only the standard library, because libraries read these variables when they are imported. Variables that
+the operator has set are left unchanged.
 """
 
 import os
@@ -18,6 +17,6 @@ SILENCED = {
 
 
 def silence_usage_statistics() -> None:
-    """Set each switch that is not set yet; child processes inherit them."""
+    """Set each variable that is not set yet; child processes inherit them."""
     for name, value in SILENCED.items():
         os.environ.setdefault(name, value)

@@ -1,7 +1,7 @@
 """One conversation at a time, from a raw line to a row: consent, quality, language, redaction.
 
-Owns the work that a Ray Data task does, as a plain class over Arrow tables. Must not import Ray, nor anything
-heavy: every worker process loads this module. Each line gets an outcome, so that nothing is lost silently.
+This is the work of a Ray Data task, as a plain class over Arrow tables. Every worker process loads this module, so
+it imports neither Ray nor anything heavy. Each line gets an outcome, so that nothing is lost silently.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +26,7 @@ from mongars.curation.sources import Reader
 from mongars.formats.jsonl import BadLine
 from mongars.records import Conversation
 
-# What became of a line, beside a DropReason.
+# Outcomes of a line other than a DropReason.
 KEPT, BAD = "kept", "bad"
 # Rows per Arrow table: a few hundred kilobytes of chat.
 BATCH_ROWS = 256
@@ -55,7 +55,7 @@ CLEAN_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """What became of one line: the columns of CLEAN_SCHEMA, with `shingles` in place of the bands."""
+    """The outcome of one line: the columns of CLEAN_SCHEMA, with `shingles` instead of the bands."""
 
     key: int
     outcome: str
@@ -77,10 +77,10 @@ class Cleaned:
 
 @dataclass(frozen=True, slots=True)
 class Cleaner:
-    """Cleans parts of a source. `now` decides what is past retention.
+    """Cleans parts of a source.
 
-    `secret` keys pseudonyms and subject ids; it reaches the workers and never a row. `erased` are the subjects who
-    never come in again.
+    `now` decides what is past retention. `secret` keys pseudonyms and subject ids; it is sent to the workers and
+    never part of a row. Conversations of the subjects in `erased` are dropped.
     """
 
     recipe: CurationRecipe
@@ -104,7 +104,7 @@ class Cleaner:
         yield as_table(rows)
 
     def clean(self, key: int, conversation: Conversation) -> Cleaned:
-        """Return what becomes of a conversation, its personal data replaced."""
+        """Return the outcome of a conversation, with its personal data replaced."""
         subject = subject_id(self.secret, conversation.user)
         reason = DropReason.ERASED if subject in self.erased else self._refused(conversation)
         if reason:
@@ -117,13 +117,14 @@ class Cleaner:
         if language not in (*self.recipe.languages, UNDETERMINED):
             return Cleaned(key, DropReason.OTHER_LANGUAGE, turns_dropped=turns_dropped)
         known = _known_of(conversation)
-        told = [each for each in conversation.opinions if not (judge_turn(each.query) or judge_turn(each.text))]
+        rated = [each for each in conversation.opinions if not (judge_turn(each.query) or judge_turn(each.text))]
         texts = texts_of(
-            (turn.content for turn in judgement.turns), (text for each in told for text in (each.query, each.text))
+            (turn.content for turn in judgement.turns),
+            (text for each in rated for text in (each.query, each.text)),
         )
         clean, pii = self._redacted(texts, subject, known)
         messages = [{"role": turn.role, "content": clean[turn.content]} for turn in judgement.turns]
-        opinions = [{"query": clean[each.query], "text": clean[each.text], "good": each.good} for each in told]
+        opinions = [{"query": clean[each.query], "text": clean[each.text], "good": each.good} for each in rated]
         fingerprint = fingerprint_of(conversation.id, subject, conversation.source, language, messages, opinions)
         return Cleaned(
             key=key,
@@ -144,7 +145,7 @@ class Cleaner:
         )
 
     def _refused(self, conversation: Conversation) -> DropReason | None:
-        """Consent and age come before anything else looks at the text. An undated conversation has no age."""
+        """Check consent and age, before anything reads the text. An undated conversation has no age."""
         if not conversation.consent:
             return DropReason.NO_CONSENT
         days, created = self.recipe.retention_days, conversation.created_at
@@ -155,7 +156,7 @@ class Cleaner:
     def _redacted(
         self, texts: Sequence[str], subject: str, known: Sequence[str]
     ) -> tuple[dict[str, str], list[str]]:
-        """Return each text as it may be kept, and the types of what was replaced in all of them."""
+        """Return each text redacted, and the types of all spans that were replaced."""
         pseudonyms, found, clean = Pseudonyms(self.secret, subject), list[str](), dict[str, str]()
         find_names = load_tagger().find if self.recipe.person_names else None
         for text in texts:
@@ -166,7 +167,7 @@ class Cleaner:
 
 
 def _known_of(conversation: Conversation) -> tuple[str, ...]:
-    """Return the values known of the user. A user id that is an e-mail address is one; another may be a word."""
+    """Return the known values of the user. A user id counts only as an e-mail address: others may be words."""
     profile, user = conversation.profile, conversation.user
     return (*profile.names, *profile.emails, *profile.phones, *([user] if "@" in user else []))
 

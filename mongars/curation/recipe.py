@@ -1,7 +1,4 @@
-"""What a curation is asked to do and what it reports: plain values, without Ray.
-
-Owns the recipe, its hash and the report. Must not know how a step is done.
-"""
+"""The recipe of a curation, with its hash, and the report."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -13,25 +10,25 @@ from mongars.formats.jsonl import BadLine
 from mongars.records import DatasetRef
 from mongars.storage.digests import canonical_json_digest
 
-# Raised with every change of a rule, threshold or detector, so that a version tells which rules made it.
+# Raised with every change of a rule, threshold or detector, so that a version records the rules that made it.
 RULES = 3
-# Called with (conversations done, conversations in all or None while that is not known, name of the stage).
+# Called with (conversations done, total or None if unknown, name of the stage).
 OnProgress = Callable[[int, int | None, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurationRecipe:
-    """Every choice that changes what a dataset holds. Raises SettingsError for values that make no sense."""
+    """Every option that changes the content of a dataset. Raises SettingsError for impossible values."""
 
     languages: tuple[str, ...] = ("en", "fr")
     retention_days: int | None = None
-    # Whether person names that nobody told us of are looked for as well; known ones always are.
+    # Whether to search for person names that are not known values; known ones are always replaced.
     person_names: bool = True
-    # Character 5-gram Jaccard from which two conversations are near copies: of 2,098 task dialogues, made from
-    # templates, no two reach 0.6; one of six short turns with one word left out stays above 0.8.
+    # Jaccard similarity of character 5-grams from which two conversations are near copies. Distinct dialogues,
+    # even from one template, stay below 0.6; a short dialogue with one word changed stays above 0.8.
     near_duplicate_jaccard: float = 0.7
     test_share: float = 0.1
-    # Changes which subjects fall into the test split.
+    # Determines which subjects are in the test split.
     split_seed: int = 0
 
     def __post_init__(self) -> None:
@@ -58,11 +55,12 @@ class CurationRecipe:
 
 @dataclass(frozen=True, slots=True)
 class CurationReport:
-    """What came of the lines that were read: `rows_read` = `rows_kept` + all of `dropped` + the bad lines.
+    """The result of a curation: `rows_read` = `rows_kept` + the sum of `dropped` + the bad lines.
 
-    `dropped` counts conversations by reason, `turns_dropped` turns (of the conversations that got that far).
-    `pii` counts what was replaced in the rows kept, by type. `leaks` counts rows in which the second look found
-    something, by type: then the version is quarantined. `reused` says that an equal version was there already.
+    `dropped` counts conversations by reason, `turns_dropped` turns of conversations that passed the checks before.
+    `pii` counts replaced spans in the rows kept, by type. `leaks` counts rows in which the leak check found
+    something, by type; if there are any, the version is quarantined. `reused` means that an equal version existed
+    already.
     """
 
     dataset: DatasetRef

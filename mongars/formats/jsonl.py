@@ -1,8 +1,7 @@
-"""Conversations and texts in files: JSON Lines, plain or gzip, one of them a line.
+"""Conversations and texts as JSON Lines, plain or gzip.
 
-Owns the file form and the reading of a line into a record. Must not know Ray, datasets or quality.
-A line that cannot be read is a `BadLine`, never an exception: the rest of the file is still worth having.
-A reason never repeats a message's text, because reasons are printed and logged.
+A line that cannot be read becomes a `BadLine`, not an exception, so that the rest of the file is still used. Its
+reason never contains text of a message, because reasons are printed and logged.
 """
 
 import gzip
@@ -18,9 +17,9 @@ from mongars.formats.schema import UnreadableError, as_conversation, identity_of
 from mongars.records import Conversation, Profile
 from mongars.storage.atomic import replacing
 
-# A line is held in memory whole. 64 MiB is a conversation of about ten million words: anything longer is not one.
+# Bounds the memory of a reader. A conversation of 64 MiB would have about ten million words.
 MAX_LINE_BYTES = 64 * 1024 * 1024
-# Lines that one reader takes in turn when several share a file (see `numbered_lines`).
+# Lines in a group when several readers share a file, see `numbered_lines`.
 STRIPE_LINES = 64
 PARQUET_MAGIC = b"PAR1"
 Record = TypeVar("Record")
@@ -37,7 +36,7 @@ class BadLine:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text of no speaker, what its file calls it, and where it stands; `line` counts from 1."""
+    """A text without a speaker, its id and its position; `line` counts from 1."""
 
     path: str
     line: int
@@ -46,9 +45,9 @@ class Text:
 
 
 def read_conversations(path: Path) -> Iterator[Conversation | BadLine]:
-    """Yield every conversation or bad line of a file, in order; blank lines hold nothing and are passed over.
+    """Yield every conversation or bad line of a file, in order; blank lines are skipped.
 
-    Raises InputError at once when the file is missing or cannot be read.
+    Raises InputError at once when the file cannot be read.
     """
     check_readable(path)
     return (item for number, line in numbered_lines(path) if (item := parse_line(path, number, line)) is not None)
@@ -61,14 +60,14 @@ def read_texts(path: Path) -> Iterator[Text | BadLine]:
 
 
 def write_conversations(path: Path, conversations: Iterable[Conversation]) -> int:
-    """Write conversations in the form that `read_conversations` reads, atomically; return how many."""
+    """Write conversations for `read_conversations`, atomically; return how many."""
     return write_lines(path, map(_as_line, conversations))
 
 
 def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> int:
-    """Write JSON objects, one a line, atomically; return how many.
+    """Write JSON objects, one per line, atomically; return how many.
 
-    The name decides the form: `.gz` is compressed. The same objects give the same bytes.
+    A path that ends in `.gz` is compressed. The same objects give the same bytes.
     """
     count = 0
     with replacing(path) as raw:
@@ -113,10 +112,10 @@ def check_readable(path: Path) -> None:
 
 
 def numbered_lines(path: Path, *, stripe: int = 0, stripes: int = 1) -> Iterator[tuple[int, bytes | BadLine]]:
-    """Yield (line number from 1, raw line) of one of `stripes` interleaved shares of a file.
+    """Yield (line number from 1, raw line) of one of `stripes` interleaved stripes of a file.
 
-    Every reader scans the whole file, which is cheap next to curating it, and keeps every `stripes`-th group of
-    STRIPE_LINES lines: so line numbers stay exact and a gzip file, which cannot be sought, is shared as well.
+    Every reader scans the whole file, which is cheap compared to curation, and keeps every `stripes`-th group of
+    STRIPE_LINES lines. So line numbers are exact, and gzip files, which have no random access, can be shared too.
     """
     with _open(path) as stream:
         number = 0
@@ -140,7 +139,7 @@ def numbered_lines(path: Path, *, stripe: int = 0, stripes: int = 1) -> Iterator
 
 
 def parse_line(path: Path, number: int, line: bytes | BadLine) -> Conversation | BadLine | None:
-    """Return the conversation of a raw line, the reason why it is none, or None for a blank line."""
+    """Return the conversation or bad line of a raw line, None for a blank one."""
     return _parsed(path, number, line, as_conversation)
 
 

@@ -1,13 +1,12 @@
-"""Conversations in Parquet files: the same as the objects of JSON Lines, one a row.
+"""Conversations in Parquet files, one per row, with the fields of JSON Lines as columns.
 
-Owns the reading of rows, and what file is let in. Must not know Ray, datasets or quality.
-Columns: `id`, `messages` (a list of structs with `role` and `content`), and where there are such `user`, `source`,
-`consent`, `created_at`, `opinions`, `profile`; others are not read. What cannot be read is a `BadLine` with the
-row's number.
+Required columns: `id` and `messages` (a list of structs with `role` and `content`). Optional ones: `user`,
+`source`, `consent`, `created_at`, `opinions`, `profile`. Others are ignored. A row that cannot be read becomes a
+`BadLine` with the row's number.
 
-A file may carry pickles as Arrow extension types: where the library that wrote them is loaded (Ray Data in a
-worker), opening the file is enough to run its deserialiser (CVE-2026-41486, CVE-2026-57516, CVE-2023-47248). So
-the Arrow schema in the footer is looked at before pyarrow may build it, and a file with such a type is refused.
+A file can contain pickles as Arrow extension types. If the library that wrote them is loaded (Ray Data in a
+worker), opening the file runs its deserialiser (CVE-2026-41486, CVE-2026-57516, CVE-2023-47248). So we inspect the
+Arrow schema in the footer before pyarrow builds it, and refuse files with such types.
 """
 
 import base64
@@ -25,30 +24,30 @@ from mongars.records import Conversation
 
 NEEDED = ("id", "messages")
 OPTIONAL = ("user", "source", "consent", "created_at", "opinions", "profile")
-# Rows are decoded so many bytes at a time, as far as the average of their row group tells.
+# Rows are decoded in batches of about this size, estimated from the average of their row group.
 BATCH_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
 _TAIL_BYTES = 8  # the length of the footer in four bytes, little-endian, and the magic
-# The key of the footer under which pyarrow finds a schema to build, and one as long under which it finds none.
+# The footer key under which pyarrow looks for a schema to build, and a replacement of equal length.
 _ARROW_SCHEMA = b"ARROW:schema"
 _LEFT_ALONE = b"LEFT-ALONE!!"
 _EXTENSION = b"ARROW:extension:name"
-# What pyarrow raises over damage; a name or a text that is not UTF-8 is a ValueError.
+# What pyarrow raises for damaged files; a name or text that is not UTF-8 is a ValueError.
 _DAMAGE = (OSError, ValueError, pa.ArrowException)
 
 
 def is_parquet(path: Path) -> bool:
-    """Say whether a file is meant to be Parquet: by its name, as `.gz` is."""
+    """Report whether the name of a file ends in `.parquet`."""
     return path.suffix == ".parquet"
 
 
 def check_parquet(path: Path) -> None:
-    """Raise InputError, with the remedy, for a file that is no Parquet, lacks a column or may carry code."""
+    """Raise InputError, with the remedy, for a file that is not Parquet, lacks a column or may contain code."""
     _opened(path).close()
 
 
 def parquet_rows(path: Path) -> int:
-    """Return how many rows a file has. Raises as `check_parquet` does."""
+    """Return the number of rows of a file. Raises as `check_parquet` does."""
     with _opened(path) as file:
         return int(file.metadata.num_rows)
 
@@ -56,10 +55,10 @@ def parquet_rows(path: Path) -> int:
 def numbered_rows(
     path: Path, *, stripe: int = 0, stripes: int = 1
 ) -> Iterator[tuple[int, Conversation | BadLine]]:
-    """Yield (row number from 1, conversation or bad row) of one of `stripes` interleaved shares of a file.
+    """Yield (row number from 1, conversation or bad row) of one of `stripes` interleaved stripes of a file.
 
-    The shares are those of `sources.numbered_lines`; each reader decodes all rows, and makes records of its own.
-    A row group that is damaged is one bad row, which names the rows that are lost. Raises as `check_parquet` does.
+    The stripes are those of `jsonl.numbered_lines`; every reader decodes all rows and makes records of its own
+    ones. A damaged row group gives one bad row, which names the lost rows. Raises as `check_parquet` does.
     """
     with _opened(path) as file:
         columns = [name for name in (*NEEDED, *OPTIONAL) if name in file.schema_arrow.names]
@@ -75,11 +74,11 @@ def numbered_rows(
 def _rows(
     file: pq.ParquetFile, group: int, columns: list[str], numbers: range
 ) -> Iterator[tuple[int, pa.RecordBatch | None]]:
-    """Yield (number, a batch of that row alone) of a row group; None in place of the first that is lost."""
+    """Yield (number, batch of only that row) of a row group, with None as the batch of the first lost row."""
     average = file.metadata.row_group(group).total_byte_size // max(1, len(numbers))
     size = max(1, min(STRIPE_LINES, BATCH_BYTES // max(1, average)))
     number = numbers.start
-    with suppress(*_DAMAGE):  # what is damaged and what is not there at all are told below
+    with suppress(*_DAMAGE):  # the caller reports damaged and missing rows alike
         for batch in file.iter_batches(size, row_groups=[group], columns=columns):
             for place in range(min(batch.num_rows, numbers.stop - number)):
                 yield number, batch.slice(place, 1)
@@ -99,7 +98,7 @@ def _read(path: Path, number: int, row: pa.RecordBatch | None, end: int) -> Conv
         return BadLine(str(path), number, str(error))
     except UnicodeDecodeError:
         return BadLine(str(path), number, "a text is not UTF-8")
-    except (ValueError, OverflowError):  # of what a row holds, only times can still fail
+    except (ValueError, OverflowError):  # of the values of a row, only times can still fail
         return BadLine(str(path), number, "a time before the year 1 or after 9999")
 
 
@@ -140,7 +139,7 @@ def _footer(path: Path) -> bytes:
 
 
 def _refuse_extension_types(path: Path, footer: bytes) -> None:
-    """Raise InputError when the Arrow schema in a footer names an extension type, or cannot be looked into."""
+    """Raise InputError when the Arrow schema in a footer has an extension type or cannot be inspected."""
     renamed = footer.replace(_ARROW_SCHEMA, _LEFT_ALONE)
     alone = b"".join((PARQUET_MAGIC, renamed, len(renamed).to_bytes(4, "little"), PARQUET_MAGIC))
     try:
@@ -148,10 +147,10 @@ def _refuse_extension_types(path: Path, footer: bytes) -> None:
         schema = base64.b64decode(metadata.get(_LEFT_ALONE, b""), validate=True)
     except _DAMAGE:
         raise _not_parquet(path) from None
-    # With two schemas, pyarrow could show the one and build the other.
+    # With two schemas, pyarrow could show one and build the other.
     if _EXTENSION in schema or footer.count(_ARROW_SCHEMA) > 1:
         raise InputError(
-            f"{path} has columns of Arrow extension types, which can carry code as pickles.",
+            f"{path} has columns of Arrow extension types, which can contain code as pickles.",
             remedy=f"Write it again with plain columns only: {', '.join((*NEEDED, *OPTIONAL))}.",
             param="input",
         )

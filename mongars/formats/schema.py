@@ -1,7 +1,6 @@
-"""Objects of JSON, or rows with such columns, as records.
+"""JSON objects, or table rows with the same fields, as records.
 
-Owns what an object must hold. Must not know files. A reason never repeats a message's text, because reasons are
-printed and logged.
+An error never contains text of a message, because reasons are printed and logged.
 """
 
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ DEFAULT_SOURCE = "file"
 
 
 class UnreadableError(ValueError):
-    """Why a line is not what it should be; becomes the reason of a BadLine."""
+    """Why a line cannot be read; becomes the reason of a BadLine."""
 
 
 def identity_of(value: Mapping[str, Any]) -> str:
@@ -28,7 +27,7 @@ def identity_of(value: Mapping[str, Any]) -> str:
 
 
 def text_of(value: Mapping[str, Any]) -> str:
-    """Return the `text`, which is not empty. Raises UnreadableError."""
+    """Return the non-empty `text`. Raises UnreadableError."""
     text = value.get("text")
     if not isinstance(text, str):
         raise UnreadableError("no `text`" if text is None else "`text` is not a text")
@@ -38,7 +37,7 @@ def text_of(value: Mapping[str, Any]) -> str:
 
 
 def as_conversation(value: Mapping[str, Any]) -> Conversation:
-    """Return the conversation of a JSON object, or of a row with such columns. Raises UnreadableError."""
+    """Return the conversation of a JSON object or table row. Raises UnreadableError."""
     identity = identity_of(value)
     messages = value.get("messages")
     if not isinstance(messages, list):
@@ -50,7 +49,7 @@ def as_conversation(value: Mapping[str, Any]) -> Conversation:
     created = _time(value.get("created_at"), "`created_at`")
     return Conversation(
         id=identity,
-        # Without a user, each conversation is a subject of its own.
+        # Without a user, each conversation has its own subject.
         user=_name(value, "user") or identity,
         turns=turns,
         source=_name(value, "source") or DEFAULT_SOURCE,
@@ -83,23 +82,23 @@ def _opinions(value: Mapping[str, Any]) -> list[Any]:
     return found
 
 
-def _opinion(told: Any, place: int) -> Opinion:
-    if not isinstance(told, dict):
+def _opinion(value: Any, place: int) -> Opinion:
+    if not isinstance(value, dict):
         raise UnreadableError(f"opinion {place} is not an object")
-    query, text, good = told.get("query"), told.get("text"), told.get("good")
+    query, text, good = value.get("query"), value.get("text"), value.get("good")
     if not (isinstance(query, str) and isinstance(text, str) and isinstance(good, bool)):
         raise UnreadableError(f"opinion {place} has no texts `query` and `text` and no `good` of true or false")
     return Opinion(_encodable(query), _encodable(text), good)
 
 
-def _profile(told: Any) -> Profile:
-    """Return what is known of the user; a kind of value that is not there has none."""
-    if told is None:
+def _profile(value: Any) -> Profile:
+    """Return the profile; a missing kind of value is empty."""
+    if value is None:
         return Profile()
-    if not isinstance(told, dict):
+    if not isinstance(value, dict):
         raise UnreadableError("`profile` is not an object")
     try:
-        return checked(Profile(*(_known(told.get(kind), kind) for kind in KINDS)))
+        return checked(Profile(*(_known(value.get(kind), kind) for kind in KINDS)))
     except InputError as error:
         raise UnreadableError(error.message.rstrip(".").lower()) from None
 
@@ -113,7 +112,7 @@ def _known(values: Any, kind: str) -> tuple[str, ...]:
 
 
 def _name(value: Mapping[str, Any], key: str) -> str | None:
-    """Return a name as text; files of other tools often number their conversations."""
+    """Return a name as text. It may be an integer, because other tools often number their conversations."""
     found = value.get(key)
     if found is None:
         return None
@@ -123,7 +122,7 @@ def _name(value: Mapping[str, Any], key: str) -> str | None:
 
 
 def _encodable(text: str) -> str:
-    """Return the text; JSON can escape half a surrogate pair, which no file or table can hold."""
+    """Return the text. Raises UnreadableError for half a surrogate pair, which JSON allows and UTF-8 does not."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -132,11 +131,11 @@ def _encodable(text: str) -> str:
 
 
 def _time(value: Any, what: str) -> datetime | None:
-    """Return a time from ISO 8601 text, a time or seconds since 1970; without an offset it is taken as UTC."""
+    """Return a time from ISO 8601 text, a datetime or seconds since 1970; the default offset is UTC."""
     if value is None:
         return None
     try:
-        if isinstance(value, datetime):  # a column of times; pandas has a class of its own for them
+        if isinstance(value, datetime):  # of a table; pandas has its own subclass
             return datetime.fromtimestamp((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp(), UTC)
         if isinstance(value, str):
             time = datetime.fromisoformat(value)

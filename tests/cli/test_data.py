@@ -54,7 +54,7 @@ def test_an_impossible_profile_makes_its_line_unreadable(mongars, tmp_path: Path
     path = write(tmp_path / "chats.jsonl", *lines)
     result = mongars("ingest", str(path), "--json")
     assert (result.exit_code, json.loads(result.stdout)["new"]) == (1, 1)
-    assert f"{path}:1: a value of a profile's names cannot be one" in result.stderr
+    assert f"{path}:1: the profile has an impossible value among its names" in result.stderr
 
 
 def test_a_second_ingest_adds_nothing(mongars, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def read(tmp_path, *lines, name="in.jsonl"):
         ({"id": "c1", "messages": [], "profile": ["Anna"]}, "`profile` is not an object"),
         (
             {"id": "c1", "messages": [], "profile": {"emails": ["me"]}},
-            "a value of a profile's emails cannot be one",
+            "the profile has an impossible value among its emails",
         ),
         (
             {"id": "c1", "messages": [], "profile": {"names": "Anna"}},

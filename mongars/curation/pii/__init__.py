@@ -1,8 +1,8 @@
-"""Personal data in a text: found, typed, and replaced.
+"""Personal data in texts: detection, types and replacement.
 
-`find_pii` gives the spans, `replace` the text without them. Each module owns one group of forms and yields
-candidates that a library or a checksum has passed; `detection` owns their order and what happens where they
-overlap. No module here knows conversations, files or Ray.
+`find_pii` returns the spans, `replace` the text without them. Each detector module covers one group of forms;
+`detection` decides their order and resolves overlaps. To add a detector, write such a module and register it
+there.
 """
 
 from mongars.curation.pii.detection import find_pii

@@ -1,7 +1,4 @@
-"""What is personal because of the words around it: dates of birth, postal addresses, user names.
-
-Owns those words, in English and French. Must not know the order of the detectors.
-"""
+"""Values that the words around them make personal, in English and French: birth dates, addresses, user names."""
 
 import re
 from collections.abc import Iterator
@@ -27,11 +24,11 @@ _BIRTH_CUES = ("birth", "born", "dob", "d.o.b", "né", "née", "naissance", "ann
 
 
 def birth_dates(text: str) -> Iterator[Span]:
-    """Yield dates that the text calls the day of somebody's birth."""
+    """Yield dates that the text calls a date of birth."""
     return match_with_cue(text, _BIRTH_CUES, _BIRTH, PiiType.BIRTH_DATE)
 
 
-# A public address (that of a shop) is none of a person: somebody must live there, or have things sent there.
+# The address of a shop is not personal: the text must say that somebody lives there or gets mail there.
 _HOME = (
     r"(?:(?:i|we)\s(?:live|am\sliving|are\sliving|reside|moved)\s(?:at|to)"
     r"|(?:my|our|home|mailing|postal|billing|shipping|delivery|return)\saddress(?:\sis|:|\s=)?"
@@ -48,7 +45,7 @@ _RUE = (
     r"(?:rue|avenue|av\.?|boulevard|bd\.?|place|chemin|all[ée]e|impasse|quai|cours|route|square|passage|faubourg)"
 )
 _CAPITAL = r"(?-i:[A-ZÀÂÇÉÈÊÎÔ])[\w'\u2019-]{1,32}"
-# The rest of an address: flat, town, region, postal code, as far as they are written in the usual order.
+# The rest of an address in the usual order, all optional: flat, town, region, postal code.
 _REST = (
     r"(?:,?\s(?:apt|apartment|suite|unit|flat|appartement|appt|b[âa]t)\.?\s?\#?\w{1,6})?"
     rf"(?:,\s{_CAPITAL}(?:\s{_CAPITAL}){{0,2}})?(?:,?\s(?-i:[A-Z]{{2}})\b)?"
@@ -68,7 +65,7 @@ _HOME_CUES = ("address", "adresse", "live at", "living at", "reside", "moved to"
 
 
 def addresses(text: str) -> Iterator[Span]:
-    """Yield postal addresses at which the text says that somebody lives or gets mail; only the street form."""
+    """Yield street addresses and PO boxes where the text says that somebody lives or gets mail."""
     return match_with_cue(text, _HOME_CUES, _ADDRESS, PiiType.ADDRESS)
 
 
@@ -82,12 +79,12 @@ ACCOUNT_CUES = (
     *("user", "login", "handle", "screen", "gamertag", "pseudo", "identifiant", "insta", "twitter", "telegram"),
     *("discord", "github", "snap", "tiktok", "skype", "steam", "utilisateur"),
 )
-# Not at the start of a line, where Python and Java put decorators, and with no word or dot around it.
+# Not at the start of a line, where Python and Java have decorators, and not next to a word or dot.
 _AT_NAME = re.compile(r"(?<=[^\n\w@./])@[A-Za-z]\w{2,29}(?![\w@(]|\.\w)")
 
 
 def handles(text: str) -> Iterator[Span]:
-    """Yield user names: behind an "@", or where the text calls them so and they are no plain word."""
+    """Yield user names: after an "@", or named as such by the text unless they are plain words."""
     accounts = list(match_with_cue(text, ACCOUNT_CUES, _ACCOUNT, PiiType.HANDLE))
     yield from accounts
     taken = {account.start for account in accounts}

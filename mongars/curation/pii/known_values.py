@@ -1,11 +1,8 @@
-"""Values that are known of a user (name, e-mail, phone), found whatever their form.
+"""Known values of a user (names, e-mail addresses, phone numbers), found in any form.
 
-Owns the forms in which a value can come back. Must not know where the values come from.
-
-A name is found with other spaces, case or accents, turned round (Moreau, Anna), shortened (A. Moreau), run
-together (annamoreau) and in its parts; an e-mail address with (at) and (dot), and its first part alone when
-that is no plain word; a phone number with any signs between its digits, with and without the code of its
-country.
+Forms of a name: other spaces, case or accents, reversed (Moreau, Anna), shortened (A. Moreau), joined
+(annamoreau), and its parts. Forms of an e-mail address: with (at) and (dot), and its local part unless that is a
+plain word. Forms of a phone number: any separators, with and without its country code.
 """
 
 import re
@@ -16,9 +13,9 @@ from functools import lru_cache
 from mongars.curation.pii.numbers import digits
 from mongars.curation.pii.spans import PROVEN, PiiType, Span, blanked
 
-# A number by itself: enough digits that it cannot be a quantity.
+# With fewer digits, a number could be a quantity.
 _MIN_DIGITS = 7
-# The digits of a number without the code of its country, which the same number may be written with.
+# Digits of a number without its country code.
 _NATIONAL_DIGITS = 9
 _MIN_NAME_PART = 3
 _GAP = r"[\s().,/_-]{0,3}"
@@ -29,7 +26,7 @@ _AT, _DOT = (
 
 
 def known_values(text: str, known: tuple[str, ...]) -> Iterator[Span]:
-    """Yield where `known` values are, the longest first; they do not overlap."""
+    """Yield the spans of `known` values, longest value first, without overlaps."""
     for pattern, kind in _patterns(known):
         found = [Span(*match.span(), kind, PROVEN) for match in pattern.finditer(text)]
         text = blanked(text, found)
@@ -57,13 +54,13 @@ def _patterns(known: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], PiiType], 
 
 
 def _number(value: str) -> str:
-    """Return a pattern of the number: its last nine digits, and whatever of its beginning is written."""
+    """Return a pattern of the number: its last nine digits, after an optional beginning."""
     written = digits(value)
     if not value.startswith(("+", "00")) and len(written) <= _NATIONAL_DIGITS:
         return _GAP.join(written)
     head, tail = written[:-_NATIONAL_DIGITS], written[-_NATIONAL_DIGITS:]
-    # The head is a country's code and the rest of the number: +33 612345678 is 0612345678, +1 5145550123
-    # 5145550123.
+    # The beginning is a country code and further digits: +33 612345678 is also 0612345678, and +1 5145550123 is
+    # also 5145550123.
     return rf"[+(]{{0,2}}(?:\d{_GAP}){{0,{len(head) + 3}}}{_GAP.join(tail)}"
 
 
@@ -71,11 +68,11 @@ def _address(value: str) -> Iterator[str]:
     local, _, host = value.partition("@")
     yield _loose(local) + _AT + _DOT.join(map(re.escape, host.split(".")))
     if any(not char.isalpha() for char in local) and len(local) > _MIN_DIGITS:
-        yield _loose(local)  # anna.moreau: as a user name elsewhere
+        yield _loose(local)  # anna.moreau may be a user name elsewhere
 
 
 def _whole_name(parts: Sequence[str]) -> Iterator[str]:
-    """Yield patterns that count in any case."""
+    """Yield patterns that match in any case."""
     loose = [_loose(part) for part in parts]
     yield r"[\s.,_-]*".join(loose) if _is_long(parts) else r"\s+".join(loose)
     if len(parts) > 1:
@@ -83,7 +80,7 @@ def _whole_name(parts: Sequence[str]) -> Iterator[str]:
 
 
 def _other_orders(parts: Sequence[str]) -> Iterator[str]:
-    """Yield patterns that count as written only: "how long will it be" is no Will Long."""
+    """Yield case-sensitive patterns: "how long will it be" does not name Will Long."""
     if len(parts) > 1:
         first, last = parts[0], parts[-1]
         yield rf"{_loose(last)}\s+{_loose(first)}"
@@ -92,12 +89,12 @@ def _other_orders(parts: Sequence[str]) -> Iterator[str]:
 
 
 def _is_long(parts: Sequence[str]) -> bool:
-    """Say whether a name run together is surely that name: willlong is, anli is not."""
+    """Report whether a joined name is unmistakable: willlong is, anli is not."""
     return sum(map(len, parts)) > _MIN_DIGITS
 
 
 def _name_parts(names: Sequence[str]) -> Iterator[str]:
-    """Yield patterns of single parts, as written only: "Will Long" must not take every "will"."""
+    """Yield case-sensitive patterns of single parts: "Will Long" must not match every "will"."""
     parts = {part for name in names for part in re.split(r"[\s-]", name) if len(part) >= _MIN_NAME_PART}
     for part in sorted(parts):
         if part.isalpha() and part[0].isupper():

@@ -1,8 +1,8 @@
-"""The second look: does a redacted text still hold something shaped like personal data?
+"""The leak check: does a redacted text still contain personal data?
 
-Owns a check that shares no code with the detectors of `pii`, so that a fault there is seen here: own shapes, own
-checksums, own comparison with the values that are known of the user, no library. It looks for less and is surer of
-it, since one leak quarantines a whole version.
+It shares no code with the detectors, so that it catches their bugs: its patterns, checksums and comparison with
+known values are its own, and it uses no library. It looks for fewer forms with higher precision, because one leak
+quarantines a whole version.
 """
 
 import itertools
@@ -22,21 +22,21 @@ _KEY = re.compile(r"(?<![\w-])(?:ghp_[A-Za-z0-9]{36}|AKIA[0-9A-Z]{16}|sk-[A-Za-z
 _KEY_CUES = ("ghp_", "AKIA", "sk-")
 _IPV4 = re.compile(r"(?<![\w.-])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w-]|\.\d)")
 _MOD_97 = 97
-# So many digits, one after another: a known number has them, and every card, person and phone has as many.
+# Known numbers, cards, national numbers and phones all have at least this many digits.
 _MIN_KNOWN_DIGITS = 7
 _SEPARATED = re.compile(r"\d(?:[ ().-]{0,2}\d){6,20}")
 KNOWN = "KNOWN"
-"""A value that is known of the user, whatever its type."""
+"""The type of a known value of the user."""
 
 
 def leaks(text: str, known: Sequence[str] = ()) -> list[str]:
-    """Return the types of what still looks like personal data; empty when clean.
+    """Return the types of the personal data that is still in a text; empty when clean.
 
-    `known` are values known of the user: that one of them is still there is a leak of type KNOWN.
+    `known` are values of the user; one that is still in the text is a leak of type KNOWN.
     """
     text = _TAG.sub(" ", text)
     found = ["EMAIL"] if _has_address(text) else []
-    if _SEPARATED.search(text):  # most texts hold no number of so many digits
+    if _SEPARATED.search(text):  # most texts have no long number
         found += _numbers(text)
     if any(_passes_mod_97(match.group()) for match in _IBAN.finditer(text)):
         found.append("IBAN")
@@ -44,7 +44,7 @@ def leaks(text: str, known: Sequence[str] = ()) -> list[str]:
         found.append("SECRET")
     if _IPV4.search(text):
         found.append("IP")
-    if known and any(_holds_known(text, known)):
+    if known and any(_known_values_in(text, known)):
         found.append(KNOWN)
     return found
 
@@ -60,8 +60,8 @@ def _numbers(text: str) -> Iterator[str]:
         yield "NATID"
 
 
-def _holds_known(text: str, known: Sequence[str]) -> Iterator[bool]:
-    """Yield, for each known value, whether it is there: as words without case and accents, or as digits."""
+def _known_values_in(text: str, known: Sequence[str]) -> Iterator[bool]:
+    """Yield for each known value whether the text has it: as words without case and accents, or as digits."""
     words = f" {' '.join(_words(text))} "
     numbers = ["".join(filter(str.isdigit, match.group())) for match in _SEPARATED.finditer(text)]
     for value in known:
@@ -80,7 +80,7 @@ def _words(text: str) -> list[str]:
 
 
 def _has_address(text: str) -> bool:
-    """Say whether some "@" has a letter or digit before it and two dotted parts behind it."""
+    """Report whether an "@" follows a letter or digit and precedes two parts with a dot between them."""
     pieces = text.split("@")
     for before, after in itertools.pairwise(pieces):
         host, dot, rest = after.partition(".")
@@ -90,18 +90,18 @@ def _has_address(text: str) -> bool:
 
 
 def _passes_luhn(written: str) -> bool:
-    """Luhn's sum (ISO/IEC 7812-1, annex B): every second digit from the right doubled, less nine above nine."""
+    """Check Luhn's sum (ISO/IEC 7812-1, annex B): every second digit from the right is doubled, less 9 above 9."""
     digits = [int(char) for char in written if char.isdigit()]
     doubled = [digit * 2 - 9 * (digit > 4) for digit in digits[-2::-2]]  # noqa: PLR2004 (2 x 5 > 9)
     return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
 
 
 def _passes_mod_97(written: str) -> bool:
-    """The check of ISO 13616: the first four signs moved to the end, letters as 10 to 35, leave 1 modulo 97."""
+    """Check ISO 13616: with the first four characters moved to the end and letters as 10 to 35, modulo 97 is 1."""
     return int("".join(str(int(char, 36)) for char in written[4:] + written[:4])) % _MOD_97 == 1
 
 
 def _passes_nir(written: str) -> bool:
-    """The key of France's NIR: the last two digits complement the other thirteen to a multiple of 97."""
+    """Check the key of a French NIR: the last two digits complete the first thirteen to a multiple of 97."""
     digits = "".join(filter(str.isdigit, written))
     return (int(digits[:-2]) + int(digits[-2:])) % _MOD_97 == 0

@@ -1,7 +1,4 @@
-"""Addresses of people and machines on a network: e-mail, URLs with credentials, IP, MAC; and coordinates on Earth.
-
-Owns their forms. Forms of IP addresses are checked by `ipaddress`. Must not know the order of the detectors.
-"""
+"""Network addresses of people and machines (e-mail, URLs with credentials, IP, MAC), and coordinates on Earth."""
 
 import ipaddress
 import re
@@ -9,8 +6,8 @@ from collections.abc import Iterator
 
 from mongars.curation.pii.spans import FORMED, LIKELY, PROVEN, PiiType, Span
 
-# Scheme, user and password before the host (RFC 3986 userinfo), or a token in the query. All runs are bounded, so
-# that a long text without a match costs linear time.
+# Scheme, user and password before the host (RFC 3986 userinfo), or a token in the query. All repetitions are
+# bounded, so that a long text without a match costs linear time.
 _CREDENTIALS = re.compile(
     r"\b[a-z][a-z0-9+.-]{1,15}://[^\s/@:\ue000]{1,256}:[^\s/@\ue000]{1,256}@[^\s\ue000]{1,2048}"
     r"|\bhttps?://[^\s?\ue000]{1,1024}\?(?:[^\s&\ue000]{1,512}&){0,16}"
@@ -26,10 +23,10 @@ def credentials(text: str) -> Iterator[Span]:
             yield Span(*match.span(), PiiType.URL_CREDENTIALS, PROVEN)
 
 
-# Anything with a dot behind the "@": wider than RFC 5321 on purpose, since a missed address cannot be taken back.
-# The look-behind lets a match start only where a run starts, which keeps the search linear.
+# Anything with a dot after the "@": wider than RFC 5321, because a published address cannot be taken back. The
+# look-behind lets a match start only at the start of a run, which keeps the search linear.
 _EMAIL = re.compile(r"(?<![\w.+%'-])[\w.+%'-]+@[\w-]+(?:\.[\w-]+)+")
-# Written so that machines do not read it. The brackets are needed: "look at example dot com" is no address.
+# Spelled out to avoid harvesting. Brackets are required: "look at example dot com" is not an address.
 _SPELLED_EMAIL = re.compile(
     r"(?<![\w.+%-])[\w.+%-]{1,64}\s{0,2}[(\[{]\s?(?:at|@|arobase)\s?[)\]}]\s{0,2}"
     r"[\w-]{1,63}(?:\s{0,2}(?:\.|[(\[{]\s?(?:dot|point|\.)\s?[)\]}])\s{0,2}[\w-]{2,63}){1,4}",
@@ -39,14 +36,14 @@ SPELLED_CUES = ("(at", "[at", "{at", "( at", "[ at", "{ at", "arobase", "(@", "[
 
 
 def emails(text: str) -> Iterator[Span]:
-    """Yield e-mail addresses, also those written with (at) and (dot)."""
+    """Yield e-mail addresses."""
     if "@" in text:
         for match in _EMAIL.finditer(text):
             yield Span(*match.span(), PiiType.EMAIL, PROVEN)
 
 
 def spelled_emails(text: str) -> Iterator[Span]:
-    """Yield e-mail addresses written with (at)."""
+    """Yield e-mail addresses written with (at) and (dot)."""
     lower = text.lower()
     if any(map(lower.__contains__, SPELLED_CUES)):
         for match in _SPELLED_EMAIL.finditer(text):
@@ -71,15 +68,15 @@ def macs(text: str) -> Iterator[Span]:
 
 _IPV4 = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d)")
 _IPV6 = re.compile(r"(?<![\w:])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
-# `a::b` is a valid IPv6 address and more often a name in a program: ask for groups.
+# `a::b` is a valid IPv6 address but more often a name in a program.
 _MIN_IPV6_GROUPS = 3
 
 
 def ips(text: str) -> Iterator[Span]:
-    """Yield IP addresses of both versions."""
+    """Yield IPv4 and IPv6 addresses."""
     if text.count(".") >= 3:  # noqa: PLR2004 (the dots of an IPv4 address)
         for match in _IPV4.finditer(text):
-            # Leading zeros, which ipaddress refuses, are common in written IPv4 addresses.
+            # People write leading zeros, which ipaddress refuses.
             if _is_ip(".".join(str(int(part)) for part in match.group().split("."))):
                 yield Span(*match.span(), PiiType.IP, PROVEN)
     if text.count(":") >= 2:  # noqa: PLR2004 (the fewest colons of an IPv6 address)
@@ -98,7 +95,7 @@ def _is_ip(written: str) -> bool:
     return True
 
 
-# Four decimals are eleven metres: a house. Fewer are a district.
+# Four decimals are eleven metres, a house; fewer are a district.
 _DECIMAL = re.compile(
     r"(?<![\w.,+-])(?P<latitude>[+-]?\d{1,2}\.\d{4,10})\s?°?\s?[NS]?\s{0,2}[,;/ ]\s{0,2}"
     r"(?P<longitude>[+-]?\d{1,3}\.\d{4,10})(?:\s?°)?(?:\s?[EWO]\b)?(?![\w.]?\d)"
@@ -121,18 +118,18 @@ def coordinates(text: str) -> Iterator[Span]:
             yield Span(*match.span(), PiiType.COORDINATES, PROVEN)
 
 
-# A site that somebody calls their own; any other link is no personal data.
+# Only a site that the text calls somebody's own is personal; other links are not.
 _OWN_SITE = re.compile(
     r"\b(?:my|our|mon|ma|notre)\s(?:own\s|personal\s)?(?:web\s?site|site(?:\sweb)?|blog|page|portfolio|profile?)\b"
-    r"[^\n\ue000]{0,12}?(?P<told>(?:https?://|www\.)[^\s\ue000]{3,2048})"
+    r"[^\n\ue000]{0,12}?(?P<own>(?:https?://|www\.)[^\s\ue000]{3,2048})"
     r"|\b(?:just|i)\sposted\s[^\n\ue000]{0,24}?(?P<posted>https?://[^\s\ue000]{3,2048})",
     re.IGNORECASE,
 )
 
 
 def own_sites(text: str) -> Iterator[Span]:
-    """Yield links that the text calls the speaker's own."""
+    """Yield links to sites that the author calls their own."""
     if "://" in text or "www." in text:
         for match in _OWN_SITE.finditer(text):
-            start, end = match.span("told" if match["told"] else "posted")
+            start, end = match.span("own" if match["own"] else "posted")
             yield Span(start, start + len(text[start:end].rstrip(".,;!?)\"'")), PiiType.SITE, LIKELY)

@@ -1,6 +1,6 @@
-"""Numbers with a checksum or a form of their own: IBAN, cards, social security and other national numbers.
+"""Numbers with a checksum or a distinct form: IBANs, cards, social security and other national numbers.
 
-Owns their written forms; checksums are those of python-stdnum. Must not know the order of the detectors.
+The checksums are those of python-stdnum.
 """
 
 import re
@@ -25,7 +25,7 @@ _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}
 
 
 def ibans(text: str) -> Iterator[Span]:
-    """Yield account numbers. Words may follow one, so the longest beginning that checks (ISO 13616) is taken."""
+    """Yield IBANs. Words may follow, so the longest prefix with a valid checksum (ISO 13616) is the number."""
     for match in _IBAN.finditer(text):
         start, end = match.span()
         for stop in range(end, start + 14, -1):
@@ -36,13 +36,13 @@ def ibans(text: str) -> Iterator[Span]:
 
 _DIGIT_RUN = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,}")
 _GROUP = re.compile(r"\d+")
-# Lengths of card numbers (ISO/IEC 7812), the commonest first.
+# Lengths of card numbers (ISO/IEC 7812), most common first.
 _CARD_LENGTHS = (16, 15, 14, 13, 19, 18, 17)
 _CARD_GROUPS = 6
 
 
 def cards(text: str) -> Iterator[Span]:
-    """Yield cards: whole numbers of digit groups, so two side by side are one run of digits and two spans."""
+    """Yield card numbers. A card is made of whole groups of digits, so that two adjacent cards are two spans."""
     for run in _DIGIT_RUN.finditer(text):
         groups = [(run.start() + m.start(), run.start() + m.end()) for m in _GROUP.finditer(run.group())]
         done = 0
@@ -54,7 +54,7 @@ def cards(text: str) -> Iterator[Span]:
 
 
 def _card_ends(text: str, start: int, ends: Sequence[int]) -> Iterator[int]:
-    """Yield where a card that starts at `start` ends, if one does. Cards begin with 2 to 6 (ISO/IEC 7812)."""
+    """Yield the end of a card that starts at `start`, if any. Cards begin with 2 to 6 (ISO/IEC 7812)."""
     if text[start] not in "23456":
         return
     by_length: dict[int, int] = {}
@@ -67,8 +67,8 @@ def _card_ends(text: str, start: int, ends: Sequence[int]) -> Iterator[int]:
 
 
 _SSN = re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])")
-# Where the text says what it is, any nine digits are one: also those that were never given out.
-_TOLD_SSN = re.compile(
+# If the text names the number, any nine digits count, even those that are never issued.
+_NAMED_SSN = re.compile(
     r"\b(?:ssn|social security)\b[^\d\n\ue000]{0,24}(?P<value>\d{3}([ -]?)\d{2}\2\d{4})(?![\d-])", re.IGNORECASE
 )
 
@@ -77,7 +77,7 @@ def ssns(text: str) -> Iterator[Span]:
     """Yield social security numbers of the United States."""
     taken = -1
     if "ssn" in (lower := text.lower()) or "social security" in lower:
-        for match in _TOLD_SSN.finditer(text):
+        for match in _NAMED_SSN.finditer(text):
             taken = match.start("value")
             yield Span(*match.span("value"), PiiType.SSN, PROVEN)
     for match in _SSN.finditer(text):
@@ -85,7 +85,7 @@ def ssns(text: str) -> Iterator[Span]:
             yield Span(*match.span(), PiiType.SSN, FORMED)
 
 
-# Forms that nothing else shares, each with the check of its country. The name of the group names the check.
+# Distinct forms, each with the check of its country. The group's name is the key in _CHECKS.
 _NATIONAL = re.compile(
     r"(?<![\w-])(?:"
     r"(?P<nir>[12][ .]?\d\d[ .]?(?:0[1-9]|1[0-2]|[2-9]\d)[ .]?\d[\dAB][ .]?\d{3}[ .]?\d{3}[ .]?\d\d)"
@@ -101,7 +101,7 @@ _NATIONAL = re.compile(
     r"|(?P<nordic>(?:\d\d)?\d{6}[+A-FU-Y-]\d{3}[0-9A-Y])"
     r")(?![\w-])"
 )
-# The number of HM Revenue and Customs has no check digit; some prefixes are never given out (NIM39110).
+# A National Insurance number has no check digit, but some prefixes are never issued (HMRC manual NIM39110).
 _NINO_NEVER = ("BG", "GB", "KN", "NK", "NT", "TN", "ZZ")
 _CHECKS: dict[str, Callable[[str], bool]] = {
     "nir": nir.is_valid,
@@ -116,19 +116,19 @@ _CHECKS: dict[str, Callable[[str], bool]] = {
     "aadhaar": aadhaar.is_valid,
     "nordic": lambda written: hetu.is_valid(written) or personnummer.is_valid(written),
 }
-# A tenth of all numbers of this form pass the check.
+# Their checks are weak: about one random number in ten passes.
 _WEAK = ("sin", "aadhaar", "nordic", "nino")
-_TOLD_NATIONAL = re.compile(
+_NAMED_NATIONAL = re.compile(
     r"\b(?:social insurance|sin|nas|assurance sociale|s[ée]curit[ée] sociale|nir|national insurance|nino|tax id)\b"
     r"(?:[ ](?:number|no\.?|n°))?[ ]{0,2}(?:is|est|:|=|#)?[ ]{0,2}(?P<value>\d(?:[ -]?\d){7,14})(?![\d-])",
     re.IGNORECASE,
 )
-_TOLD_CUES = ("sin", "nas", "social", "sociale", "nir", "nino", "national", "tax id")
+_NATIONAL_CUES = ("sin", "nas", "social", "sociale", "nir", "nino", "national", "tax id")
 
 
 def national_ids(text: str) -> Iterator[Span]:
-    """Yield numbers by which states know people: where the check passes, or where the text says what they are."""
-    named = list(match_with_cue(text, _TOLD_CUES, _TOLD_NATIONAL, PiiType.NATIONAL_ID))
+    """Yield national identity numbers: with a valid check, or named as such by the text."""
+    named = list(match_with_cue(text, _NATIONAL_CUES, _NAMED_NATIONAL, PiiType.NATIONAL_ID))
     yield from named
     taken = {each.start for each in named}
     for match in _NATIONAL.finditer(text):
@@ -137,7 +137,7 @@ def national_ids(text: str) -> Iterator[Span]:
             yield Span(*match.span(), PiiType.NATIONAL_ID, FORMED if name in _WEAK else PROVEN)
 
 
-_TOLD_DOCUMENT = re.compile(
+_NAMED_DOCUMENT = re.compile(
     r"\b(?:driver(?:'?s?|s')[ ]licen[cs]e|driving[ ]licen[cs]e|permis(?:[ ]de[ ]conduire)?|passport|passeport"
     r"|identity[ ]card|id[ ]card|carte[ ]d['\u2019]identit[ée])\b"
     r"(?:[ ](?:number|no\.?|num[ée]ro|n°|\#))?[ ]{0,2}(?:is|est|:|=|\#)?[ ]{0,2}"
@@ -148,8 +148,8 @@ _DOCUMENT_CUES = ("licen", "permis", "pass", "card", "carte d")
 
 
 def documents(text: str) -> Iterator[Span]:
-    """Yield numbers of driving licences, passports and identity cards, where the text calls them so."""
-    return match_with_cue(text, _DOCUMENT_CUES, _TOLD_DOCUMENT, PiiType.DOCUMENT)
+    """Yield numbers that the text calls those of a driving licence, passport or identity card."""
+    return match_with_cue(text, _DOCUMENT_CUES, _NAMED_DOCUMENT, PiiType.DOCUMENT)
 
 
 def digits(text: str) -> str:

@@ -1,8 +1,4 @@
-"""Phone numbers.
-
-Owns their written forms and the words around them; whether a number can exist is asked of `phonenumbers`.
-Must not know the order of the detectors.
-"""
+"""Phone numbers: by their form, by a numbering plan (`phonenumbers`), or by the words around them."""
 
 import re
 from collections.abc import Iterator
@@ -11,11 +7,11 @@ import phonenumbers
 
 from mongars.curation.pii.spans import FORMED, LIKELY, PROVEN, PiiType, Span, blanked
 
-# Numbers without a country code are read as North American, French or British; others need their "+".
+# Numbers without a country code are read as North American, French or British; all others need a "+".
 _WITH_ZERO = ("FR", "GB")
 _EXTENSION = r"(?:[ ]?(?:x|ext\.?|poste)[ ]?\d{1,6})?"
-# Forms that people write for nothing else. A form is enough: 555-01xx, reserved for fiction, is valid in no
-# plan and still given as one's own.
+# Forms that are used only for phone numbers, and so need no validation: 555-01xx, reserved for fiction, is in no
+# numbering plan, yet people give it as their own.
 _FORM = re.compile(
     r"(?<!\d)(?<!\d[.-])(?<!\+)(?:"
     r"(?:\+|00)[1-9]\d{0,2}[ .-]?(?:\(0?\d{1,4}\)|\d{1,4})(?:[ .-]?\d{2,5}){2,5}"
@@ -24,11 +20,11 @@ _FORM = re.compile(
     r"|0[1-9]\d{0,3}(?:[ .-]\d{2,4}){2,5})" + _EXTENSION + r"(?!-?\d|[a-z])",
     re.IGNORECASE,
 )
-# No money, no share, no time, no part of a longer number or word.
+# Not money, a percentage, a time, or part of a longer number or word.
 _BARE = re.compile(
     r"(?<![\w.,+$€£-])\+?\d(?:[ ().-]{0,2}\d){8,14}" + _EXTENSION + r"(?![\w%€$£]|[.,:-]\d)", re.IGNORECASE
 )
-# Local numbers have no form of their own; a word shortly before or after tells them from quantities.
+# Local numbers have no distinct form; a word shortly before or after distinguishes them from quantities.
 _DIALLED = (
     r"(?:phone|tel|t[ée]l|call|mobile|cell|office|fax|dial|reach|ring|text|whatsapp|sms|appel|portable|joindre)\w*"
 )
@@ -37,11 +33,11 @@ _BEFORE = (
     r"|answering[ ](?:at|on)|r[ée]pond\w*[ ]au)"
 )
 _LOCAL = r"(?<![\d.+:/-])(?<!\d,)\(?\d(?:[ ().-]{0,2}\d){5,14}(?!-?\d|[:/,]\d)"
-# A capital behind it makes it a street's number: a taxi is called to 14 3684 Court Street.
+# A capitalised word after it makes it a street number: a taxi is called to 14 3684 Court Street.
 _NO_STREET = r"(?!(?-i:\w*[ ]?[A-Z][a-z]))"
 _AFTER_WORD = re.compile(rf"\b{_BEFORE}\b[^\d\n\ue000]{{0,40}}?(?P<value>{_LOCAL}{_NO_STREET})", re.IGNORECASE)
 _BEFORE_WORD = re.compile(rf"(?P<value>{_LOCAL})[ -]{{0,2}}\(?{_DIALLED}\b", re.IGNORECASE)
-_TOLD_CUES = (
+_CUES = (
     *("phone", "tel", "tél", "call", "mobile", "cell", "office", "fax", "dial", "reach", "ring", "text"),
     *("whatsapp", "sms", "appel", "portable", "joindre", "answering", "répond"),
     *("contact", "number", "numero", "numéro"),
@@ -49,7 +45,7 @@ _TOLD_CUES = (
 
 
 def phones(text: str) -> Iterator[Span]:
-    """Yield phone numbers; the text is known to hold six digits close together."""
+    """Yield phone numbers. The caller checks that the text has six digits close together."""
     found = [Span(*form.span(), PiiType.PHONE, FORMED) for form in _FORM.finditer(text)]
     yield from found
     text = blanked(text, found)
@@ -58,18 +54,18 @@ def phones(text: str) -> Iterator[Span]:
     ]
     yield from found
     lower = text.lower()
-    if any(map(lower.__contains__, _TOLD_CUES)):
+    if any(map(lower.__contains__, _CUES)):
         text = blanked(text, found)
-        found = [Span(*told.span("value"), PiiType.PHONE, LIKELY) for told in _AFTER_WORD.finditer(text)]
+        found = [Span(*match.span("value"), PiiType.PHONE, LIKELY) for match in _AFTER_WORD.finditer(text)]
         yield from found
-        for told in _BEFORE_WORD.finditer(blanked(text, found)):
-            yield Span(*told.span("value"), PiiType.PHONE, LIKELY)
+        for match in _BEFORE_WORD.finditer(blanked(text, found)):
+            yield Span(*match.span("value"), PiiType.PHONE, LIKELY)
 
 
 def _can_exist(written: str) -> bool:
-    """Say whether a numbering plan has room for it: that of the country it names, or one of ours.
+    """Report whether the number is valid in its country's plan, or without a country code in one of ours.
 
-    At home, a number of France or Britain begins with 0 and one of North America never does.
+    National numbers of France and Britain begin with 0, those of North America never do.
     """
     if written.startswith("+"):
         return _is_valid(written, None)

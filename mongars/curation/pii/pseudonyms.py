@@ -1,7 +1,7 @@
-"""Keyed stand-ins for personal values and for people, and the secret behind them.
+"""Keyed pseudonyms for personal values and for users, and the secret that keys them.
 
-Owns the secret file and the HMAC. Must not know how personal data is found. The secret is never part of a dataset:
-without it, a tag or a subject id can be neither reversed nor recomputed from a guess.
+The secret is never part of a dataset. Without it, nobody can reverse a tag or a subject id, or recompute it from a
+guess.
 """
 
 import hashlib
@@ -17,8 +17,7 @@ from mongars.errors import InputError
 from mongars.storage.atomic import private_folder, sync_folder
 
 SECRET_BYTES = 32  # as long as the digest, RFC 2104 section 3
-# 16 bits tell the few values of one person apart (two of ten e-mail addresses meet once in 1,500 people) and weigh
-# little on a model's context.
+# 16 bits distinguish the few values of one user and cost few tokens.
 TAG_HEX = 4
 SUBJECT_HEX = 24
 TAG = re.compile(rf"<[A-Z]{{2,8}}_[0-9a-f]{{{TAG_HEX}}}>")
@@ -26,28 +25,28 @@ TAG = re.compile(rf"<[A-Z]{{2,8}}_[0-9a-f]{{{TAG_HEX}}}>")
 
 @dataclass(frozen=True, slots=True)
 class Pseudonyms:
-    """Tags of one subject: the same value gives the same tag in all that the subject said, and only there."""
+    """Tags of one subject. Equal values have equal tags; for another subject they have other tags."""
 
     secret: bytes
     subject: str
 
     def tag(self, kind: str, value: str) -> str:
-        """Return the tag of a value, whatever its case, and spacing or punctuation where it is a number."""
+        """Return the tag of a value; case, spacing and punctuation do not matter."""
         plain = unicodedata.normalize("NFKC", value).casefold()
         written = "".join(char for char in plain if char.isalnum() or char == "@")
         return f"<{kind}_{_keyed(self.secret, 'tag', self.subject, kind, written)[:TAG_HEX]}>"
 
 
 def subject_id(secret: bytes, user: str) -> str:
-    """Return the id under which a user's rows are kept: stable, and meaningless without the secret."""
+    """Return the id of a user in datasets: stable, and meaningless without the secret."""
     return f"sub_{_keyed(secret, 'subject', user)[:SUBJECT_HEX]}"
 
 
 def load_or_create_secret(path: Path) -> bytes:
-    """Return the secret in `path`; when it is absent, make one that only its owner can read (mode 0600).
+    """Return the secret in `path`; if the file is missing, create one with mode 0600.
 
-    Of several processes that start at once, one creates it and all return the same. Raises InputError when the
-    file holds something else: a silently replaced secret would break every pseudonym so far.
+    If several processes start at once, one creates it and all return the same. Raises InputError when the file has
+    other content: replacing a secret silently would break all existing pseudonyms.
     """
     if not path.exists():
         private_folder(path.parent)
@@ -58,7 +57,7 @@ def load_or_create_secret(path: Path) -> bytes:
                 stream.write(secrets.token_hex(SECRET_BYTES) + "\n")
                 stream.flush()
                 os.fsync(stream.fileno())
-            # A link, not a rename: it fails where another process was faster, and that secret then counts.
+            # A link instead of a rename, because it fails if another process was first.
             os.link(temporary, path)
         except FileExistsError:
             pass
@@ -69,8 +68,8 @@ def load_or_create_secret(path: Path) -> bytes:
 
 
 def load_secret(path: Path) -> bytes:
-    """Return the secret in `path`. Raises InputError when there is none, or something else."""
-    remedy = "Restore it from a backup; a new one would break the pseudonyms of every dataset so far."
+    """Return the secret in `path`. Raises InputError when it is missing or damaged."""
+    remedy = "Restore it from a backup; a new one would break the pseudonyms of all existing datasets."
     try:
         secret = bytes.fromhex(path.read_text(encoding="ascii"))
     except (OSError, ValueError) as error:
@@ -81,7 +80,7 @@ def load_secret(path: Path) -> bytes:
 
 
 def _keyed(secret: bytes, *parts: str) -> str:
-    """Return the HMAC-SHA256 of the parts in hex; each part carries its length, so that no two lists meet."""
+    """Return the HMAC-SHA256 of the parts in hex; lengths are included so that no two lists are equal."""
     encoded = [part.encode() for part in parts]
     message = b"".join(len(part).to_bytes(8, "big") + part for part in encoded)
     return hmac.new(secret, message, hashlib.sha256).hexdigest()

@@ -1,8 +1,7 @@
-"""A file of texts without its personal data: what `mongars redact` does.
+"""The redaction of a file of texts, for `mongars redact`.
 
-Owns the form of an output line. Must not know how personal data is found, nor the command line. A line is a
-person's world of its own: the same value has the same pseudonym in all lines of one id, and another in those
-of another id.
+Pseudonyms depend on the line's id: a value has the same pseudonym in all lines of one id, and another in other
+ids.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,10 +17,9 @@ Find = Callable[[str], Iterator[Span]]
 
 @dataclass(slots=True)
 class Redaction:
-    """Redacts texts, and counts: lines done, spans by type, lines that could not be read.
+    """Redacts texts and counts lines, spans by type and bad lines.
 
-    `secret` keys the pseudonyms, `known` are values to be found whatever their form, `find_names` finds
-    names.
+    `secret` keys the pseudonyms, `known` are values to find in any form, `find_names` finds person names.
     """
 
     mode: Mode
@@ -37,7 +35,7 @@ class Redaction:
     ) -> Iterator[dict[str, Any]]:
         """Yield `{"id", "text", "spans": [{"start", "end", "type", "score"}]}` for each text, in order.
 
-        Offsets count characters of the text as it was. A bad line goes to `on_bad` and yields nothing.
+        Offsets count characters of the original text. A bad line is passed to `on_bad` and yields nothing.
         """
         for item in items:
             if isinstance(item, BadLine):

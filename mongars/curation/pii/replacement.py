@@ -1,7 +1,4 @@
-"""A text without its personal data: keyed pseudonyms, tags of the type, or a mask.
-
-Owns the three forms. Must not know how the spans were found.
-"""
+"""Replacement of personal data: by keyed pseudonyms, by type tags, or by a mask."""
 
 from collections.abc import Callable, Iterable
 from enum import StrEnum
@@ -13,14 +10,14 @@ _MASK = "█"
 
 
 class Mode(StrEnum):
-    """What stands where personal data stood."""
+    """What replaces personal data."""
 
     PSEUDONYM = "pseudonym"
-    """`<EMAIL_3f2a>`: the same value of one subject, the same pseudonym."""
+    """`<EMAIL_3f2a>`: equal for equal values of one subject."""
     TAG = "tag"
-    """`<EMAIL>`: the type alone."""
+    """`<EMAIL>`: only the type."""
     MASK = "mask"
-    """`█████`: as long as the value, without its type."""
+    """`█████`: only the length."""
 
 
 def redact(text: str, spans: Iterable[Span], pseudonyms: Pseudonyms) -> str:
@@ -29,7 +26,7 @@ def redact(text: str, spans: Iterable[Span], pseudonyms: Pseudonyms) -> str:
 
 
 def replace(text: str, spans: Iterable[Span], mode: Mode, pseudonyms: Pseudonyms) -> str:
-    """Return `text` with each span replaced as `mode` says; the spans must not overlap."""
+    """Return `text` with each span replaced according to `mode`; spans must not overlap."""
     match mode:
         case Mode.PSEUDONYM:
             return redact(text, spans, pseudonyms)

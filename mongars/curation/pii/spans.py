@@ -1,7 +1,4 @@
-"""What a finding is, and how a text is blanked where something was found.
-
-Owns the types, the span and the blank. Must not know any detector.
-"""
+"""Spans of personal data, their types, and the blanking of spans in a text."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -10,17 +7,17 @@ from enum import StrEnum
 
 
 class PiiType(StrEnum):
-    """What a span is; also the first part of its tag, so at most eight capital letters."""
+    """The type of a span; also the first part of its tag, so at most eight capital letters."""
 
     URL_CREDENTIALS = "URL"
     SECRET = "SECRET"  # noqa: S105 (the name of a type)
     EMAIL = "EMAIL"
     DOCUMENT = "DOCUMENT"
-    """A driving licence, a passport or an identity card, where the text calls it so."""
+    """The number of a driving licence, passport or identity card, named as such by the text."""
     SSN = "SSN"
     """The social security number of the United States."""
     NATIONAL_ID = "NATID"
-    """Other numbers that a state gives a person: SIN, NIR, NINO and their like."""
+    """Other national numbers of people, such as SIN, NIR and NINO."""
     IBAN = "IBAN"
     MAC = "MAC"
     IP = "IP"
@@ -30,14 +27,14 @@ class PiiType(StrEnum):
     PHONE = "PHONE"
     ADDRESS = "ADDRESS"
     SITE = "SITE"
-    """A web site that the text calls somebody's own."""
+    """A website that the text calls somebody's own."""
     HANDLE = "HANDLE"
     PERSON = "PERSON"
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """`text[start:end]` is of `type`; `score` (0 to 1) says how sure the detectors are, it is no probability."""
+    """`text[start:end]` is of `type`; `score` (0 to 1) ranks the evidence and is not a probability."""
 
     start: int
     end: int
@@ -45,17 +42,16 @@ class Span:
     score: float
 
 
-# Checked by a checksum or an unmistakable form; by a form; by a form that other things share, in a fitting
-# context.
+# Scores of a checksum or unmistakable form, of a typical form, and of an ambiguous form in a fitting context.
 PROVEN, FORMED, LIKELY = 0.99, 0.9, 0.6
-# Private use character: no detector's pattern contains it, so that no match reaches across a blank.
+# A private use character that no detector matches, so that no match extends across a blank.
 BLANK = "\ue000"
 
 
 def match_with_cue(text: str, cues: Iterable[str], pattern: re.Pattern[str], kind: PiiType) -> Iterator[Span]:
-    """Yield each `value` of a pattern that asks for words around it, in a text that has one of the cues.
+    """Yield the group `value` of each match of a pattern, if the text has one of the lower-case cues.
 
-    Cues are in lower case. They are searched first, because most texts have none.
+    The cues save most texts the slower search for the pattern.
     """
     lower = text.lower()
     if any(map(lower.__contains__, cues)):
@@ -64,7 +60,7 @@ def match_with_cue(text: str, cues: Iterable[str], pattern: re.Pattern[str], kin
 
 
 def blanked(text: str, spans: Iterable[Span]) -> str:
-    """Return the text, as long as before, with the spans blanked out."""
+    """Return the text with the spans blanked out; its length does not change."""
     pieces: list[str] = []
     end = 0
     for span in sorted(spans, key=lambda span: span.start):

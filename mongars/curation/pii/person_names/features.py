@@ -1,7 +1,6 @@
-"""What the tagger of person names looks at: candidate words and their hashed features.
+"""The features of the tagger of person names: candidate words and their hashed features.
 
-Owns the reading of a text into words and of a word into buckets; training and use share it, so that they cannot
-differ. Must not know weights.
+Training and inference share this module, so that their features are equal.
 """
 
 import re
@@ -14,11 +13,11 @@ from zlib import crc32
 from mongars.curation.pii.person_names.templates import FIRST, LAST, OTHER
 
 BUCKETS = 1 << 16
-# Raised with every change of this module: weights of another version mean nothing.
+# Raised with every change of the features: weights of another version are invalid.
 FEATURES = 1
 _WORD = re.compile(r"\w+(?:['\u2019.-]\w+)*|[^\w\s]")
 _POSSESSIVES = ("'s", "\u2019s")
-# Words that features reach to each side, and what stands for them where a text begins and ends.
+# Number of neighbours on each side that features use, and their placeholders at the ends of a text.
 EDGES = 2
 EDGE_BEFORE, EDGE_AFTER = ("^",) * EDGES, ("$",) * EDGES
 _ENDS = frozenset('.!?:;"\u201c\u201d\u00ab\u00bb()[]*-\u2013\u2014' + "^")
@@ -29,7 +28,7 @@ _OTHER = frozenset(name.lower() for name in OTHER)
 
 
 class Word(NamedTuple):
-    """`text[start:end]`, a word without its possessive ending, or one sign."""
+    """`text[start:end]`: a word without its possessive ending, or a punctuation mark."""
 
     start: int
     end: int
@@ -38,32 +37,32 @@ class Word(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Form:
-    """How a word looks, in 160 ways at most: each stands once, so that forms are compared as objects."""
+    """How a word looks. There are few forms and each exists once, so that they are compared by identity."""
 
     shape: str
     listed: str
-    """In which of the lists it is, as three digits: first names, last names, other capitals."""
+    """Three digits: whether it is a listed first name, last name, other capitalised word."""
     capital: bool
     ends_sentence: bool
 
 
 class WordLike(Protocol):
-    """What features of two words ask of each."""
+    """What features of two words need from each."""
 
     @property
     def form(self) -> Form:
-        """Return how the word looks."""
+        """The form of the word."""
 
     @property
     def encoded(self) -> bytes:
-        """Return the word in lower case, in UTF-8."""
+        """The word in lower case, in UTF-8."""
 
 
 class WordFacts(NamedTuple):
-    """All that is asked of a word wherever it stands.
+    """Everything about a word that does not depend on its neighbours.
 
-    `own` are the buckets of what a candidate itself tells, none of other words; `before` and `after` the buckets
-    of standing before or after a candidate.
+    `own` has the buckets of a candidate's own features and is empty for other words. `before` and `after` are the
+    buckets of the word as a neighbour of a candidate.
     """
 
     is_candidate: bool
@@ -75,28 +74,28 @@ class WordFacts(NamedTuple):
 
 
 def read_tokens(text: str) -> list[str]:
-    """Return the words, with their possessive endings, and signs of a text."""
+    """Return the words, with possessive endings, and punctuation marks of a text."""
     return _WORD.findall(text)
 
 
 def read_matches(text: str) -> Iterator[re.Match[str]]:
-    """Yield where the tokens are."""
+    """Yield the match of each token."""
     return _WORD.finditer(text)
 
 
 def word_at(match: re.Match[str]) -> Word:
-    """Return the word or sign of a token."""
+    """Return the word or punctuation mark of a token."""
     plain = _plain(match.group())
     return Word(match.start(), match.start() + len(plain), plain)
 
 
 def read_facts(text: str) -> list[WordFacts]:
-    """Return what is asked of each word, with that of EDGE_BEFORE and of EDGE_AFTER at the ends."""
+    """Return the facts of each word, with those of EDGE_BEFORE and EDGE_AFTER at the ends."""
     return [word_facts(token) for token in (*EDGE_BEFORE, *read_tokens(text), *EDGE_AFTER)]
 
 
 def word_facts(token: str) -> WordFacts:
-    """Return what is asked of a word as it stands in the text."""
+    """Return the facts of a token."""
     word = _plain(token)
     plain, form, is_candidate = word.lower(), _form_of(word), _is_candidate(word)
     encoded = _encoded(plain)
@@ -111,9 +110,8 @@ def word_facts(token: str) -> WordFacts:
 
 
 def _own(word: str, plain: str, shape: str) -> tuple[int, ...]:
-    """Return the buckets of the word itself, its last two, last three and first three letters, its length; and one
-    that every word has."""
-    told = (
+    """Return the buckets of the word, its last two, last three and first three letters, its length, and a bias."""
+    names = (
         f"w={plain}",
         f"s2={plain[-2:]}",
         f"s3={plain[-3:]}",
@@ -121,30 +119,29 @@ def _own(word: str, plain: str, shape: str) -> tuple[int, ...]:
         f"l={min(len(word), 12)}{shape}",
         "1",
     )
-    return tuple(_bucket(_encoded(feature)) for feature in told)
+    return tuple(_bucket(_encoded(feature)) for feature in names)
 
 
 def features(words: Sequence[WordFacts], place: int) -> tuple[int, ...]:
     """Return the buckets of the word at `place` of `read_facts`.
 
-    They are of the word itself, of its neighbours, and of how all three look. Training adds them up in this
-    order, on which the last bits of its sums depend.
+    Training sums them in this order, on which the last bits of its sums depend.
     """
     second_before, before, word, after, second_after = words[place - EDGES : place + EDGES + 1]
-    itself, last_two, last_three, first_three, length, always = word.own
+    itself, last_two, last_three, first_three, length, bias = word.own
     sides, two_before, two_after, listed_before = pair_features(second_before, before, word, after, second_after)
     shape, listed, listed_first, listed_then = form_features(word.form, before.form, after.form)
     return (
         *(itself, last_two, last_three, first_three),
         *(before.before, after.after, sides, two_before, two_after),
-        *(shape, length, listed, listed_first, listed_then, listed_before, always),
+        *(shape, length, listed, listed_first, listed_then, listed_before, bias),
     )
 
 
 def pair_features(
     second_before: WordLike, before: WordLike, word: WordLike, after: WordLike, second_after: WordLike
 ) -> tuple[int, int, int, int]:
-    """Return the buckets of what depends on two words."""
+    """Return the buckets of features of two words."""
     previous, following = before.encoded, after.encoded
     return (
         crc32(b"ba=" + previous + b" " + following) % BUCKETS,
@@ -155,15 +152,15 @@ def pair_features(
 
 
 def form_features(word: Form, before: Form, after: Form) -> tuple[int, ...]:
-    """Return the buckets of how a word and its neighbours look, and of whether a sentence begins."""
+    """Return the buckets of the forms of a word and its neighbours, and of the start of a sentence."""
     begins, listed = before.ends_sentence, word.listed
-    told = (
+    names = (
         f"h={word.shape}{begins:d}{before.capital:d}{after.capital:d}",
         f"g={listed}{begins:d}{word.capital:d}",
         f"gb={listed}{before.listed}{before.capital:d}",
         f"ga={listed}{after.listed}{after.capital:d}",
     )
-    return tuple(_bucket(_encoded(feature)) for feature in told)
+    return tuple(_bucket(_encoded(feature)) for feature in names)
 
 
 def _plain(token: str) -> str:
@@ -171,7 +168,7 @@ def _plain(token: str) -> str:
 
 
 def _is_candidate(word: str) -> bool:
-    """Say whether a word can be part of a name: it begins with a capital, or is a listed name in lower case."""
+    """Report whether a word can be part of a name: it is capitalised, or a listed name in lower case."""
     return (word[0].isupper() and not any(map(str.isdigit, word))) or word in _FIRST or word in _LAST
 
 
@@ -191,7 +188,7 @@ def _bucket(feature: bytes) -> int:
 
 
 def _encoded(text: str) -> bytes:
-    """Half a surrogate pair, which a JSON file may hold, is a word like any other."""
+    """Encode a text that may contain half a surrogate pair, as JSON can."""
     return text.encode("utf-8", "surrogatepass")
 
 

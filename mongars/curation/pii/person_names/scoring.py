@@ -1,7 +1,6 @@
-"""How much a word speaks for a name: the sum of its weights, with what stays the same of a word weighed once.
+"""Scores of candidate words: sums of weights, with the parts that depend on one word cached.
 
-Owns the sums and what is remembered of them. Must not know thresholds or spans. The weights are float16, so that
-their sums are exact in float64 and do not depend on the order.
+The weights are float16, so their sums are exact in float64 and do not depend on the order.
 """
 
 from collections.abc import Sequence
@@ -19,12 +18,12 @@ from mongars.curation.pii.person_names.features import (
     word_facts,
 )
 
-# Words remembered, a kilobyte each: in chat, all but a few in a hundred.
-_REMEMBERED = 1 << 14
+# Cached words, about a kilobyte each; they cover nearly all words of chat.
+_CACHED = 1 << 14
 
 
 class _Weighed(NamedTuple):
-    """As WordFacts, with sums of weights in place of buckets."""
+    """WordFacts with sums of weights instead of buckets."""
 
     is_candidate: bool
     form: Form
@@ -35,16 +34,16 @@ class _Weighed(NamedTuple):
 
 
 class NameScores:
-    """Sums of `weights`, one for each bucket of features."""
+    """Scores of words by `weights`, one for each bucket."""
 
     def __init__(self, weights: Sequence[float]) -> None:
         self._weights = weights
-        self._weigh = lru_cache(maxsize=_REMEMBERED)(self._weighed)
-        self._look = lru_cache(maxsize=_REMEMBERED)(self._looks)
+        self._weigh = lru_cache(maxsize=_CACHED)(self._weighed)
+        self._look = lru_cache(maxsize=_CACHED)(self._looks)
         self._starts, self._ends = list(map(self._weigh, EDGE_BEFORE)), list(map(self._weigh, EDGE_AFTER))
 
     def of(self, text: str) -> dict[int, float]:
-        """Return the sum of each word that can be part of a name, by its place among `read_tokens`."""
+        """Return the score of each candidate word by its index among `read_tokens`."""
         words = [*self._starts, *map(self._weigh, read_tokens(text)), *self._ends]
         return {place - EDGES: self._sum(words, place) for place, word in enumerate(words) if word.is_candidate}
 

@@ -1,7 +1,7 @@
-"""Person names that nobody told us of: a small tagger, shipped with its weights and its card.
+"""A small tagger of person names that are not known values.
 
-Owns the use of the weights in `tagger/`; `name_training` makes them. Must not know how they were trained.
-It looks at words with a capital, and at common names without; `tagger/README.md` says how many it finds.
+It considers capitalised words, and common names in lower case. Its weights are in `weights/`, whose README.md has
+its precision and recall; `train.py` makes them.
 """
 
 import json
@@ -22,18 +22,18 @@ WEIGHTS, TENSOR = "person_names.safetensors", "weights"
 
 @dataclass(frozen=True)
 class PersonTagger:
-    """Logistic regression over the words of a text. `weights` has one number for each bucket of features."""
+    """Logistic regression over the words of a text, with one weight for each bucket of features."""
 
     weights: Sequence[float] = field(repr=False)
     threshold: float
-    """The score of a word that is surely of a name."""
+    """The minimum score of the best word of a name."""
     follows: float = 0.2
-    """The score that is enough beside such a word: Okafor in Anna Okafor."""
+    """The minimum score of the other words of a name, such as Okafor in Anna Okafor."""
 
     def find(self, text: str) -> Iterator[Span]:
-        """Yield the names in a text; words side by side, with one space or a dot and a space, are one name."""
+        """Yield the names in a text. Adjacent words are one name, also with the dot of an initial between."""
         sums = self._sums.of(text)
-        # Most texts hold no word that is sure, and need no places.
+        # Most texts have no word above the threshold, and need no positions.
         if not sums or _score(max(sums.values())) < self.threshold:
             return
         run: list[tuple[Word, float]] = []
@@ -53,7 +53,7 @@ class PersonTagger:
         return NameScores(self.weights)
 
     def _is_over(self, last: Word, word: Word, score: float, text: str) -> bool:
-        """Say whether a name ends before `word`; the dot of an initial does not end it."""
+        """Report whether a name ends before `word`; the dot of an initial does not end it."""
         if word.text == "." and len(last.text) == 1:
             return False
         return score < self.follows or text[last.end : word.start] not in (" ", ". ", "")
@@ -77,10 +77,10 @@ def load_tagger(folder: Path = FOLDER) -> PersonTagger:
     remedy = "Install the package again, or train one with jobs/train_name_tagger.py."
     try:
         with safe_open(path, framework="numpy") as file:
-            told = json.loads((file.metadata() or {})["mongars"])
+            metadata = json.loads((file.metadata() or {})["mongars"])
             weights = file.get_tensor(TENSOR)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise InputError(f"Cannot read the tagger of person names in {path}.", remedy=remedy) from error
-    if told["features"] != FEATURES or weights.shape != (BUCKETS,):
+    if metadata["features"] != FEATURES or weights.shape != (BUCKETS,):
         raise InputError(f"The tagger in {path} was trained on other features.", remedy=remedy)
-    return PersonTagger(weights.astype("float64").tolist(), told["threshold"])
+    return PersonTagger(weights.astype("float64").tolist(), metadata["threshold"])

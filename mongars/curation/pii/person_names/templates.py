@@ -1,7 +1,7 @@
-"""Sentences with names in them, and sentences with other capitals, for the tagger of person names.
+"""Synthetic sentences for the tagger of person names, in English and French, with and without names.
 
-Owns the sentences and the names, all in our own words: common first and last names of several languages, in no
-sentence about a real person. English and French.
+All sentences are our own. The names are common first and last names of several languages; no sentence is about a
+real person.
 """
 
 import random
@@ -47,7 +47,7 @@ Popescu Kovács Nagy Tanaka Suzuki Sato Yamamoto Chen Wang Zhang Liu Singh Kumar
 Ahmed Mensah Adeyemi Silva Costa Pereira Oliveira O'Brien O'Connor McDonald MacLeod Fitzgerald Sullivan
 Kennedy Walsh Doyle Quinn Van Dijk Griffin Hayes Coleman Jenkins Perry Powell Barnes Fisher
 """
-# Capitals that name no person: places, firms, days, tongues, works, titles, and words that begin a sentence.
+# Capitalised words that are not names of people: places, companies, days, languages, titles, starts of sentences.
 _OTHER_CAPITALS = """
 London Paris Montreal Lyon Berlin Toronto Boston Chicago Seattle Madrid Rome Tokyo Brussels Geneva Marseille
 Québec Texas California Oakland Sacramento Fresno Napa Anaheim Sydney Vancouver Phoenix Dallas Denver
@@ -103,11 +103,11 @@ WITH_NAMES, WITHOUT_NAMES = _sentences(_WITH_NAMES), _sentences(_WITHOUT_NAMES)
 
 
 _LOWER, _MIDDLE = 0.15, 0.1
-"""Shares of the sentences that are all in lower case, and of the full names with a middle initial."""
+"""Shares of sentences in lower case, and of full names with a middle initial."""
 
 
 def sentences(count: int, *, seed: int) -> list[list[tuple[str, bool]]]:
-    """Return `count` sentences as (piece of text, whether it is a name), half of them with names."""
+    """Return `count` sentences as lists of (text, whether it is a name); half of them have names."""
     rng = random.Random(seed)  # noqa: S311 (training data, no secret)
     return [_filled(rng, rng.choice(WITH_NAMES if number % 2 else WITHOUT_NAMES)) for number in range(count)]
 

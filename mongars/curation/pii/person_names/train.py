@@ -1,8 +1,7 @@
-"""Training of the tagger of person names: labelled sentences in, weights and their card out.
+"""Training of the tagger of person names from labelled sentences.
 
-Owns the reading of CoNLL files, the fit and the measure. Must not know where files lie. Training is
-deterministic: the same files and seed give the same bytes on the same machine. No text is kept: a weight
-belongs to a hash.
+Training is deterministic: the same files and seed give the same bytes on the same machine. The weights contain no
+text, because features are hashed.
 """
 
 import json
@@ -24,7 +23,7 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A text and the places (start, end) of the person names in it."""
+    """A text and the (start, end) of each person name in it."""
 
     text: str
     names: tuple[tuple[int, int], ...]
@@ -32,7 +31,7 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Names found whole, of all names, and found spans that are names, of all that were found."""
+    """Counts of true names, found spans, and found spans that are exactly a name."""
 
     names: int
     found: int
@@ -40,32 +39,32 @@ class Quality:
 
     @property
     def recall(self) -> float:
-        """Return the share of the names that were found."""
+        """Return the share of names that were found."""
         return self.right / max(1, self.names)
 
     @property
     def precision(self) -> float:
-        """Return the share of what was found that are names."""
+        """Return the share of found spans that are names."""
         return self.right / max(1, self.found)
 
 
 @dataclass(frozen=True, slots=True)
 class TaggerRecipe:
-    """The choices of a training."""
+    """Hyperparameters of a training."""
 
     templates: int = 6_000
     template_weight: float = 0.05
     l2: float = 0.05
     iterations: int = 60
     held_out: int = 5
-    """Every so many-th labelled sentence is not trained on at first and chooses the threshold."""
+    """Every n-th labelled sentence is held out to choose the threshold."""
     precision: float = 0.65
-    """The lowest threshold is taken that reaches so much on the sentences held out."""
+    """The threshold is the lowest with this precision on the held-out sentences."""
     seed: int = 0
 
 
 def read_conll(path: Path) -> list[Sentence]:
-    """Read sentences of `token<TAB>label` lines, as WNUT17 has them. Raises InputError without names."""
+    """Read sentences of `token<TAB>label` lines, as in WNUT17. Raises InputError for a file without names."""
     try:
         blocks = path.read_text(encoding="utf-8").replace("\t\n", "\n").split("\n\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -92,7 +91,7 @@ def _sentence(block: str) -> Sentence:
 
 
 def templates(recipe: TaggerRecipe) -> list[Sentence]:
-    """Return the made sentences."""
+    """Return the synthetic sentences."""
     made = []
     for pieces in sentences(recipe.templates, seed=recipe.seed):
         text, names = "", list[tuple[int, int]]()
@@ -105,7 +104,7 @@ def templates(recipe: TaggerRecipe) -> list[Sentence]:
 
 
 def train(labelled: Sequence[Sentence], recipe: TaggerRecipe) -> PersonTagger:
-    """Fit on all but the held-out sentences to choose the threshold, then on all of them."""
+    """Fit without the held-out sentences to choose the threshold, then fit on all sentences."""
     made = templates(recipe)
     held_out = labelled[:: recipe.held_out]
     rest = [sentence for place, sentence in enumerate(labelled) if place % recipe.held_out]
@@ -116,7 +115,7 @@ def train(labelled: Sequence[Sentence], recipe: TaggerRecipe) -> PersonTagger:
 
 
 def measure(tagger: PersonTagger, labelled: Iterable[Sentence]) -> Quality:
-    """Count the names that the tagger finds with both ends right."""
+    """Count names, found spans, and spans with both ends right."""
     names = found = right = 0
     for sentence in labelled:
         spans = {(span.start, span.end) for span in tagger.find(sentence.text)}
@@ -129,7 +128,7 @@ def measure(tagger: PersonTagger, labelled: Iterable[Sentence]) -> Quality:
 
 
 def _fit(labelled: Sequence[Sentence], made: Sequence[Sentence], recipe: TaggerRecipe) -> Floats:
-    """Logistic regression with an L2 penalty, by L-BFGS; rounded to what is stored."""
+    """Fit a logistic regression with an L2 penalty by L-BFGS; return its weights rounded to float16."""
     from scipy.optimize import minimize
     from scipy.sparse import csr_matrix
 
@@ -166,10 +165,10 @@ def _examples(
 
 
 def save(tagger: PersonTagger, folder: Path, recipe: TaggerRecipe) -> None:
-    """Write the weights, as float16, with what is needed to read them."""
+    """Write the weights as float16, with their metadata."""
     from safetensors.numpy import save as as_safetensors
 
-    told = {"features": FEATURES, "threshold": tagger.threshold, "recipe": asdict(recipe)}
+    metadata = {"features": FEATURES, "threshold": tagger.threshold, "recipe": asdict(recipe)}
     weights = np.array(tagger.weights, dtype=np.float16)
-    data = as_safetensors({TENSOR: weights}, metadata={"mongars": json.dumps(told, sort_keys=True)})
+    data = as_safetensors({TENSOR: weights}, metadata={"mongars": json.dumps(metadata, sort_keys=True)})
     write_atomically(folder / WEIGHTS, data)
