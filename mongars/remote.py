@@ -90,7 +90,7 @@ class AsyncMethod(_RemoteMethod[P], Generic[P, R]):
 
 
 class BlockingMethod(_RemoteMethod[P], Generic[P, R]):
-    """A coroutine method of a remote class that blocks its client until the result is there."""
+    """A coroutine method of a remote class that blocks its client until the result arrives."""
 
     def __init__(self, method: Callable[Concatenate[Any, P], Awaitable[R]], *, waits: str | None = None) -> None:
         super().__init__(method, waits=waits)

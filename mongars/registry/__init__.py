@@ -3,7 +3,7 @@
 from mongars.registry.base_fit import BaseSpec, read_shapes
 from mongars.registry.card import AdapterCard
 from mongars.registry.lookup import find_adapter, trained_on
-from mongars.registry.manifest import AdapterManifest, HistoryEntry
+from mongars.registry.manifest import AdapterManifest
 from mongars.registry.registry import AdapterRegistry, Publication, open_store
 from mongars.registry.store import AdapterStore, PublishRequest
 
@@ -13,7 +13,6 @@ __all__ = [
     "AdapterRegistry",
     "AdapterStore",
     "BaseSpec",
-    "HistoryEntry",
     "Publication",
     "PublishRequest",
     "find_adapter",

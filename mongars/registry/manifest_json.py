@@ -64,7 +64,7 @@ def contradiction(manifest: AdapterManifest) -> str | None:
     problems = {
         "a digest is listed twice": len(set(digests)) != len(digests),
         "the active adapters are not the current ones": active != current,
-        "the history does not tell every generation once, in order": (
+        "the history does not list every generation once, in order": (
             [entry.generation for entry in manifest.history] != list(range(1, manifest.generation + 1))
         ),
         "the history names an adapter that is not listed": (

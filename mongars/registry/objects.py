@@ -73,7 +73,7 @@ class Objects:
             obstore.delete(self._store, keys)
 
     def _check_bucket(self) -> None:
-        """Raise for a bucket that does not exist: to a GET of an object it looks like an empty one."""
+        """Raise for a bucket that does not exist: a GET of an object cannot distinguish it from an empty one."""
         next(iter(obstore.list(self._store, prefix="-")), None)
 
     @contextmanager

@@ -49,7 +49,6 @@ class AdapterRegistry:
     """
 
     def __init__(self, root: Path, url: str | None = None) -> None:
-        self.root = root
         self.address = address_of(root, url)
         self.store = open_store(root, url)
         self._manifests: ManifestStore = LocalManifest(root) if url is None else SharedManifest(Objects(url))
@@ -191,6 +190,6 @@ def _made_already(
     if made and ref and (made.generation, made.action, made.digest) == (seen + 1, action, ref.digest):
         return True
     raise StaleGenerationError(
-        f"The registry is at generation {manifest.generation}, not {seen} as when you looked.",
-        remedy="Look again with: mongars adapters list",
+        f"The registry is at generation {manifest.generation}, not {seen}: it has changed since you read it.",
+        remedy="List the adapters again with: mongars adapters list",
     )

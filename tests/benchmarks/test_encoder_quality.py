@@ -76,7 +76,7 @@ def test_an_adapter_that_the_gate_refused_can_be_measured(measured, tmp_path, fl
     request = PublishRequest(make_adapter(3).folder, "tiny", BaseSpec.of(base.path))
     made = registry.register(request).adapter
     registry.reject(made.digest, metrics={})
-    result = measured(main, *flags, "--encoders", registry.root, "--adapter", made.digest)
+    result = measured(main, *flags, "--encoders", registry.store.root, "--adapter", made.digest)
     assert "bidirectional + tiny" in by_name(result)
 
 

@@ -62,7 +62,7 @@ def timeouts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def finder(*handles: Any) -> Callable[[], Any]:
-    """Return a function that finds one handle after another, or raises what is no handle."""
+    """Return a function that returns the next handle at each call, or raises it if it is an error."""
     left = list(handles)
 
     def find() -> Any:

@@ -175,7 +175,7 @@ def test_the_next_prune_finishes_one_that_crashed_after_the_mark(
     assert not registry.store.path(old).exists()
     publish(registry, folder)
     registry.store.verify(old)
-    assert not list(registry.root.rglob(".*.tmp"))
+    assert not list(registry.store.root.rglob(".*.tmp"))
 
 
 def test_a_publish_of_the_same_bytes_waits_for_the_removal(

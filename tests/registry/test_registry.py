@@ -82,7 +82,7 @@ for folder in sys.argv[2:]:
 
 def test_concurrent_publishers_lose_no_change(registry: AdapterRegistry, make_folder: MakeFolder) -> None:
     halves = [[make_folder(seed) for seed in range(start, start + 6)] for start in (0, 6)]
-    children = [run_child(PUBLISH_ALL, registry.root, *half) for half in halves]
+    children = [run_child(PUBLISH_ALL, registry.store.root, *half) for half in halves]
     for child in children:
         assert child.stdout is not None and child.stdout.readline() == "ready\n"
     for child in children:
@@ -124,7 +124,7 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_manifest(
     generation = 1
     for nth in range(1, 20):
         folder = make_folder(nth)
-        child = run_child(KILLED_AT, registry.root, folder, function, nth)
+        child = run_child(KILLED_AT, registry.store.root, folder, function, nth)
         output, _ = child.communicate(timeout=60)
         assert child.returncode == -signal.SIGKILL
         manifest = registry.snapshot()
@@ -138,4 +138,4 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_manifest(
     else:
         raise AssertionError("the hook still killed at the 19th call")
     assert generation > 2, "no crash happened before the end"
-    assert not list(registry.root.rglob(".*.tmp")), "the next change removes the remains of a crash"
+    assert not list(registry.store.root.rglob(".*.tmp")), "the next change removes the remains of a crash"

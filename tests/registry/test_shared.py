@@ -44,7 +44,7 @@ def test_a_machine_serves_what_another_published(machine: Machine, make_folder: 
     manifest = other.snapshot()
     folder = other.store.fetch(ref, manifest)
     assert (manifest.generation, manifest.served("encoder")) == (1, ref)
-    assert folder.is_relative_to(other.root)
+    assert folder.is_relative_to(other.store.root)
     assert folder_digest(folder) == ref.digest
 
 
@@ -157,7 +157,7 @@ def test_a_damaged_object_is_refused_and_leaves_no_copy(
     other = machine("two")
     with pytest.raises(AdapterRefusedError, match=message):
         other.store.fetch(ref, other.snapshot())
-    assert [path for path in other.root.rglob("*") if path.is_dir()] == [other.root / "a"]
+    assert [path for path in other.store.root.rglob("*") if path.is_dir()] == [other.store.root / "a"]
     publish(registry, folder)  # the remedy that the error names
     assert folder_digest(other.store.fetch(ref, other.snapshot())) == ref.digest
 
