@@ -1,7 +1,7 @@
 """The cleaned rows while a version is made: Ray holds their text in blocks, the driver all other columns.
 
 Plain tasks, one per block: for small inputs, planning and starting Ray Data's `sort` and `map_batches` costs more
-than the work (docs/results/2026-11-26-curation.md).
+than the work (docs/results/curation.md).
 """
 
 from collections.abc import Iterator, Sequence

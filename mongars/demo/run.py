@@ -35,7 +35,7 @@ LAST_ANSWERS = 8
 """Of each kind, by the newest generation, before the load ends."""
 WAIT_S = 120.0
 FREE_MEMORY = 5 * 2**30
-"""Enough for the server and two training workers (docs/results/2026-11-24-demo.md)."""
+"""Enough for the server and two training workers (docs/results/demo.md)."""
 HYPERPARAMETERS = ("steps=40", "batch_rows=16", "max_tokens=128", "learning_rate=0.002")
 """A shorter run and a higher learning rate than LLM2Vec's, for a small base on two cores."""
 

@@ -2,7 +2,7 @@
 
 Owns the arithmetic, and the reading of it from peft's layers. Must not know files or models. peft's own layer can
 hold several adapters, switch them and merge them, in ten modules each; one short text took 1.17 times as long
-through 49 of them as through these (docs/results/2026-11-27-serving.md).
+through 49 of them as through these (docs/results/serving.md).
 """
 
 from typing import Any, Self

@@ -17,7 +17,7 @@ from mongars.neurons.mean_pooling import MeanPooler, mean_pooler
 from mongars.neurons.pooling import normalise
 
 # Longest row x rows of a batch. In two threads 1,024 gives 0.9 of the pace and 4,096 gives 1.06 of it, where who
-# comes waits twice as long for the batch that runs (docs/results/2026-11-25-serving.md).
+# comes waits twice as long for the batch that runs (docs/results/serving.md).
 TOKEN_BUDGET = 2048
 
 

@@ -31,7 +31,7 @@ MIN_CPUS = 2
 CONNECT_TIMEOUT_S = 5.0
 # Read by Serve's processes when they start: its proxy talks to the ingress by gRPC, as our replicas do to each
 # other (`clients.direct`), and a replica's own work and routing are on the event loop that its answers are on,
-# which nothing of ours blocks (docs/results/2026-11-25-serving.md).
+# which nothing of ours blocks (docs/results/serving.md).
 SERVE_ENVIRONMENT = {
     "RAY_SERVE_PROXY_USE_GRPC": "1",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",

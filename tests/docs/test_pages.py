@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,14 @@ def test_documented_make_targets_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = re.findall(r"(?:^|`|\s{2})make ([a-z0-9-]+)", page.read_text(), re.MULTILINE)
     assert set(named) <= targets
+
+
+def test_architecture_lists_the_layers_of_import_linter_in_their_order() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = [set(layer.split(" | ")) for contract in contracts for layer in contract.get("layers", ())]
+    table = re.findall(r"^\| \d+ \| ([^|]+) \|", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
+    documented = [set(re.findall(r"`(\w+)`", row)) for row in table]
+    assert documented == layers
 
 
 @pytest.mark.parametrize("folder", ["decisions", "results"])

@@ -23,7 +23,7 @@ LETTERS_PER_CJK_CHARACTER = 3
 # More turns of a long conversation would cost time without changing the result.
 MAX_VOTES = 12
 # The fast detector uses trigrams, the accurate one n-grams of one to five letters. Above this confidence they
-# agree on nearly all turns (docs/results/2026-11-27-curation.md).
+# agree on nearly all turns (docs/results/curation.md).
 MIN_CONFIDENCE = 0.99
 
 

@@ -12,7 +12,7 @@ GROW_TOKENS = 32
 def product_attention_is_faster(head: nn.Module) -> bool:
     """Return whether a few queries attend faster by two products than by torch's attention, by a model's head.
 
-    This holds in bf16 where oneDNN is the faster library (docs/results/2026-11-27-serving.md).
+    This holds in bf16 where oneDNN is the faster library (docs/results/serving.md).
     """
     if not isinstance(head, OneDnnLinear):
         return False

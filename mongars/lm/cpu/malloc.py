@@ -15,7 +15,7 @@ def tune_glibc_malloc() -> None:
     """Have glibc keep what this process frees, up to 512 MiB at the end of a heap, for what is allocated next.
 
     Each pass frees what the next one needs, tensors of some MB. By default glibc gives them back to the system,
-    which clears every page again: 2,000 to 16,000 of them a pass (docs/results/2026-11-25-serving.md). Tensors
+    which clears every page again: 2,000 to 16,000 of them a pass (docs/results/serving.md). Tensors
     above 32 MiB are given back as before. Does nothing with another C library.
     """
     if platform.libc_ver()[0] != "glibc":

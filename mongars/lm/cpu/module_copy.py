@@ -2,7 +2,7 @@
 
 Owns the copy. Must not know what the modules compute. It is `copy.deepcopy` with a short way for what a module
 mostly consists of: some fourteen dictionaries of children, tensors and hooks, most of them empty. The 96
-modules of mongars-nano take 1.5 ms so and 5.4 by deepcopy, of a load of 18 (docs/results/2026-11-27-serving.md).
+modules of mongars-nano take 1.5 ms so and 5.4 by deepcopy, of a load of 18 (docs/results/serving.md).
 """
 
 import copy

@@ -2,13 +2,13 @@
 
 Owns which products of a model go there. Must not know models or tokens. For float32, torch itself always takes
 MKL, which is slow on processors that are not Intel's: on an AMD one oneDNN is 1.4 to 2.4 times as fast from 16
-rows on (docs/results/2026-11-25-serving.md), on an Intel one MKL is up to 2.9 times as fast as oneDNN below 64
+rows on (docs/results/serving.md), on an Intel one MKL is up to 2.9 times as fast as oneDNN below 64
 rows (2026-11-26-serving.md). The vendor decides, and no measurement at the start: the libraries differ in last
 bits, and the same training must give the same adapter.
 
 Passes that train nothing may also have the weights packed, in the order in which oneDNN reads them. A pass of 16
 rows reads them faster so than as they lie in a file: mongars-nano in float32 in 2.7 ms in place of 4.8 (two
-threads), in bf16 in 1.9 in place of 3.1 (docs/results/2026-11-27-serving.md).
+threads), in bf16 in 1.9 in place of 3.1 (docs/results/serving.md).
 """
 
 from pathlib import Path

@@ -38,7 +38,7 @@ def original(error: MongarsError) -> MongarsError:
 def direct(handle: Any) -> Any:
     """Return a handle that sends its messages straight to the replica by gRPC, not as objects of Ray.
 
-    This halves the cost of a streamed piece (docs/results/2026-11-25-serving.md). Ray guards this gRPC with its
+    This halves the cost of a streamed piece (docs/results/serving.md). Ray guards this gRPC with its
     token, as it guards actors, and pickles the messages, as there.
     """
     return handle.options(_by_reference=False, request_serialization="pickle", response_serialization="pickle")

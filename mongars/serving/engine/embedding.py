@@ -20,7 +20,7 @@ from mongars.serving.engine.admission import closing_error
 LONGER = 2
 """Longest window in the batch of a small request, as a multiple of its first window."""
 BATCH_S = 0.2
-"""Seconds that a batch may take (docs/results/2026-11-27-serving.md)."""
+"""Seconds that a batch may take (docs/results/serving.md)."""
 LEAST_TOKENS = 128
 """Smallest token budget, however slow the base is."""
 MEASURED_TOKENS = LEAST_TOKENS // 2

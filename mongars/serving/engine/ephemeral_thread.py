@@ -2,7 +2,7 @@
 
 GNU's OpenMP keeps a team of worker threads for every thread that ever computed, until that thread ends. When a
 process has more of them than cores, it puts all of them to sleep after every operation. Loads on a thread that
-stays would halve the throughput of generation in two threads (docs/results/2026-11-27-serving.md).
+stays would halve the throughput of generation in two threads (docs/results/serving.md).
 """
 
 import asyncio

@@ -38,7 +38,7 @@ def adapter_load_slot(folder: Path, *, cores: int | None = None, patience_s: flo
     The next holder of a slot waits until REST_S after this load, because loads in a row would look like one long
     load to requests. The gate is a courtesy to them: after `patience_s` a load starts without a slot, so that a
     replica that hangs keeps no other from the newest version. A killed process frees its slot.
-    Measurements: docs/results/2026-11-27-serving.md.
+    Measurements: docs/results/serving.md.
     """
     slot = os.getpid() % max(1, (cores or len(os.sched_getaffinity(0))) // 2)
     private_folder(folder)

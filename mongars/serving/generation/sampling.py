@@ -50,7 +50,7 @@ def sample(logits: Tensor, samplers: Sequence[TokenSampler]) -> list[int]:
 def _sample_nucleus(logits: Tensor, samplers: Sequence[TokenSampler]) -> list[int]:
     """Return a sample of softmax(logits / temperature) for each row, drawn again until it is in the row's nucleus.
 
-    This rejection samples the nucleus without the cost of sorting (docs/results/2026-11-27-serving.md).
+    This rejection samples the nucleus without the cost of sorting (docs/results/serving.md).
     """
     temperatures = torch.tensor([sampler.temperature for sampler in samplers], device=logits.device)
     probs = (logits / temperatures[:, None]).softmax(dim=-1)
