@@ -74,6 +74,20 @@ def test_documented_make_targets_exist(page: Path) -> None:
     assert set(named) <= targets
 
 
+def test_names_that_contributing_mentions_are_in_the_files_of_the_row() -> None:
+    rows = [line for line in (ROOT / "docs" / "contributing.md").read_text().splitlines() if line[:1] == "|"]
+    checked = 0
+    for row in rows:
+        files = [ROOT / path for path in PATH.findall(row)]
+        code = "".join(
+            file.read_text() for place in files for file in ([place] if place.suffix else place.rglob("*.py"))
+        )
+        for name in re.findall(r"`(\w+)`", row) if files else ():
+            assert name in code, f"{name}: {row}"
+            checked += 1
+    assert checked > 10
+
+
 def test_architecture_lists_the_layers_of_import_linter_in_their_order() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = [set(layer.split(" | ")) for contract in contracts for layer in contract.get("layers", ())]
