@@ -39,8 +39,9 @@ def train(
 ) -> None:
     """Train an adapter on a dataset version. The same dataset and recipe are not trained twice.
 
-    Ctrl-C stops the run at a checkpoint; the same command resumes it. `--set min_workers=1 --set workers=8` trains
-    with as many workers as the cluster has room for.
+    Ctrl-C stops the run at a checkpoint; the same command resumes it.
+
+    `--set min_workers=1 --set workers=8` trains with as many workers as the cluster has room for.
     """
     from mongars.workflows.train import train as train_adapter
 

@@ -1,0 +1,36 @@
+"""Progress and messages: readable without a terminal, and never on stdout."""
+
+import pytest
+
+from mongars.cli.output import emit, say, stages
+
+
+def test_a_message_is_not_wrapped(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    message = "/a/path/that/is/longer/than/one/line/of/the/terminal.jsonl:3: not JSON [bold]"
+    say(message)
+    assert capsys.readouterr().err == message + "\n"
+
+
+def test_without_a_terminal_a_stage_prints_a_line_for_each_percent(capsys: pytest.CaptureFixture[str]) -> None:
+    with stages() as progress:
+        progress.update(1, 2)  # no stage has begun
+        progress.stage("Training")
+        for step in range(1, 401):
+            progress.update(step, 400, "loss 1.0")
+        progress.stage("Reading")
+        progress.update(7)  # of an unknown number
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:3] == ["Training", "Training: 1 of 400, loss 1.0", "Training: 4 of 400, loss 1.0"]
+    assert lines[-2:] == ["Training: 400 of 400, loss 1.0", "Reading"]
+    assert len(lines) == 2 + 101  # the labels, and 0 % to 100 %
+
+
+def test_library_output_within_a_stage_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    with stages():
+        print("from a library")
+        print("12 PYTHON worker processes have been started on this node")  # Ray's false alarm
+    emit({"rows": 1})
+    printed = capsys.readouterr()
+    assert printed.err == "from a library\n"
+    assert printed.out == '{\n  "rows": 1\n}\n'
