@@ -1,4 +1,4 @@
-"""Rows and conversations for the tests of this room."""
+"""Rows and a catalog for the tests of curation."""
 
 import pyarrow as pa
 import pytest
@@ -12,7 +12,7 @@ PROVENANCE = Provenance(recipe={"rules": 1}, recipe_hash="r" * 8, rows_read=3, d
 
 @pytest.fixture
 def make_rows():
-    """Return a function that makes a ROW_SCHEMA table of conversations with the given ids."""
+    """Return a function that returns a ROW_SCHEMA table of conversations with the given ids."""
 
     def make(*ids, subject="sub_1", split="train"):
         return pa.Table.from_pylist(

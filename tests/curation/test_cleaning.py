@@ -1,4 +1,4 @@
-"""One conversation at a time: consent before anything else, and an outcome for every line."""
+"""Cleaning of single conversations: consent comes first, and every line has an outcome."""
 
 import dataclasses
 import json
@@ -55,7 +55,7 @@ def test_a_good_conversation_is_kept_whole(cleaner):
         ),
     ],
 )
-def test_what_goes_has_its_reason_and_leaves_no_text(cleaner, values, reason):
+def test_a_dropped_conversation_has_a_reason_and_no_text(cleaner, values, reason):
     row = cleaner.clean(1, conversation(**values))
     assert (row.outcome, row.messages, row.id) == (reason, [], "")
 
@@ -79,7 +79,7 @@ def test_personal_and_known_values_are_replaced_consistently(cleaner):
     assert first == second
 
 
-def test_known_values_of_one_user_are_not_searched_in_anothers_words(cleaner):
+def test_known_values_of_one_user_are_not_searched_in_texts_of_another(cleaner):
     said = (*GOOD, Turn("user", "Is Anna Moreau a singer, by the way?"))
     unaided = dataclasses.replace(cleaner, recipe=CurationRecipe(person_names=False))
     assert unaided.clean(1, conversation(said, user="bruno", profile=Profile())).pii == []
@@ -93,7 +93,7 @@ def test_a_user_id_that_is_an_address_is_a_known_value(cleaner):
     assert cleaner.clean(1, conversation(said, user="bruno", profile=Profile())).pii == []
 
 
-def test_names_that_nobody_told_are_looked_for_unless_that_is_switched_off(cleaner):
+def test_unknown_names_are_found_unless_the_tagger_is_switched_off(cleaner):
     said = (*GOOD, Turn("user", "My name is Patricia Johnson and I need help with it."))
     unaided = dataclasses.replace(cleaner, recipe=CurationRecipe(person_names=False))
     assert (cleaner.clean(1, conversation(said)).pii, unaided.clean(1, conversation(said)).pii) == (["PERSON"], [])
@@ -105,7 +105,7 @@ def test_a_known_value_that_the_detectors_missed_is_a_leak(cleaner, monkeypatch)
     assert cleaner.clean(1, conversation(said)).leaks == ["EMAIL", "KNOWN"]
 
 
-def test_every_line_of_a_share_has_an_outcome(cleaner, tmp_path):
+def test_every_line_of_a_shard_has_an_outcome(cleaner, tmp_path):
     path = tmp_path / "in.jsonl"
     messages = [{"role": turn.role, "content": turn.content} for turn in GOOD]
     lines = [json.dumps({"id": f"c{n}", "messages": messages}) for n in range(300)]
@@ -122,7 +122,7 @@ def test_a_cleaner_does_not_show_its_secret(cleaner):
     assert "ssss" not in repr(cleaner)
 
 
-def test_opinions_are_redacted_as_the_turns_are_and_spoiled_ones_left_out(cleaner):
+def test_opinions_are_redacted_like_turns_and_bad_ones_dropped(cleaner):
     turns = (Turn("user", "Hello, what is the address of Anna Moreau in the city?"), GOOD[1])
     opinions = (
         Opinion(turns[0].content, "Write to anna.moreau@example.com for it.", True),
@@ -140,7 +140,7 @@ def test_opinions_are_redacted_as_the_turns_are_and_spoiled_ones_left_out(cleane
     assert len(cleaner.clean(1, conversation(turns)).opinions) == 0
 
 
-def test_a_leak_in_an_opinion_is_seen(cleaner, monkeypatch):
+def test_a_leak_in_an_opinion_is_found(cleaner, monkeypatch):
     monkeypatch.setattr("mongars.curation.cleaning.find_pii", lambda *_: [])
     row = cleaner.clean(1, conversation(opinions=(Opinion(GOOD[0].content, "It is 4242 4242 4242 4242.", True),)))
     assert row.leaks == ["CARD"]

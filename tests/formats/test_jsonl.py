@@ -88,7 +88,7 @@ def read(tmp_path, *lines, name="in.jsonl"):
         (b"9" * 10_000, "a number is too long"),
     ],
 )
-def test_a_line_that_cannot_be_read_is_named_and_the_rest_is_read(tmp_path, line, reason):
+def test_a_bad_line_has_a_reason_and_the_rest_is_read(tmp_path, line, reason):
     first, bad, last = read(tmp_path, GOOD, line, GOOD)
     assert isinstance(first, Conversation)
     assert isinstance(last, Conversation)
@@ -98,7 +98,7 @@ def test_a_line_that_cannot_be_read_is_named_and_the_rest_is_read(tmp_path, line
 
 
 @pytest.mark.parametrize("name", ["in.jsonl", "in.jsonl.gz"])
-def test_texts_are_read_in_order_with_their_places_and_what_is_none_is_named(tmp_path, name):
+def test_texts_are_read_in_order_with_line_numbers_and_bad_lines(tmp_path, name):
     lines = [
         {"id": "a", "text": "one"},
         {"id": "b"},
@@ -122,35 +122,35 @@ def test_texts_are_read_in_order_with_their_places_and_what_is_none_is_named(tmp
     ]
 
 
-def test_a_reason_never_repeats_what_was_said(tmp_path):
+def test_a_reason_never_contains_text_of_a_message(tmp_path):
     (bad,) = read(tmp_path, b'{"id": "c1", "messages": [{"role": "user", "content": "my secret words" oops}]}')
     assert "secret" not in bad.reason
 
 
-def test_without_user_and_consent_each_conversation_is_its_own_subject_and_may_be_used(tmp_path):
+def test_user_defaults_to_the_id_and_consent_to_true(tmp_path):
     (conversation,) = read(tmp_path, GOOD)
     assert conversation.user == "c1"
     assert conversation.consent is True
 
 
-def test_consent_that_was_refused_stays_refused(tmp_path):
+def test_refused_consent_is_kept(tmp_path):
     (conversation,) = read(tmp_path, GOOD | {"consent": False})
     assert conversation.consent is False
 
 
-def test_a_conversation_is_as_old_as_its_first_dated_message(tmp_path):
+def test_the_first_dated_message_dates_a_conversation(tmp_path):
     messages = [{"role": "user", "content": "a"}, {"role": "user", "content": "b", "created_at": 0}]
     (conversation,) = read(tmp_path, {"id": 7, "messages": messages})
     assert conversation.id == "7"
     assert conversation.created_at == datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def test_a_byte_order_mark_and_blank_lines_do_no_harm(tmp_path):
+def test_a_byte_order_mark_and_blank_lines_are_ignored(tmp_path):
     assert len(read(tmp_path, b"\xef\xbb\xbf" + json.dumps(GOOD).encode(), b"", b"  ", GOOD)) == 2
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
-def test_every_line_of_a_file_in_utf16_is_named(tmp_path, encoding):
+def test_every_line_of_a_utf16_file_is_bad(tmp_path, encoding):
     path = tmp_path / "in.jsonl"
     path.write_bytes("".join(json.dumps(GOOD | {"id": n}) + "\n" for n in range(3)).encode(encoding))
     bad = list(read_conversations(path))
@@ -159,7 +159,7 @@ def test_every_line_of_a_file_in_utf16_is_named(tmp_path, encoding):
     assert "UTF-16" in bad[0].reason
 
 
-def test_a_line_that_is_too_long_is_named_and_the_rest_is_read(tmp_path, monkeypatch):
+def test_an_overlong_line_is_bad_and_the_rest_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr("mongars.formats.jsonl.MAX_LINE_BYTES", 1_000)
     long = GOOD | {"messages": [{"role": "user", "content": "x" * 10_000}]}
     first, bad, last = read(tmp_path, GOOD, long, GOOD | {"id": "c2"})
@@ -171,15 +171,15 @@ def test_a_line_that_is_too_long_is_named_and_the_rest_is_read(tmp_path, monkeyp
     ("data", "message"),
     [(gzip.compress(b"{}"), "is gzip but is not named"), (b"PAR1.....PAR1", "is Parquet, not JSON Lines")],
 )
-def test_a_file_of_another_form_than_its_name_says_is_refused(tmp_path, data, message):
+def test_a_file_with_the_wrong_extension_is_refused(tmp_path, data, message):
     path = tmp_path / "in.jsonl"
     path.write_bytes(data)
     with pytest.raises(InputError, match=message):
         read_conversations(path)
 
 
-def test_a_gzip_file_that_breaks_off_gives_what_is_before_the_break(tmp_path):
-    whole = gzip.compress(b"".join(json.dumps(GOOD | {"id": i}).encode() + b"\n" for i in range(50_000)))
+def test_a_truncated_gzip_file_is_read_up_to_its_end(tmp_path):
+    whole = gzip.compress(b"".join(json.dumps(GOOD | {"id": i}).encode() + b"\n" for i in range(20_000)))
     path = tmp_path / "in.jsonl.gz"
     path.write_bytes(whole[: len(whole) // 2])
     items = list(read_conversations(path))
@@ -188,12 +188,12 @@ def test_a_gzip_file_that_breaks_off_gives_what_is_before_the_break(tmp_path):
     assert "damaged" in items[-1].reason
 
 
-def test_a_file_that_is_not_there_is_refused_at_once_with_a_remedy(tmp_path):
+def test_a_missing_file_is_refused_at_once_with_a_remedy(tmp_path):
     with pytest.raises(InputError, match="Give the path"):
         read_conversations(tmp_path / "missing.jsonl")
 
 
-def test_a_file_that_is_gzip_in_name_only_is_refused(tmp_path):
+def test_a_gz_file_that_is_not_gzip_is_refused(tmp_path):
     path = tmp_path / "in.jsonl.gz"
     path.write_text("{}")
     with pytest.raises(InputError, match="is not gzip"):
@@ -201,13 +201,13 @@ def test_a_file_that_is_gzip_in_name_only_is_refused(tmp_path):
 
 
 @given(st.lists(conversations, max_size=4), st.sampled_from(["a.jsonl", "a.jsonl.gz"]))
-def test_what_is_written_is_read_again(tmp_path_factory, written, name):
+def test_written_conversations_are_read_unchanged(tmp_path_factory, written, name):
     path = tmp_path_factory.mktemp("sources") / name
     assert write_conversations(path, written) == len(written)
     assert list(read_conversations(path)) == written
 
 
-def test_a_failed_write_leaves_the_file_as_it_was(tmp_path):
+def test_a_failed_write_leaves_the_file_unchanged(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text("before")
 
@@ -222,14 +222,14 @@ def test_a_failed_write_leaves_the_file_as_it_was(tmp_path):
 
 
 @given(st.integers(1, 5), st.integers(0, 400))
-def test_shares_of_a_file_are_the_whole_file(tmp_path_factory, stripes, lines):
-    path = tmp_path_factory.mktemp("shares") / "a.jsonl"
+def test_stripes_together_are_the_whole_file(tmp_path_factory, stripes, lines):
+    path = tmp_path_factory.mktemp("stripes") / "a.jsonl"
     path.write_bytes(b"".join(b"%d\n" % number for number in range(1, lines + 1)))
-    shares = [list(numbered_lines(path, stripe=stripe, stripes=stripes)) for stripe in range(stripes)]
-    assert sorted(item for share in shares for item in share) == [(n, b"%d\n" % n) for n in range(1, lines + 1)]
+    parts = [list(numbered_lines(path, stripe=stripe, stripes=stripes)) for stripe in range(stripes)]
+    assert sorted(item for part in parts for item in part) == [(n, b"%d\n" % n) for n in range(1, lines + 1)]
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_give_a_conversation_a_reason_or_nothing(line):
+def test_any_bytes_give_a_conversation_or_bad_line_or_nothing(line):
     result = parse_line("x", 1, line)
     assert result is None or isinstance(result, Conversation | BadLine)

@@ -33,7 +33,7 @@ def read(path, **shares):
     return [item for _, item in numbered_rows(path, **shares)]
 
 
-def test_a_row_is_read_as_the_same_object_of_json_lines_is(path):
+def test_a_row_equals_the_same_object_in_json_lines(path):
     row = {"id": "c1", "user": "anna", "source": "shop", "consent": False, "created_at": "2026-01-02T03:04:05"}
     told = {"opinions": [{"query": "Hello", "text": "Good day", "good": True}], "more": 1}
     told |= {"profile": {"names": ["Anna Moreau"], "phones": None}}
@@ -51,14 +51,14 @@ def test_a_row_is_read_as_the_same_object_of_json_lines_is(path):
     ]
 
 
-def test_what_is_optional_may_be_absent(path):
+def test_optional_columns_may_be_absent(path):
     (conversation,) = read(write(path, [{"id": 7, "messages": MESSAGES}]))
     assert (conversation.id, conversation.user, conversation.source) == ("7", "7", "file")
     assert conversation.consent is True
     assert conversation.created_at is None
 
 
-def test_consent_that_was_not_told_in_a_column_of_consent_is_not_taken_for_given(path):
+def test_a_null_in_the_consent_column_is_not_consent(path):
     told, untold = read(
         write(path, [{"id": n, "messages": MESSAGES, "consent": n or None} for n in (True, False)])
     )
@@ -72,7 +72,7 @@ def test_consent_that_was_not_told_in_a_column_of_consent_is_not_taken_for_given
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 @pytest.mark.parametrize("zone", [None, "UTC", "Europe/Paris"])
-def test_columns_of_times_are_read_whatever_their_unit_and_zone(path, unit, zone):
+def test_timestamps_of_any_unit_and_zone_are_read(path, unit, zone):
     time = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     column = pa.array([int(time.timestamp())], pa.int64()).cast(pa.timestamp("s")).cast(pa.timestamp(unit, zone))
     pq.write_table(pa.table({"id": ["a"], "messages": [MESSAGES], "created_at": column}), path)
@@ -91,7 +91,7 @@ def test_columns_of_times_are_read_whatever_their_unit_and_zone(path, unit, zone
         ({"id": "c", "messages": [{"role": "user", "content": None}]}, "message 1 has no text"),
     ],
 )
-def test_a_row_that_cannot_be_read_is_named_and_the_rest_is_read(path, row, reason):
+def test_a_bad_row_has_a_reason_and_the_rest_is_read(path, row, reason):
     good = {"id": "a", "messages": MESSAGES}
     first, bad, last = read(write(path, [good, row, good]))
     assert isinstance(first, Conversation)
@@ -110,7 +110,7 @@ def test_text_that_is_not_utf8_and_times_out_of_range_are_bad_rows(path):
     assert timeless.reason.startswith("a time")
 
 
-def test_a_row_longer_than_a_line_may_be_is_named(path, monkeypatch):
+def test_an_overlong_row_is_bad(path, monkeypatch):
     rows = [{"id": str(n), "messages": [{"role": "user", "content": "x" * n}]} for n in (10, 10_000, 10)]
     monkeypatch.setattr("mongars.formats.parquet.MAX_LINE_BYTES", 5_000)
     assert [isinstance(item, BadLine) for item in read(write(path, rows))] == [False, True, False]
@@ -120,7 +120,7 @@ def test_a_row_longer_than_a_line_may_be_is_named(path, monkeypatch):
 @given(
     st.integers(0, 300), st.integers(1, 5), st.sampled_from([1, 7, 64, 1000]), st.sampled_from([20, 10_000, 2**30])
 )
-def test_shares_together_hold_every_row_once_with_its_number(tmp_path_factory, rows, stripes, group, batch_bytes):
+def test_stripes_together_have_every_row_once(tmp_path_factory, rows, stripes, group, batch_bytes):
     path = tmp_path_factory.mktemp("parquet") / "in.parquet"
     table = pa.table(
         {"id": [f"c{n}" for n in range(1, rows + 1)], "messages": [MESSAGES] * rows},
@@ -140,7 +140,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 @given(
     st.lists(st.tuples(texts, st.lists(st.tuples(st.sampled_from([*ROLES, "x"]), texts), max_size=3)), max_size=4)
 )
-def test_every_row_is_what_its_object_is(tmp_path_factory, rows):
+def test_every_row_equals_its_object(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("parquet") / "in.parquet"
     values = [{"id": i, "messages": [{"role": r, "content": c} for r, c in turns]} for i, turns in rows]
     schema = pa.schema([("id", pa.string()), ("messages", pa.list_(MESSAGE))])
@@ -153,7 +153,7 @@ def test_every_row_is_what_its_object_is(tmp_path_factory, rows):
             assert item == as_conversation(value)
 
 
-def test_a_damaged_row_group_is_one_bad_row_that_says_what_is_lost(path):
+def test_a_damaged_row_group_is_one_bad_row_that_names_the_lost_rows(path):
     rows = [{"id": f"c{n}", "messages": [{"role": "user", "content": f"number {n}"}]} for n in range(30)]
     write(path, rows, row_group_size=10, compression="zstd", use_dictionary=False)
     column = pq.read_metadata(path).row_group(1).column(2)
@@ -177,7 +177,7 @@ def test_a_damaged_row_group_is_one_bad_row_that_says_what_is_lost(path):
         ({"id": ["a"], "messages": [[{"role": "user"}]]}, "is list<"),
     ],
 )
-def test_a_file_without_the_columns_is_refused_and_they_are_named(path, columns, message):
+def test_a_file_without_required_columns_is_refused(path, columns, message):
     pq.write_table(pa.table(columns), path)
     with pytest.raises(InputError, match=message):
         check_parquet(path)
@@ -186,13 +186,13 @@ def test_a_file_without_the_columns_is_refused_and_they_are_named(path, columns,
 @pytest.mark.parametrize(
     "data", [b"", b"PAR1", b"PAR1" * 3, b"{}\n" * 9, b"PAR1xxxx\x04\0\0\0PAR1", b"PAR1\xff\0\0\0PAR1"]
 )
-def test_what_is_no_parquet_is_refused(path, data):
+def test_a_file_that_is_not_parquet_is_refused(path, data):
     path.write_bytes(data)
     with pytest.raises(InputError, match="not a Parquet file"):
         check_parquet(path)
 
 
-def test_a_file_that_is_not_there_is_refused_with_a_remedy(path):
+def test_a_missing_file_is_refused_with_a_remedy(path):
     with pytest.raises(InputError, match=r"Give the path of a \.parquet file"):
         check_parquet(path)
 
@@ -244,13 +244,13 @@ def test_a_file_with_an_extension_type_is_refused_before_its_deserialiser_runs(p
 @pytest.mark.parametrize(
     "name", ["ray.data.arrow_tensor", "ray.data.arrow_tensor_v2", "arrow.py_extension_type", "any.thing"]
 )
-def test_extension_types_of_any_name_are_refused_known_here_or_not(path, name):
+def test_extension_types_are_refused_whether_registered_or_not(path, name):
     with_extension(path, Spy(name))
     with pytest.raises(InputError, match="extension types"):
         check_parquet(path)
 
 
-def test_an_arrow_schema_that_cannot_be_looked_into_is_refused(path):
+def test_an_unreadable_arrow_schema_is_refused(path):
     pq.write_table(pa.table({"id": ["a"], "messages": [MESSAGES]}), path)
     schema = pq.read_metadata(path).metadata[b"ARROW:schema"]
     path.write_bytes(path.read_bytes().replace(schema, b"!" * len(schema)))
@@ -258,7 +258,7 @@ def test_an_arrow_schema_that_cannot_be_looked_into_is_refused(path):
         check_parquet(path)
 
 
-def test_a_second_arrow_schema_behind_a_harmless_one_does_not_get_through(path, spied):
+def test_a_second_arrow_schema_after_a_harmless_one_is_refused(path, spied):
     with_extension(path, spied)
     evil = pq.read_metadata(path).metadata[b"ARROW:schema"]
     Spy.ran = False
@@ -274,7 +274,7 @@ def test_a_second_arrow_schema_behind_a_harmless_one_does_not_get_through(path, 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.integers(0, 255))
-def test_a_footer_with_any_byte_changed_is_read_or_refused(tmp_path_factory, place, byte):
+def test_a_footer_with_any_changed_byte_is_read_or_refused(tmp_path_factory, place, byte):
     path = tmp_path_factory.mktemp("parquet") / "in.parquet"
     write(path, [{"id": "a", "messages": MESSAGES}])
     data = bytearray(path.read_bytes())

@@ -23,7 +23,7 @@ def write(folder, name):
 
 
 @pytest.mark.parametrize("stripes", [1, 3])
-def test_both_forms_give_the_same_conversations_in_the_same_places(tmp_path, stripes):
+def test_both_formats_give_the_same_conversations_under_the_same_keys(tmp_path, stripes):
     found = []
     for name in ("in.jsonl", "in.parquet"):
         path = write(tmp_path, name)
@@ -33,7 +33,7 @@ def test_both_forms_give_the_same_conversations_in_the_same_places(tmp_path, str
     assert [place_of(key) for key, _ in found[0]] == [(5, number) for number in range(1, 201)]
 
 
-def test_blank_lines_are_passed_over_and_bad_ones_named(tmp_path):
+def test_blank_lines_are_skipped_and_bad_ones_reported(tmp_path):
     path = tmp_path / "in.jsonl"
     path.write_text(f"\n{json.dumps(ROWS[0])}\nbroken\n")
     (two, good), (three, bad) = Shard(str(path), 0, 0, 1).conversations()
@@ -49,7 +49,7 @@ def test_blank_lines_are_passed_over_and_bad_ones_named(tmp_path):
         ("in.parquet", b"{}\n{}\n{}\n", "not a Parquet file"),
     ],
 )
-def test_a_file_of_another_form_than_its_name_says_is_refused(tmp_path, name, data, message):
+def test_a_file_with_the_wrong_extension_is_refused(tmp_path, name, data, message):
     path = tmp_path / name
     path.write_bytes(data)
     with pytest.raises(InputError, match=message):

@@ -1,11 +1,11 @@
-"""What an import costs: the package and the command line must stay light."""
+"""Importing the package or the command line must stay light."""
 
 import subprocess
 import sys
 
 
 def loaded_by(code: str) -> set[str]:
-    """Return the top-level modules that a fresh interpreter holds after running `code`."""
+    """Return the top-level modules that a fresh interpreter has imported after running `code`."""
     program = f"{code}\nimport sys; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return set(result.stdout.split())
@@ -29,7 +29,7 @@ def test_usage_statistics_are_off_after_the_import() -> None:
     assert result.stdout.strip() == "True"
 
 
-def test_a_switch_that_the_operator_set_is_left_alone() -> None:
+def test_a_variable_set_by_the_operator_is_kept() -> None:
     program = "import mongars, os; print(os.environ['RAY_USAGE_STATS_ENABLED'])"
     env = {"PATH": "/usr/bin", "RAY_USAGE_STATS_ENABLED": "1"}
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=env)

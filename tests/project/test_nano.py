@@ -1,4 +1,4 @@
-"""The base that ships: whole, small, what its card says, and of use."""
+"""The shipped base model: complete, small, usable, and described by its card."""
 
 from pathlib import Path
 
@@ -19,12 +19,12 @@ def nano():
     return load_base(NANO)
 
 
-def test_the_figures_of_the_card_are_those_of_these_weights():
+def test_the_figures_of_the_card_are_of_these_weights():
     card = (NANO / "README.md").read_text(encoding="utf-8")
     assert card.count(f"digest {base_model_digest(NANO)}") == 3  # under each of its three tables of figures
 
 
-def test_it_holds_safetensors_and_no_more_than_fits_into_a_repository():
+def test_it_has_safetensors_and_fits_into_a_repository():
     files = {path.name: path.stat().st_size for path in NANO.iterdir()}
     assert {"model.safetensors", "config.json", "generation_config.json", "chat_template.jinja"} <= files.keys()
     assert not [name for name in files if name.endswith((".bin", ".pt", ".pkl"))]
@@ -33,12 +33,12 @@ def test_it_holds_safetensors_and_no_more_than_fits_into_a_repository():
 
 @given(st.text())
 @example(text="Grüße, 日本語, 👩‍👩‍👧‍👦 \x00 \ud7ff\n\t  two  spaces")
-def test_its_tokenizer_gives_back_any_text(nano, text):
+def test_its_tokenizer_reproduces_any_text(nano, text):
     ids = nano.tokenizer(text, add_special_tokens=False)["input_ids"]
     assert nano.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False) == text
 
 
-def test_it_answers_in_a_sentence_and_ends_by_itself(nano):
+def test_it_answers_in_a_sentence_and_stops(nano):
     from mongars.serving.generation.offline import generate_one
 
     said: list[str] = []

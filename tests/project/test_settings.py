@@ -18,7 +18,7 @@ def test_an_unknown_variable_is_refused_with_the_nearest_name(monkeypatch: pytes
     ("name", "value"),
     [("MONGARS_LLM_BACKEND", "gpt"), ("MONGARS_RETENTION_DAYS", "0"), ("MONGARS_LANGUAGES", "english")],
 )
-def test_an_impossible_value_is_refused_by_the_name_of_its_variable(
+def test_an_error_for_an_impossible_value_names_its_variable(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -31,9 +31,7 @@ def test_a_list_is_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().languages == ("en", "de")
 
 
-def test_everything_that_changes_lies_under_the_home_by_default(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_all_changing_data_is_below_the_home_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MONGARS_HOME", str(tmp_path))
     settings = load_settings()
     for place in (settings.database, settings.index, settings.tracking, str(settings.keys_file)):

@@ -1,4 +1,4 @@
-"""The catalog: whole versions or none, equal content once, damage seen."""
+"""The catalog: a version is whole or absent, equal content exists once, damage is detected."""
 
 import dataclasses
 import json
@@ -27,14 +27,14 @@ def test_a_published_version_can_be_listed_read_and_verified(catalog, publish):
     assert "# chats v1" in (part.parent / "README.md").read_text()
 
 
-def test_equal_rows_in_another_order_are_the_version_that_is_there(catalog, publish):
+def test_equal_rows_in_another_order_reuse_the_existing_version(catalog, publish):
     first, _ = publish("a", "b")
     again, reused = publish("b", "a")
     assert (again, reused) == (first, True)
     assert catalog.list() == (first,)
 
 
-def test_other_rows_or_another_recipe_are_a_new_version(catalog, publish):
+def test_other_rows_or_another_recipe_make_a_new_version(catalog, publish):
     publish("a")
     publish("b")
     recipe = dataclasses.replace(catalog_provenance(catalog), recipe_hash="other")
@@ -50,14 +50,14 @@ def catalog_provenance(catalog):
     return Provenance(recipe=manifest.recipe, recipe_hash=manifest.recipe_hash)
 
 
-def test_versions_are_ordered_by_number_and_not_by_name(catalog, publish):
+def test_versions_are_ordered_by_number(catalog, publish):
     for number in range(11):
         publish(f"row-{number}")
     assert catalog.get("chats").version == "v11"
     assert [ref.version for ref in catalog.list()] == [f"v{number}" for number in range(1, 12)]
 
 
-def test_an_unknown_dataset_or_version_is_named_with_what_there_is(catalog, publish):
+def test_an_error_for_an_unknown_version_lists_the_existing_ones(catalog, publish):
     publish("a")
     with pytest.raises(DatasetNotFoundError, match=r"versions of it: v1.*mongars curate"):
         catalog.get("chats", "v9")
@@ -67,12 +67,12 @@ def test_an_unknown_dataset_or_version_is_named_with_what_there_is(catalog, publ
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "Chats", ".hidden", "a" * 65])
-def test_a_name_that_is_no_name_is_refused(catalog, name):
+def test_an_invalid_name_is_refused(catalog, name):
     with pytest.raises(InputError), catalog.open_draft(name):
         pass
 
 
-def test_a_version_in_which_something_leaked_is_quarantined_and_not_trained_on(catalog, publish):
+def test_a_version_with_a_leak_is_quarantined_and_not_trained_on(catalog, publish):
     publish("a")
     leaky = dataclasses.replace(catalog_provenance(catalog), recipe_hash="x", leaks={"EMAIL": 1})
     ref, _ = publish("b", provenance=leaky)
@@ -88,7 +88,7 @@ def test_a_version_without_rows_is_published_and_not_trained_on(catalog, publish
         catalog.require_ready(ref)
 
 
-def test_a_changed_row_is_seen(catalog, publish, make_rows):
+def test_a_changed_row_is_detected(catalog, publish, make_rows):
     ref, _ = publish("a", "b")
     (part,) = catalog.parts(ref)
     pq.write_table(make_rows("a", "c"), part)
@@ -96,7 +96,7 @@ def test_a_changed_row_is_seen(catalog, publish, make_rows):
         catalog.verify(ref)
 
 
-def test_a_missing_row_a_missing_column_and_a_cut_file_are_seen(catalog, publish, make_rows):
+def test_a_missing_row_or_column_and_a_truncated_file_are_detected(catalog, publish, make_rows):
     ref, _ = publish("a", "b")
     (part,) = catalog.parts(ref)
     pq.write_table(make_rows("a"), part)
@@ -110,7 +110,7 @@ def test_a_missing_row_a_missing_column_and_a_cut_file_are_seen(catalog, publish
         catalog.verify(ref)
 
 
-def test_a_manifest_that_is_not_strictly_one_is_refused(catalog, publish):
+def test_a_damaged_manifest_is_refused(catalog, publish):
     ref, _ = publish("a")
     path = catalog.manifest_path(ref)
     good = json.loads(path.read_text())
@@ -123,7 +123,7 @@ def test_a_manifest_that_is_not_strictly_one_is_refused(catalog, publish):
         catalog.get("chats")
 
 
-def test_a_draft_that_is_not_published_leaves_nothing(catalog, make_rows):
+def test_an_unpublished_draft_leaves_nothing(catalog, make_rows):
     with pytest.raises(RuntimeError), catalog.open_draft("chats") as draft:
         draft.append(make_rows("a"))
         raise RuntimeError
@@ -131,7 +131,8 @@ def test_a_draft_that_is_not_published_leaves_nothing(catalog, make_rows):
     assert [path.name for path in (catalog.root / "chats").iterdir()] == [".lock"]
 
 
-# Publishes a version of 20 rows and is killed at one of the calls that make it durable.
+# Publishes a version of 20 rows in child processes. The n-th child is killed at the n-th of the calls that make a
+# version durable, until one of them gets through; the children are forks, so that imports happen once.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -140,35 +141,47 @@ from mongars.curation.catalog.catalog import DatasetCatalog
 from mongars.curation.catalog.manifest import Provenance
 from mongars.curation.catalog.rows import ROW_SCHEMA
 
-root, call, at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-real, calls = getattr(os, call), 0
-
-def killing(*args, **kwargs):
-    global calls
-    calls += 1
-    if calls == at:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real(*args, **kwargs)
-
+root, call = Path(sys.argv[1]), sys.argv[2]
 row = {"id": "a", "subject": "s", "split": "train", "source": "t", "language": "en",
        "messages": [{"role": "user", "content": "Hello"}]}
-catalog = DatasetCatalog(root)
-with catalog.open_draft("chats") as draft:
-    draft.append(pa.Table.from_pylist([row | {"id": str(n)} for n in range(20)], schema=ROW_SCHEMA))
-    setattr(os, call, killing)
-    catalog.publish(draft, Provenance(recipe={}, recipe_hash="r"))
-print("published")
+real, calls = getattr(os, call), 0
+
+def publish(at):
+    def killing(*args, **kwargs):
+        global calls
+        calls += 1
+        if calls == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **kwargs)
+
+    catalog = DatasetCatalog(root / str(at))
+    with catalog.open_draft("chats") as draft:
+        draft.append(pa.Table.from_pylist([row | {"id": str(n)} for n in range(20)], schema=ROW_SCHEMA))
+        setattr(os, call, killing)
+        catalog.publish(draft, Provenance(recipe={}, recipe_hash="r"))
+
+for at in range(1, 10):
+    child = os.fork()
+    if not child:
+        publish(at)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(status)
+    if status == 0:
+        break
 """
 
 
 @pytest.mark.parametrize("call", ["fsync", "rename"])
-def test_a_publication_that_is_killed_at_any_step_leaves_a_whole_version_or_none(tmp_path, publish, call):
+def test_a_publication_killed_at_any_step_leaves_a_whole_version_or_none(tmp_path, call):
+    command = [sys.executable, "-c", KILLED, str(tmp_path), call]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    *killed, last = map(int, done.stdout.split())
+    assert last == 0, "the publication was never let through"
+    assert set(killed) == {-signal.SIGKILL}, done.stderr
     seen = set()
-    for at in range(1, 10):
-        root = tmp_path / f"{call}-{at}"
-        done = subprocess.run(
-            [sys.executable, "-c", KILLED, str(root), call, str(at)], capture_output=True, text=True, check=False
-        )
+    for at in range(1, len(killed) + 2):
+        root = tmp_path / str(at)
         catalog = DatasetCatalog(root)
         for ref in catalog.list():
             catalog.verify(ref)
@@ -177,16 +190,10 @@ def test_a_publication_that_is_killed_at_any_step_leaves_a_whole_version_or_none
             left = [path.name for path in (root / "chats").iterdir() if path.is_dir()]
         assert sum(name.startswith(".draft-") for name in left) == 1, "a killed draft was not swept"
         assert not [name for name in left if name.endswith(".tmp")]
-        if done.returncode == 0:
-            break
-        assert done.returncode == -signal.SIGKILL, done.stderr
-    else:
-        pytest.fail("the publication was never let through")
-    assert 0 in seen
-    assert 1 in seen
+    assert seen == {0, 1}
 
 
-def test_a_draft_of_a_living_process_is_left_alone(catalog, make_rows):
+def test_a_draft_of_a_running_process_is_not_swept(catalog, make_rows):
     with catalog.open_draft("chats") as mine:
         mine.append(make_rows("a"))
         code = "import sys; from pathlib import Path\n"
@@ -196,7 +203,7 @@ def test_a_draft_of_a_living_process_is_left_alone(catalog, make_rows):
         assert mine.folder.is_dir()
 
 
-def test_a_version_from_before_there_were_opinions_is_read_and_verified(catalog, publish):
+def test_a_version_without_the_column_opinions_is_read_and_verified(catalog, publish):
     ref, _ = publish("a", "b")
     (part,) = catalog.parts(ref)
     pq.write_table(pq.read_table(part).drop_columns(["opinions"]), part)

@@ -1,4 +1,4 @@
-"""The Croissant file of a version: each column described, each file named with its digest."""
+"""The Croissant file of a version describes each column and lists each file with its digest."""
 
 import json
 
@@ -16,7 +16,7 @@ def described(catalog, publish):
     return ref, folder, json.loads((folder / "croissant.json").read_text())
 
 
-def test_every_file_of_the_version_is_named_with_its_digest_and_no_duplicate_is(catalog, described):
+def test_every_file_is_listed_with_its_digest_and_duplicates_are_not(catalog, described):
     ref, folder, croissant = described
     files = {each["contentUrl"]: each for each in croissant["distribution"] if each["@type"] == "cr:FileObject"}
     assert set(files) == {part.name for part in catalog.parts(ref)}
@@ -27,7 +27,7 @@ def test_every_file_of_the_version_is_named_with_its_digest_and_no_duplicate_is(
     assert {path.name for path in folder.glob(whole["includes"])} == set(files)
 
 
-def test_every_column_of_the_rows_is_a_field_that_reads_it(described):
+def test_every_column_is_a_field(described):
     (records,) = described[2]["recordSet"]
     fields = {field["name"]: field for field in records["field"]}
     assert list(fields) == ROW_SCHEMA.names
@@ -41,7 +41,7 @@ def test_every_column_of_the_rows_is_a_field_that_reads_it(described):
         assert [each["name"] for each in fields[name]["subField"]] == [part.name for part in struct]
 
 
-def test_version_digest_and_names_of_the_vocabulary_are_told(described):
+def test_version_digest_and_vocabulary_are_described(described):
     ref, _, croissant = described
     assert croissant["conformsTo"] == "http://mlcommons.org/croissant/1.1"
     assert (croissant["name"], croissant["version"]) == ("chats", "1.0.0")
@@ -51,7 +51,7 @@ def test_version_digest_and_names_of_the_vocabulary_are_told(described):
     assert {key for key in croissant if not key.startswith("@")} <= terms | schema_org
 
 
-def test_an_erased_version_names_no_file(catalog, described):
+def test_an_erased_version_lists_no_file(catalog, described):
     ref, folder, _ = described
     catalog.remove_rows(ref)
     left = json.loads((folder / "croissant.json").read_text())

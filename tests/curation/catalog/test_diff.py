@@ -1,4 +1,4 @@
-"""Two versions compared."""
+"""The differences of two versions."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from mongars.errors import DatasetRefusedError
 from tests.curation.conftest import PROVENANCE
 
 
-def test_rows_are_told_by_id_and_knobs_by_name(catalog, make_rows):
+def test_rows_are_compared_by_id_and_options_by_name(catalog, make_rows):
     def publish(rows, **recipe):
         with catalog.open_draft("chats") as draft:
             for row in rows:
@@ -32,7 +32,7 @@ def test_a_version_does_not_differ_from_itself(catalog, publish):
     assert (found.added, found.removed, found.changed, found.unchanged, found.recipe) == ((), (), (), 2, {})
 
 
-def test_an_erased_version_has_nothing_to_compare(catalog, publish):
+def test_an_erased_version_cannot_be_compared(catalog, publish):
     ref, _ = publish("a")
     catalog.remove_rows(ref)
     with pytest.raises(DatasetRefusedError, match="is erased"):

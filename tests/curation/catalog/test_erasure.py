@@ -1,4 +1,4 @@
-"""Erasing a person: nothing of theirs stays, nothing else is lost, and they cannot come back."""
+"""Erasing a person: their rows are gone and stay out, and nothing else is lost."""
 
 import dataclasses
 import json
@@ -53,7 +53,7 @@ TALKS = (
 
 
 def curated(catalog, talks, recipe=RECIPE):
-    """Publish a version of `chats` of the talks, by the steps of the pipeline without Ray."""
+    """Publish a version of `chats` of the talks, with the steps of the pipeline but without Ray."""
     import pyarrow as pa
 
     cleaner = Cleaner(recipe, now(), SECRET, erased=catalog.tombstones.subjects())
@@ -90,7 +90,7 @@ def contents(catalog, ref):
     return manifest.digest, manifest.duplicates.digest, manifest.splits
 
 
-def test_what_is_left_is_what_curating_the_others_alone_gives(catalog, tmp_path):
+def test_the_successor_equals_a_curation_without_the_person(catalog, tmp_path):
     curated(catalog, TALKS)
     (successor,) = erase(catalog, subject(ANA), preview=False).successors
     others = DatasetCatalog(tmp_path / "others")
@@ -100,12 +100,16 @@ def test_what_is_left_is_what_curating_the_others_alone_gives(catalog, tmp_path)
     catalog.verify(successor.dataset)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.lists(st.tuples(st.sampled_from((ANA, BEN, CLEO)), st.sampled_from(TOPICS), st.booleans()), min_size=1),
+    st.lists(
+        st.tuples(st.sampled_from((ANA, BEN, CLEO)), st.sampled_from(TOPICS), st.booleans()),
+        min_size=1,
+        max_size=6,
+    ),
     st.sampled_from((ANA, BEN, CLEO)),
 )
-def test_whoever_goes_and_whatever_was_alike_the_others_are_as_if_alone(tmp_path_factory, drawn, user):
+def test_any_erasure_equals_a_curation_without_the_person(tmp_path_factory, drawn, user):
     talks = [
         said(f"t{number:02d}", who, text + (" indeed" if more else ""))
         for number, (who, text, more) in enumerate(drawn)
@@ -120,7 +124,7 @@ def test_whoever_goes_and_whatever_was_alike_the_others_are_as_if_alone(tmp_path
     assert (left == whole) is all(talk.user != user for talk in talks)
 
 
-def test_a_preview_says_the_same_and_changes_nothing(catalog):
+def test_a_preview_reports_the_erasure_and_changes_nothing(catalog):
     ref = curated(catalog, TALKS)
     before = folder_digest(catalog.root, files_of(catalog))
     shown = erase(catalog, subject(ANA))
@@ -137,7 +141,7 @@ def files_of(catalog):
     return [path.as_posix() for path in paths if path.suffix != ".lock"]
 
 
-def test_every_version_that_held_the_person_loses_its_rows_and_is_refused(catalog):
+def test_every_version_with_the_person_loses_its_rows_and_is_refused(catalog):
     refs = [curated(catalog, TALKS[:2]), curated(catalog, TALKS)]
     erase(catalog, subject(ANA), preview=False)
     for ref in refs:
@@ -151,7 +155,7 @@ def test_every_version_that_held_the_person_loses_its_rows_and_is_refused(catalo
     assert b"lighthouse keeper" not in b"".join(path.read_bytes() for path in catalog.root.rglob("v1/*"))
 
 
-def test_a_version_after_the_person_left_stays_the_latest(catalog):
+def test_a_newer_version_without_the_person_stays_the_latest(catalog):
     curated(catalog, TALKS)
     latest = curated(catalog, without(ANA))
     erasure = erase(catalog, subject(ANA), preview=False)
@@ -159,7 +163,7 @@ def test_a_version_after_the_person_left_stays_the_latest(catalog):
     assert catalog.get("chats") == latest
 
 
-def test_where_the_others_alone_were_curated_before_that_version_is_the_latest_again(catalog):
+def test_an_equal_older_version_becomes_the_latest_again(catalog):
     alone = curated(catalog, without(ANA))
     curated(catalog, TALKS)
     (successor,) = erase(catalog, subject(ANA), preview=False).successors
@@ -168,7 +172,7 @@ def test_where_the_others_alone_were_curated_before_that_version_is_the_latest_a
     assert catalog.require_ready(alone).rows == alone.rows
 
 
-def test_a_row_with_the_id_of_an_erased_one_is_taken_in_and_counted(catalog):
+def test_a_row_with_the_id_of_an_erased_one_is_readmitted(catalog):
     longer = Conversation(
         "x", ANA, (*said("x", ANA, TOPICS[0]).turns, Turn("user", "Thanks a lot!")), consent=True
     )
@@ -177,7 +181,7 @@ def test_a_row_with_the_id_of_an_erased_one_is_taken_in_and_counted(catalog):
     assert (successor.removed, successor.readmitted, successor.rows) == (1, 1, 2)
 
 
-def test_the_card_tells_what_is_set_aside_and_of_how_many_people(catalog):
+def test_the_card_counts_the_rows_set_aside_and_their_people(catalog):
     ref = curated(catalog, TALKS)
     card = (catalog.manifest_path(ref).parent / "README.md").read_text()
     assert "5 conversations" in card
@@ -185,7 +189,7 @@ def test_the_card_tells_what_is_set_aside_and_of_how_many_people(catalog):
     assert "a row is erased: 2 conversations" in card
 
 
-def test_the_person_cannot_come_back_by_the_same_sources(catalog):
+def test_curating_the_same_sources_does_not_bring_the_person_back(catalog):
     curated(catalog, TALKS)
     erase(catalog, subject(ANA), preview=False)
     left = catalog.get("chats")
@@ -194,7 +198,7 @@ def test_the_person_cannot_come_back_by_the_same_sources(catalog):
     assert cleaner.clean(0, TALKS[0]).outcome == DropReason.ERASED
 
 
-def test_a_curation_that_began_before_the_erasure_publishes_nothing(catalog, make_rows):
+def test_a_curation_started_before_the_erasure_publishes_nothing(catalog, make_rows):
     with catalog.open_draft("chats") as draft:
         draft.append(make_rows("a", subject=subject(ANA)))
         erase(catalog, subject(ANA), preview=False)
@@ -204,7 +208,7 @@ def test_a_curation_that_began_before_the_erasure_publishes_nothing(catalog, mak
 
 
 @pytest.mark.parametrize("step", ["open_draft", "publish", "remove_rows", "unlink"])
-def test_an_erasure_that_was_killed_is_finished_by_the_next_call(catalog, monkeypatch, tmp_path, step):
+def test_the_next_call_finishes_a_killed_erasure(catalog, monkeypatch, tmp_path, step):
     curated(catalog, TALKS[:2])
     curated(catalog, TALKS)
 
@@ -226,7 +230,7 @@ def test_an_erasure_that_was_killed_is_finished_by_the_next_call(catalog, monkey
     assert catalog.holding(subject(ANA)) == ()
 
 
-def test_a_version_made_before_duplicates_were_kept_is_erased_without_them(catalog):
+def test_a_version_of_schema_1_is_erased_without_duplicates(catalog):
     ref = curated(catalog, TALKS)
     path = catalog.manifest_path(ref)
     facts = json.loads(path.read_text()) | {"schema": 1}
@@ -236,14 +240,14 @@ def test_a_version_made_before_duplicates_were_kept_is_erased_without_them(catal
     assert (successor.readmitted, successor.rows) == (0, 3)
 
 
-def test_who_is_in_no_version_takes_nothing_away(catalog):
+def test_erasing_somebody_without_rows_changes_nothing(catalog):
     ref = curated(catalog, TALKS)
     erasure = erase(catalog, subject("nobody"), preview=False)
     assert (erasure.versions, erasure.successors) == ((), ())
     assert catalog.list() == (ref,)
 
 
-def test_a_damaged_version_is_told_before_anything_is_removed(catalog):
+def test_a_damaged_version_is_reported_before_anything_is_removed(catalog):
     ref = curated(catalog, TALKS)
     (part,) = catalog.parts(ref)
     part.write_bytes(part.read_bytes()[:-20])
@@ -252,7 +256,7 @@ def test_a_damaged_version_is_told_before_anything_is_removed(catalog):
     assert part.exists()
 
 
-def test_damaged_tombstones_let_nobody_slip_back_in(catalog):
+def test_damaged_tombstones_stop_a_curation(catalog):
     curated(catalog, TALKS)
     erase(catalog, subject(ANA), preview=False)
     (catalog.root / "erased.json").write_text("{}{")
@@ -260,7 +264,7 @@ def test_damaged_tombstones_let_nobody_slip_back_in(catalog):
         curated(catalog, TALKS)
 
 
-def test_what_an_earlier_version_holds_stays_set_aside_and_the_others_keep_their_split(catalog, make_rows):
+def test_rows_of_a_prior_version_stay_set_aside_and_splits_do_not_change(catalog, make_rows):
     with catalog.open_draft("later") as draft:
         draft.append(make_rows("a", subject="sub_gone"))
         draft.append(make_rows("bridges and the flood", subject="sub_b", split="test"))
@@ -283,7 +287,7 @@ def test_what_an_earlier_version_holds_stays_set_aside_and_the_others_keep_their
     assert manifest.rows_read == manifest.rows + sum(manifest.dropped.values())
 
 
-def test_versions_that_left_rows_out_for_those_of_the_person_are_named(catalog, make_rows):
+def test_versions_that_excluded_rows_of_the_person_are_listed(catalog, make_rows):
     def publish(name, subject, against=(), dropped=None):
         with catalog.open_draft(name) as draft:
             draft.append(make_rows(name, subject=subject))

@@ -28,18 +28,18 @@ def named(refs):
     return [f"{ref.name}@{ref.version}" for ref in refs]
 
 
-def test_the_newest_of_each_dataset_stay(versions):
+def test_the_newest_versions_of_each_dataset_keep_their_rows(versions):
     assert named(prunable(versions, keep=1, now=NOW)) == ["chats@v1", "chats@v2", "mails@v1"]
     assert named(prunable(versions, keep=3, now=NOW)) == []
 
 
-def test_only_what_is_old_enough_goes(versions):
+def test_only_old_versions_are_pruned(versions):
     assert prunable(versions, keep=0, now=NOW, older_than_days=1) == ()
     later = NOW + timedelta(days=1)
     assert len(prunable(versions, keep=0, now=later, older_than_days=1)) == 5
 
 
-def test_rows_go_and_what_was_learned_from_whom_stays_told(versions):
+def test_pruning_removes_rows_and_keeps_manifests(versions):
     assert named(prune(versions, keep=2, now=NOW)) == ["chats@v1"]
     old, *rest = versions.list()
     assert (old.version, old.state, versions.parts(old)) == ("v1", "erased", ())
@@ -50,7 +50,7 @@ def test_rows_go_and_what_was_learned_from_whom_stays_told(versions):
     assert prune(versions, keep=2, now=NOW) == ()
 
 
-def test_what_a_killed_removal_left_goes_with_the_next_one(versions, monkeypatch):
+def test_the_next_call_finishes_a_killed_removal(versions, monkeypatch):
     def kill(_path):
         raise KeyboardInterrupt
 

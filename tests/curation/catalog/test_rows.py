@@ -1,4 +1,4 @@
-"""The content digest: of the rows, whatever their order."""
+"""The content digest of rows, independent of their order."""
 
 import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
@@ -18,17 +18,17 @@ def test_the_digest_does_not_depend_on_the_order_of_rows(make_rows, some, data):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # the fixture keeps no state
 @given(ids, st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
-def test_another_row_is_another_digest(make_rows, some, other):
+def test_another_row_gives_another_digest(make_rows, some, other):
     more = make_rows(*some, other)
     assert content_digest(row_digests(make_rows(*some))) != content_digest(row_digests(more))
 
 
-def test_every_column_counts(make_rows):
+def test_the_digest_depends_on_every_column(make_rows):
     tables = [make_rows("a"), make_rows("a", subject="sub_2"), make_rows("a", split="test")]
     assert len({content_digest(row_digests(table)) for table in tables}) == 3
 
 
-def test_the_digest_of_a_row_has_its_opinions(make_rows):
+def test_the_digest_depends_on_opinions(make_rows):
     rows = make_rows("a").to_pylist()
     opinions = [
         None,

@@ -1,4 +1,4 @@
-"""Duplicates: found whatever the order, verified, and grouped."""
+"""Duplicates are found in any order, verified, and grouped."""
 
 import random
 
@@ -27,14 +27,14 @@ def test_copies_with_other_case_spacing_and_tags_are_equal():
 
 
 @given(texts)
-def test_the_shingles_of_a_text_are_as_many_as_its_distinct_five_character_pieces(text):
+def test_a_text_has_one_shingle_per_distinct_5_gram(text):
     padded = text.ljust(5)
     expected = {padded[start : start + 5] for start in range(len(padded) - 4)}
     assert len(shingle_hashes(text)) == len(expected)
 
 
 @given(texts, texts)
-def test_jaccard_is_that_of_the_pieces(one, other):
+def test_jaccard_equals_that_of_the_character_n_grams(one, other):
     first, second = ({t.ljust(5)[i : i + 5] for i in range(len(t.ljust(5)) - 4)} for t in (one, other))
     assert jaccard(shingle_hashes(one), shingle_hashes(other)) == len(first & second) / len(first | second)
 
@@ -46,7 +46,7 @@ def corpus(rng, count):
     return [[rng.choice(words) for _ in range(80)] for _ in range(count)]
 
 
-def test_near_copies_are_proposed_and_strangers_are_not():
+def test_near_copies_are_proposed_and_distinct_texts_are_not():
     rng = random.Random(3)
     originals = corpus(rng, 200)
     copies = [[rng.choice("xyz") * 5 if rng.random() < 0.05 else word for word in words] for words in originals]
@@ -60,21 +60,21 @@ def test_near_copies_are_proposed_and_strangers_are_not():
     assert similar <= truth
 
 
-def test_a_bucket_of_equal_rows_stays_one_group_and_is_linear():
+def test_a_bucket_of_equal_rows_is_one_group_with_linearly_many_pairs():
     bands = np.ones((500, 32), dtype=np.uint32)
     pairs = candidate_pairs(bands.T)
     assert len(pairs) < 500 * 33
     assert set(components(500, pairs).tolist()) == {0}
 
 
-def test_no_rows_are_no_pairs():
+def test_no_rows_give_no_pairs():
     assert candidate_pairs(band_hashes([]).T).shape == (0, 2)
 
 
 @given(
     st.integers(1, 20).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.tuples(*[st.integers(0, n - 1)] * 2))))
 )
-def test_components_are_named_by_their_smallest_row_and_hold_every_pair(case):
+def test_components_contain_every_pair_and_have_their_smallest_row_as_label(case):
     count, pairs = case
     roots = components(count, pairs)
     assert all(roots[one] == roots[other] for one, other in pairs)

@@ -1,4 +1,4 @@
-"""The split: nobody on both sides, and the same whatever the order."""
+"""The split: no subject is on both sides, and order does not matter."""
 
 import numpy as np
 import pyarrow as pa
@@ -29,18 +29,18 @@ def test_the_test_share_is_met_over_many_subjects():
     assert 0.08 < splits.count(TEST) / 5000 < 0.12
 
 
-def test_a_handful_of_people_still_gives_both_sides():
+def test_a_handful_of_people_gives_both_sides():
     for seed in range(50):
         _, splits = split([("a", 0), ("b", 1), ("c", 2)], seed, test_share=0.01)
         assert {TRAIN, TEST} == set(splits)
 
 
-def test_one_person_alone_is_never_held_out_by_force_and_no_share_holds_out_nobody():
+def test_a_single_person_and_a_test_share_of_zero_hold_out_nobody():
     assert split([("a", 0)], test_share=0.0)[1] == [TRAIN]
     assert set(split([("a", 0), ("b", 1)], test_share=0.0)[1]) == {TRAIN}
 
 
-def test_a_subject_keeps_its_side_when_others_come():
+def test_a_subject_keeps_its_side_when_others_are_added():
     _, few = split([(f"s{n}", n) for n in range(100)])
     _, more = split([(f"s{n}", n) for n in range(300)])
     assert more[:100] == few

@@ -1,4 +1,4 @@
-"""Turns that a wrong encoding or a binary file broke are told from a lost letter and from odd ones."""
+"""Broken encodings are detected; a single lost letter and unusual characters are not."""
 
 import pytest
 from hypothesis import given
@@ -26,7 +26,7 @@ def misread(text, encoding):
         "I am so happy 😀👍",
     ],
 )
-def test_text_read_in_a_wrong_encoding_is_broken(text, encoding):
+def test_text_decoded_with_the_wrong_encoding_is_broken(text, encoding):
     assert not is_broken(text)
     assert is_broken(misread(text, encoding))
 
@@ -41,7 +41,7 @@ def test_text_read_in_a_wrong_encoding_is_broken(text, encoding):
         "\x01\x02 ok",
     ],
 )
-def test_what_a_decoder_lost_and_control_characters_break_a_turn(text):
+def test_replacement_and_control_characters_break_a_turn(text):
     assert is_broken(text)
 
 
@@ -59,7 +59,7 @@ def test_what_a_decoder_lost_and_control_characters_break_a_turn(text):
         "",
     ],
 )
-def test_a_lost_letter_and_odd_letters_do_not(text):
+def test_a_lost_letter_and_unusual_letters_do_not_break_a_turn(text):
     assert not is_broken(text)
 
 

@@ -1,4 +1,4 @@
-"""What was pasted or hit goes; what is said about the same stays."""
+"""Text that is not prose is dropped; text about the same things is kept."""
 
 import base64
 import random
@@ -31,7 +31,7 @@ MASHED = "sdkfjhg lkdfgjh sdfkjgh"
         ("Subscribe to our newsletter and follow us!", DropReason.BOILERPLATE),
     ],
 )
-def test_what_was_pasted_or_hit_has_its_reason(text, reason):
+def test_text_that_is_not_prose_has_its_reason(text, reason):
     assert judge_turn(text) == reason
 
 
@@ -55,11 +55,11 @@ def test_what_was_pasted_or_hit_has_its_reason(text, reason):
         "附近哪里有好的餐馆可以吃晚饭",
     ],
 )
-def test_what_is_said_about_it_or_only_looks_like_it_stays(text):
+def test_prose_about_it_and_similar_text_are_kept(text):
     assert judge_turn(text) is None
 
 
-def test_each_looks_for_its_own():
+def test_each_check_finds_only_its_own_kind():
     checks = (is_encoded, is_markup, is_links, is_filler, is_mashed)
     texts = (BYTES.hex(), PAGE, LINKS, LATIN, MASHED)
     assert [[check(text) for text in texts] for check in checks] == [
@@ -68,5 +68,5 @@ def test_each_looks_for_its_own():
     assert not any(check("") for check in checks)
 
 
-def test_filler_with_a_sign_after_each_word_is_filler():
+def test_filler_with_punctuation_after_each_word_is_filler():
     assert is_filler("Lorem, ipsum. Dolor; sit, amet!")

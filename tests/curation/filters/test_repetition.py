@@ -1,4 +1,4 @@
-"""Answers that only repeat what stands before them are told from short, corrected and own ones."""
+"""Answers that repeat earlier turns or memories are found; short, corrected and original ones are not."""
 
 import random
 from datetime import UTC, datetime
@@ -53,11 +53,11 @@ def test_an_answer_that_repeats_an_earlier_turn_copies_it(role):
         "I think that you would like the orchestra that Anna plays in, since it is close to where you work.",
     ],
 )
-def test_a_short_answer_and_one_of_own_words_do_not(answer):
+def test_short_and_original_answers_are_not_copies(answer):
     assert said(prompt(FACT), Turn("user", FACT)).source_of(answer) is None
 
 
-def test_the_users_words_corrected_are_an_answer():
+def test_a_correction_of_the_users_words_is_not_a_copy():
     written = " ".join(["She go to the market every day and buys a lot of bread there.", OTHER, FACT])
     corrected = written.replace("She go", "She goes")
     assert said(Turn("user", f"Mend this: {written}")).source_of(corrected) is None
@@ -65,12 +65,12 @@ def test_the_users_words_corrected_are_an_answer():
     assert said(Turn("assistant", written)).source_of(corrected) == "turn"
 
 
-def test_a_system_turn_with_broken_json_is_text_as_any():
+def test_broken_json_in_a_system_turn_is_plain_text():
     assert said(Turn("system", '{"text": \n{"text": 1}\n{' + "[" * 10_000)).source_of(FACT) is None
 
 
 @given(st.integers(0, 2**32), st.integers(MIN_WORDS, 60))
-def test_any_long_piece_of_what_was_said_is_a_copy_and_shuffled_words_are_not(seed, length):
+def test_any_long_excerpt_is_a_copy_and_reversed_words_are_not(seed, length):
     rng = random.Random(seed)
     words = [f"w{n}" for n in range(100)]
     start = rng.randrange(100 - length)
@@ -84,12 +84,12 @@ def phrases_of(text):
     return {tuple(words[start : start + SHINGLE_WORDS]) for start in range(len(words) - SHINGLE_WORDS + 1)}
 
 
-# So few words that phrases come again, within an answer and in what it is held against.
+# Few words, so that phrases recur within an answer and in its sources.
 talk = st.lists(st.sampled_from("abc"), min_size=5, max_size=40).map(" ".join)
 
 
 @given(st.lists(st.tuples(st.sampled_from(("user", "assistant", "system")), talk), max_size=4), talk)
-def test_what_is_told_at_a_glance_is_what_all_phrases_say(turns, answer):
+def test_the_prefilter_does_not_change_the_result(turns, answer):
     held = {source: set() for source in MIN_SHARES}
     for role, text in turns:
         held["memory" if role == "system" else role] |= phrases_of(text)

@@ -1,4 +1,4 @@
-"""What the tests of the detectors share."""
+"""A fixture for the tests of the detectors."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from mongars.curation.pii import find_pii
 
 @pytest.fixture
 def found():
-    """Return found(text) -> the types and values of what is found in it, in order."""
+    """Return a function that returns the types and values of the spans found in a text, in order."""
 
     def find(text):
         return [(span.type.name, text[span.start : span.end]) for span in find_pii(text)]

@@ -1,4 +1,4 @@
-"""What the words around it make personal, in English and French."""
+"""Values that the words around them make personal, in English and French."""
 
 import pytest
 
@@ -24,7 +24,7 @@ import pytest
         ("ask @annam about it", "HANDLE", "@annam"),
     ],
 )
-def test_what_the_words_make_personal_is_found(found, text, kind, value):
+def test_a_value_is_found_in_a_personal_context(found, text, kind, value):
     assert found(text)[0] == (kind, value)
     assert len(found(text)) == 1
 
@@ -39,5 +39,5 @@ def test_what_the_words_make_personal_is_found(found, text, kind, value):
         "@property\n@dataclass(frozen=True)",
     ],
 )
-def test_public_dates_places_and_code_are_left_alone(found, text):
+def test_public_dates_and_places_and_code_are_ignored(found, text):
     assert found(text) == []

@@ -1,4 +1,4 @@
-"""Known values are found whatever their form, and ordinary words are not."""
+"""Known values are found in every form, and ordinary words are not."""
 
 import pytest
 
@@ -29,13 +29,12 @@ def test_a_known_value_is_found_in_every_form(text, value):
     assert value in [text[span.start : span.end] for span in find_pii(text, KNOWN)]
 
 
-def test_a_french_number_is_found_with_and_without_its_country():
-    for text in ("06 12 34 56 78", "+33 6 12 34 56 78", "0033612345678", "0612345678"):
-        assert [text[s.start : s.end] for s in find_pii(f"x {text}", ("+33 612345678",))] or text
-        (span,) = find_pii(text, ("+33 612345678",))
-        assert (span.start, span.end) == (0, len(text))
+def test_a_french_number_is_found_with_and_without_its_country_code():
+    for text in ("06 12 34 56 78", "+33 6 12 34 56 78", "0033612345678", "0612345678", "6/12/34/56/78"):
+        (span,) = find_pii(f"#x {text}", ("+33 612345678",))
+        assert (span.start, span.end) == (3, 3 + len(text))
 
 
 @pytest.mark.parametrize("text", ["will you stay long", "how long will it be", "a long will", "an elodie"])
-def test_words_that_are_also_names_are_left_alone(text):
+def test_words_that_are_also_names_are_ignored(text):
     assert find_pii(text, KNOWN) == []

@@ -1,4 +1,4 @@
-"""Addresses on networks and on Earth."""
+"""Network addresses and coordinates."""
 
 import pytest
 
@@ -35,5 +35,5 @@ def test_an_address_is_found_with_its_type_and_place(found, text, kind, value):
         "Read https://example.com/page?id=3 and www.example.com",
     ],
 )
-def test_what_looks_like_an_address_is_left_alone(found, text):
+def test_what_only_looks_like_an_address_is_ignored(found, text):
     assert found(text) == []

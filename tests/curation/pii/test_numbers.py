@@ -1,4 +1,4 @@
-"""Numbers with checksums; each wrong by one digit is none."""
+"""Numbers with checksums: one wrong digit and they are not found."""
 
 import pytest
 
@@ -18,7 +18,7 @@ NATIONAL = [
 
 
 @pytest.mark.parametrize("number", NATIONAL)
-def test_a_national_number_that_checks_is_found(found, number):
+def test_a_national_number_with_a_valid_check_is_found(found, number):
     assert found(f"so it is {number}.") == [("NATIONAL_ID", number)]
 
 
@@ -26,7 +26,7 @@ def test_a_national_number_that_checks_is_found(found, number):
     "number",
     ["123 456 783", "1 51 02 46102 043 26", "BG 12 34 56 C", "756.9217.0769.84", "54362315L", "390.533.447-06"],
 )
-def test_a_national_number_that_does_not_check_is_left_alone(found, number):
+def test_a_national_number_with_an_invalid_check_is_ignored(found, number):
     assert found(f"so it is {number}.") == []
 
 
@@ -41,18 +41,18 @@ def test_a_national_number_that_does_not_check_is_left_alone(found, number):
         ("permis de conduire : 123456789012", "DOCUMENT", "123456789012"),
     ],
 )
-def test_a_number_that_the_text_names_needs_no_checksum(found, text, kind, value):
+def test_a_number_that_the_text_names_needs_no_valid_check(found, text, kind, value):
     assert found(text) == [(kind, value)]
 
 
 @pytest.mark.parametrize(
     "text", ["Suite 680 36 4022 Oakridge", "000-12-3456", "I passed 12345678 cars", "card 12345"]
 )
-def test_other_numbers_are_left_alone(found, text):
+def test_other_numbers_are_ignored(found, text):
     assert found(text) == []
 
 
-def test_words_behind_an_iban_are_no_part_of_it(found):
+def test_words_after_an_iban_are_not_part_of_it(found):
     assert found("To GB29 NWBK 6016 1331 9268 19 thanks a lot") == [("IBAN", "GB29 NWBK 6016 1331 9268 19")]
     assert found("To GB29 NWBK 6016 1331 9268 18 thanks a lot") == []
 

@@ -1,4 +1,4 @@
-"""Phone numbers: by form, by plan, or by the words around them."""
+"""Phone numbers: by form, by numbering plan, or by the words around them."""
 
 import pytest
 
@@ -34,5 +34,5 @@ def test_a_phone_number_is_found_whole(found, text, value):
         "4082478880123456 and 408247888012.5",
     ],
 )
-def test_dates_sums_and_streets_are_no_phone_numbers(found, text):
+def test_dates_amounts_and_streets_are_not_phone_numbers(found, text):
     assert found(text) == []

@@ -1,4 +1,4 @@
-"""The secret and what it keys."""
+"""The secret, and the pseudonyms that it keys."""
 
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ from mongars.curation.pii.pseudonyms import TAG, Pseudonyms, load_or_create_secr
 from mongars.errors import InputError
 
 
-def test_the_secret_is_made_once_for_its_owner_alone(tmp_path):
+def test_the_secret_is_created_once_and_readable_by_its_owner_only(tmp_path):
     path = tmp_path / "home" / "pseudonyms.key"
     secret = load_or_create_secret(path)
     assert len(secret) == 32
@@ -18,7 +18,7 @@ def test_the_secret_is_made_once_for_its_owner_alone(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_processes_that_start_at_once_agree_on_one_secret(tmp_path):
+def test_concurrent_callers_get_the_same_secret(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         secrets = list(pool.map(load_or_create_secret, [tmp_path / "pseudonyms.key"] * 32))
     assert len(set(secrets)) == 1
@@ -33,7 +33,7 @@ def test_a_damaged_secret_is_refused_and_not_replaced(tmp_path, content):
     assert path.read_text() == content
 
 
-def test_a_tag_hangs_on_secret_subject_type_and_value():
+def test_a_tag_depends_on_secret_subject_type_and_value():
     tags = {
         Pseudonyms(secret, subject).tag(kind, value)
         for secret in (b"a" * 32, b"b" * 32)
@@ -45,11 +45,16 @@ def test_a_tag_hangs_on_secret_subject_type_and_value():
     assert all(TAG.fullmatch(tag) for tag in tags)
 
 
-def test_a_number_has_one_tag_however_it_is_written():
+def test_a_number_has_the_same_tag_in_every_form():
     pseudonyms = Pseudonyms(b"a" * 32, "s1")
     assert pseudonyms.tag("PHONE", "(514) 555-0123") == pseudonyms.tag("PHONE", "514.555.0123")
 
 
-def test_a_subject_id_says_nothing_of_the_user():
+def test_tags_and_subject_ids_do_not_change_between_releases():
+    assert Pseudonyms(b"a" * 32, "s1").tag("EMAIL", "a@b.c") == "<EMAIL_7d33>"
+    assert subject_id(b"a" * 32, "anna") == "sub_e2ea53a8a31443847407eb44"
+
+
+def test_a_subject_id_does_not_reveal_the_user():
     assert subject_id(b"a" * 32, "anna") != subject_id(b"b" * 32, "anna")
     assert "anna" not in subject_id(b"a" * 32, "anna")

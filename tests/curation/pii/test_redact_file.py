@@ -1,4 +1,4 @@
-"""The lines of a redacted file: offsets of the original, pseudonyms within an id, bad lines told."""
+"""Redacted files: offsets into the original text, pseudonyms per id, bad lines reported."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +20,7 @@ def text(identity, content):
     return Text("in.jsonl", 1, identity, content)
 
 
-def test_a_line_has_its_spans_in_the_text_as_it_was():
+def test_spans_are_offsets_into_the_original_text():
     content = "Write to anna@example.com, or call (514) 555-0123."
     ((line,), redaction, _) = lines(text("a", content), mode=Mode.TAG)
     assert line["text"] == "Write to <EMAIL>, or call <PHONE>."
@@ -31,19 +31,19 @@ def test_a_line_has_its_spans_in_the_text_as_it_was():
     assert (redaction.texts, redaction.spans) == (1, {"EMAIL": 1, "PHONE": 1})
 
 
-def test_a_value_has_one_pseudonym_within_an_id_and_another_in_another():
+def test_a_value_has_one_pseudonym_per_id():
     ((one, two, other), _, _) = lines(text("a", "x@y.org"), text("a", "X@y.org"), text("b", "x@y.org"))
     assert one["text"] == two["text"] != other["text"]
 
 
-def test_a_bad_line_is_told_and_the_rest_is_done():
+def test_a_bad_line_is_reported_and_the_rest_is_redacted():
     bad_line = BadLine("in.jsonl", 2, "not JSON")
     (done, redaction, bad) = lines(text("a", "hello"), bad_line, text("b", "there"))
     assert [line["id"] for line in done] == ["a", "b"]
     assert (bad, redaction.bad_lines) == ([bad_line], 1)
 
 
-def test_known_values_are_found_and_never_shown():
+def test_known_values_are_redacted_and_never_in_the_repr():
     ((line,), redaction, _) = lines(text("a", "it is Zorb Quux"), known=("Zorb Quux",), mode=Mode.MASK)
     assert line["text"] == "it is █████████"
     assert "Zorb" not in repr(redaction)
@@ -51,7 +51,7 @@ def test_known_values_are_found_and_never_shown():
 
 
 @given(st.lists(st.sampled_from(["a@b.io", "4242 4242 4242 4242", "é", "\U0001f600", " ", "x"])).map("".join))
-def test_the_spans_and_the_text_between_them_give_the_redacted_text(content):
+def test_spans_and_the_text_between_them_give_the_redacted_text(content):
     ((line,), _, _) = lines(text("a", content), mode=Mode.TAG)
     rest, end = "", 0
     for span in line["spans"]:

@@ -1,4 +1,4 @@
-"""Keys and told passwords."""
+"""Keys and named passwords."""
 
 import pytest
 
@@ -20,7 +20,7 @@ KEYS = [
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_published_form_of_a_key_is_a_secret(found, key):
+def test_a_key_of_a_published_form_is_found(found, key):
     ((kind, value),) = found(f"use {key} here"[: 4 + len(key)])
     assert (kind, value) == ("SECRET", key)
 
@@ -34,12 +34,12 @@ def test_a_published_form_of_a_key_is_a_secret(found, key):
         ("Authorization: Bearer abc123def456", "abc123def456"),
     ],
 )
-def test_what_is_called_a_secret_and_holds_a_digit_is_one(found, text, value):
+def test_a_named_secret_with_a_digit_is_found(found, text, value):
     assert found(text) == [("SECRET", value)]
 
 
 @pytest.mark.parametrize(
     "text", ["My password is wrong.", "the secret is to stir 3 times", "a task-list", "eyJust"]
 )
-def test_talk_of_secrets_gives_none_away(found, text):
+def test_talk_about_secrets_reveals_none(found, text):
     assert found(text) == []

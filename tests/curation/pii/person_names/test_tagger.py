@@ -1,4 +1,4 @@
-"""The shipped tagger: finds plain names, never fails on a text, and is refused when it is damaged."""
+"""The shipped tagger: finds common names, handles any text, and is refused when damaged."""
 
 import math
 import re
@@ -48,18 +48,18 @@ def names(text):
         ("I read Jessica's book", "Jessica"),
     ],
 )
-def test_a_plain_name_is_found_whole_and_without_its_possessive(text, name):
+def test_a_common_name_is_found_whole_and_without_its_possessive(text, name):
     assert names(text) == [name]
 
 
 @pytest.mark.parametrize(
     "text", ["", "Find me a Thai restaurant in London on Monday.", "what a good day", "J'habite à Montreal."]
 )
-def test_other_capitals_are_no_names(text):
+def test_other_capitalised_words_are_not_names(text):
     assert names(text) == []
 
 
-def test_a_name_that_was_known_or_part_of_an_address_is_not_found_twice():
+def test_a_name_in_an_address_is_not_found_twice():
     text = "I am Patricia Johnson, patricia.johnson@example.com"
     kinds = [str(span.type) for span in find_pii(text, (), load_tagger().find)]
     assert kinds == ["PERSON", "EMAIL"]
@@ -68,7 +68,7 @@ def test_a_name_that_was_known_or_part_of_an_address_is_not_found_twice():
 @given(
     st.text(max_size=40) | st.lists(st.sampled_from(["Anna", "B.", "Lee", " ", "\n", "'s", "é", "1"])).map("".join)
 )
-def test_spans_lie_in_any_text_in_order_without_overlap(text):
+def test_spans_are_in_order_within_any_text_and_do_not_overlap(text):
     spans = list(load_tagger().find(text))
     places = [place for span in spans for place in (span.start, span.end)]
     assert places == sorted(places)
@@ -90,32 +90,32 @@ def test_a_tagger_of_other_features_is_refused(tmp_path, monkeypatch):
         load_tagger(tmp_path)
 
 
-def test_what_is_shipped_is_small_and_has_its_card():
+def test_the_shipped_weights_are_small_and_have_a_card():
     assert (FOLDER / WEIGHTS).stat().st_size < 2_000_000
     card = (FOLDER / "README.md").read_text()
     assert "CC BY 4.0" in card
     assert f"threshold, {load_tagger().threshold}," in card
 
 
-def test_nothing_is_found_without_weight():
+def test_negative_weights_find_nothing():
     assert list(PersonTagger([-1.0] * (1 << 16), 0.5).find("Patricia Johnson")) == []
 
 
 @given(st.lists(st.sampled_from([*PIECES, *SIGNS])).map("".join) | st.text(max_size=60))
-def test_remembered_words_give_the_spans_of_the_features_spelled_out(text):
+def test_cached_scores_give_the_spans_of_the_reference_implementation(text):
     tagger = load_tagger()
-    assert list(tagger.find(text)) == spelled_out(tagger, text)
+    assert list(tagger.find(text)) == reference_spans(tagger, text)
 
 
-def test_made_sentences_give_the_spans_of_the_features_spelled_out():
+def test_synthetic_sentences_give_the_spans_of_the_reference_implementation():
     texts = ["".join(piece for piece, _ in pieces) for pieces in sentences(400, seed=7)]
     tagger = load_tagger()
     found = [list(tagger.find(text)) for text in texts]
-    assert found == [spelled_out(tagger, text) for text in texts]
+    assert found == [reference_spans(tagger, text) for text in texts]
     assert sum(map(len, found)) > 100
 
 
-def test_training_gets_the_features_in_the_order_in_which_they_are_spelled_out():
+def test_training_gets_the_features_in_the_order_of_the_reference():
     facts = read_facts("I met Anna Okafor's son.")
     wanted = [
         crc32(feature.encode()) % BUCKETS for feature in features_of(["I", "met", "Anna", "Okafor", "son", "."], 2)
@@ -123,8 +123,8 @@ def test_training_gets_the_features_in_the_order_in_which_they_are_spelled_out()
     assert list(features(facts, EDGES + 2)) == wanted
 
 
-def spelled_out(tagger, text):
-    """Read a text word by word as version 1 of the features is defined, and remember nothing."""
+def reference_spans(tagger, text):
+    """Find names by the definition of version 1 of the features, without any cache."""
     tokens = [
         (match.start(), re.sub("['\u2019]s$", "", match.group()))
         for match in re.finditer(r"\w+(?:['\u2019.-]\w+)*|[^\w\s]", text)

@@ -1,4 +1,4 @@
-"""The training of the tagger, on sentences made here."""
+"""The training of the tagger, on synthetic sentences."""
 
 import dataclasses
 
@@ -28,14 +28,14 @@ def test_a_conll_file_becomes_sentences_with_their_names(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"Oslo\tB-location\n", b"\xff\xfe"])
-def test_a_file_without_persons_is_refused(tmp_path, content):
+def test_a_file_without_names_is_refused(tmp_path, content):
     path = tmp_path / "names.conll"
     path.write_bytes(content)
     with pytest.raises(InputError):
         read_conll(path)
 
 
-def test_made_sentences_repeat_with_their_seed_and_mark_their_names():
+def test_synthetic_sentences_depend_on_their_seed_and_mark_their_names():
     assert sentences(40, seed=1) == sentences(40, seed=1) != sentences(40, seed=2)
     made = templates(RECIPE)
     named = [sentence for sentence in made if sentence.names]
@@ -43,7 +43,7 @@ def test_made_sentences_repeat_with_their_seed_and_mark_their_names():
     assert all(sentence.text[start:end].strip() for sentence in named for start, end in sentence.names)
 
 
-def test_training_learns_repeats_and_survives_the_disk(tmp_path):
+def test_training_learns_names_and_is_deterministic(tmp_path):
     labelled = templates(dataclasses.replace(RECIPE, templates=200, seed=5))
     tagger = train(labelled, RECIPE)
     quality = measure(tagger, templates(dataclasses.replace(RECIPE, templates=100, seed=9)))
