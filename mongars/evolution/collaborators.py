@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # its module imports torch and ray
 
 
 class Outcomes(Protocol):
-    """The part of training's `Outcomes` that a cycle needs: what became of an adapter, kept until it is told."""
+    """The part of training's AdapterOutcomes that a cycle needs."""
 
     def judged(
         self,
@@ -30,11 +30,11 @@ class Outcomes(Protocol):
         reason: str,
         metrics: Mapping[str, float],
     ) -> None:
-        """Tell how the gate decided."""
+        """Record the gate's decision."""
         ...
 
     def served(self, run: str, digest: str, generation: int) -> None:
-        """Tell what a generation serves."""
+        """Record what a generation serves."""
         ...
 
 

@@ -22,7 +22,7 @@ from mongars.settings import refuse_unsafe_ray_data
 from mongars.storage.atomic import writable_folder
 from mongars.storage.digests import canonical_json_digest, file_digest
 from mongars.training.runtime.ray_train import Workers, fit, following
-from mongars.training.tracking.tracker import RunTracker
+from mongars.training.tracking.tracker import RunTracker, mlflow_run_id
 
 EXPERIMENT = "mongars-pretraining"
 
@@ -91,9 +91,7 @@ class BasePretrainer:
             sources=tuple(path.name for path in self._inputs),
         )
         params = self._config.model_dump(mode="json")
-        tracker = RunTracker(
-            self._tracking_uri, EXPERIMENT, name=key, params=params, tags=dict(texts), place=folder
-        )
+        tracker = RunTracker(self._tracking_uri, EXPERIMENT, params=params, tags=dict(texts), place=folder)
         try:
             with following(lambda report: self._told(tracker, report)) as queue:
                 fit(
@@ -105,14 +103,16 @@ class BasePretrainer:
                     stop=job.stop,
                 )
             _check_made(self._output)
-            tracker.finish({"base": self._output})
+            tracker.end("FINISHED", "base", self._output)
         except (TrainingStoppedError, KeyboardInterrupt):
-            tracker.stop()
+            tracker.end("KILLED")
             raise
         except BaseException:
-            tracker.fail()
+            tracker.end("FAILED")
             raise
-        return MadeBase(self._output, base_model_digest(self._output), tracker.run_id, folder, prepared.bad_lines)
+        return MadeBase(
+            self._output, base_model_digest(self._output), mlflow_run_id(folder), folder, prepared.bad_lines
+        )
 
     def _told(self, tracker: RunTracker, report: PretrainReport) -> None:
         point = report.point

@@ -38,8 +38,7 @@ from mongars.training.runtime.init_adapter import find_init_adapter
 from mongars.training.runtime.job import ResumeSource, StepReport, TrainingJob, adapter_key, is_complete
 from mongars.training.runtime.ray_train import Workers, fit, following
 from mongars.training.runtime.unfinished_runs import remove_torn
-from mongars.training.tracking.run_id import told_run_id
-from mongars.training.tracking.tracker import RunTracker
+from mongars.training.tracking.tracker import RunTracker, mlflow_run_id
 
 TrainProgress = Callable[[int, int, float, float], None]  # step (from 1), steps, loss, tokens per second
 
@@ -150,12 +149,12 @@ class AdapterTrainer:
             tracker.dataset(self._dataset.name, self._dataset.version, self._dataset.digest)
             with following(lambda report: self._told(tracker, report)) as queue:
                 self._fit(job, rows, queue)
-            tracker.finish({"adapter": job.folder}, model=("adapter", folder_digest(job.folder)))
+            tracker.end("FINISHED", "adapter", job.folder, digest=folder_digest(job.folder))
         except (TrainingStoppedError, KeyboardInterrupt):
-            tracker.stop()
+            tracker.end("KILLED")
             raise
         except BaseException:
-            tracker.fail()
+            tracker.end("FAILED")
             raise
 
     def _start_tracking(self, job: TrainingJob) -> RunTracker:
@@ -171,9 +170,7 @@ class AdapterTrainer:
             tags["init_from"] = job.parent.digest
         params = self._config.model_dump(mode="json")
         experiment = f"mongars-{self._config.objective}"
-        return RunTracker(
-            self._tracking_uri, experiment, name=job.folder.name, params=params, tags=tags, place=job.folder
-        )
+        return RunTracker(self._tracking_uri, experiment, params=params, tags=tags, place=job.folder)
 
     def _told(self, tracker: RunTracker, report: StepReport) -> None:
         self._on_progress(report.step, report.steps, report.loss, report.tokens_per_second)
@@ -286,4 +283,4 @@ def _other_checkpoint(path: Path) -> ResumeSource:
 
 
 def _result(folder: Path, *, reused: bool) -> TrainedAdapter:
-    return TrainedAdapter(folder, read_card(folder).metrics, told_run_id(folder), reused)
+    return TrainedAdapter(folder, read_card(folder).metrics, mlflow_run_id(folder), reused)

@@ -97,7 +97,7 @@ def build_engine(
     from mongars.evolution.rollout import Rollout
     from mongars.evolution.self_training import SelfTrainingEngine
     from mongars.registry import open_store
-    from mongars.training.tracking.outcomes import Outcomes
+    from mongars.training.tracking.tracker import AdapterOutcomes
 
     first, _ = plan.recipes()
     pairs = read_scored_pairs(settings.sts_file) if settings.sts_file else None
@@ -114,7 +114,7 @@ def build_engine(
         registry=client,
         adapter_folder=lambda ref: store.fetch(ref, client.snapshot()),
         rollout=Rollout(client),
-        outcomes=Outcomes(settings.tracking, settings.training_dir),
+        outcomes=AdapterOutcomes(settings.tracking, settings.training_dir),
     )
     return SelfTrainingEngine(parts, name=plan.adapter, base=base_spec(settings.base_model))
 

@@ -75,10 +75,18 @@ def test_the_loss_falls_and_every_step_is_told_in_order(trained, steps):
 def test_the_run_is_in_mlflow_with_the_dataset_digest(trained, home):
     from mlflow import MlflowClient
 
-    run = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}").get_run(trained.run_id)
+    client = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
+    run = client.get_run(trained.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.tags["dataset_digest"] == DATASET.digest
     assert run.data.metrics["loss"] == trained.metrics["loss_last"]
+    assert run.data.metrics["learning_rate"] == CONFIG.learning_rate
+    assert run.inputs.dataset_inputs[0].dataset.name == DATASET.name
+    assert [metric.step for metric in client.get_metric_history(trained.run_id, "loss")] == list(range(1, 21))
+    names = {file.path for file in client.list_artifacts(trained.run_id, "adapter")}
+    assert "adapter/adapter_model.safetensors" in names
+    (version,) = client.search_model_versions(f"run_id = '{trained.run_id}'")
+    assert version.tags["mongars.digest"] == folder_digest(trained.folder)
 
 
 def test_the_adapter_loads_by_plain_peft_on_a_plain_model_and_is_bidirectional(trained, base_folder):

@@ -1,184 +1,147 @@
-"""A run's record in MLflow, whether or not its server answers.
+"""The record in MLflow of a run and of what became of its adapter: counts, losses and digests, never text.
 
-Owns what is told at once and what is kept for later: events go to the store, or into a journal beside the run when
-it does not take them, and from there to the store when it does again. Must not see message text: it gets counts,
-losses and digests. Must not know MLflow's calls.
+What MLflow does not take waits in `<run>.journal.jsonl` next to the run's folder: for the run's next event, or for
+the next start of this run or, once it has ended, of any run in the same place.
 """
 
+import json
 import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mongars.training.tracking.journal import Event, Journal
-from mongars.training.tracking.mlflow_store import MlflowStore, batched
-from mongars.training.tracking.run_id import remember_run_id, told_run_id
+from mongars.storage.atomic import write_atomically
+from mongars.storage.digests import canonical_json
+from mongars.training.tracking.mlflow_store import GONE, MAX_TAG, REASON, VERDICT, MlflowStore, ignoring
 
 logger = logging.getLogger(__name__)
-
-# An attempt takes 20 s at worst (mlflow_store.py), on the thread that tells: never more than a part of its time.
-PAUSE_S = 60.0
-JOURNAL = ".journal.jsonl"
+JOURNAL, SIDECAR = ".journal.jsonl", ".run.json"
+ENDED = ("end", "judged", "served")  # events to which a run's process adds none
+PAUSE_S = 60.0  # after a failed attempt: each one may block the training loop for seconds
+MAX_METRICS = 1000  # of one request to MLflow
+MS = 1_000_000  # nanoseconds of MLflow's unit of time
 
 
 class RunTracker:
-    """One run in a tracking store, a SQLite URL or a server's.
-
-    A server that does not answer, at the start or later, does not end it. `place` is the run's folder:
-    `<place>.run.json` names the MLflow run, which the same run goes on in; `<place>.journal.jsonl` is there while
-    something is untold.
-    """
+    """Records the run whose folder is `place`; a later start of it continues the same MLflow run."""
 
     def __init__(
-        self,
-        uri: str,
-        experiment: str,
-        *,
-        name: str,
-        params: Mapping[str, Any],
-        tags: Mapping[str, str],
-        place: Path,
+        self, uri: str, experiment: str, *, params: Mapping[str, Any], tags: Mapping[str, str], place: Path
     ) -> None:
-        """Start the run, or go on in it. Raises UnavailableError when the URI or the file cannot be right."""
-        self._store = MlflowStore(uri)
-        self._outbox = _Outbox(self._store, place)
-        start = {"event": "start", "experiment": experiment, "name": name, "tags": dict(tags), "at": _now()}
-        try:
-            self._outbox.begin(start)
-        except Exception as error:  # whether it is the setting's fault is the store's to say
-            wrong = self._store.misconfigured(error)
-            if wrong is not None:
-                raise wrong from error
-            self._outbox.keep(start, error)
-        else:
-            tell_ended_runs(self._store, place.parent)
+        """Start or resume the run. Raises UnavailableError for a wrong URI or a store that refuses."""
+        self._outbox, self._place = _Outbox(uri, place.parent), place
+        at, tags = time.time_ns() // MS, dict(tags)
+        self._outbox.send(place, "start", first=True, experiment=experiment, name=place.name, tags=tags, at=at)
+        self._outbox.flush_ended()
         self.params(params)
-
-    @property
-    def run_id(self) -> str | None:
-        """MLflow's id; None as long as no server has given one."""
-        return self._outbox.run_id
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters, each of them once."""
-        self._outbox.tell({"event": "params", "values": {key: str(value) for key, value in values.items()}})
+        self._outbox.send(self._place, "log", params=[(key, str(value)) for key, value in values.items()])
 
     def dataset(self, name: str, version: str, digest: str) -> None:
-        """Log what is trained on, by our own digest: MLflow's covers the first rows only."""
-        self._outbox.tell({"event": "dataset", "name": name, "version": version, "digest": digest})
+        """Log the dataset by our own digest: MLflow's covers the first rows only."""
+        self._outbox.send(self._place, "dataset", name=name, version=version, digest=digest)
 
     def metrics(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Log a step's metrics; None is one that was not measured."""
-        at = _now()
-        metrics = [[key, value, at, step] for key, value in values.items() if value is not None]
-        self._outbox.tell({"event": "metrics", "metrics": metrics})
+        """Log the metrics of a step; None means not measured."""
+        metrics = [(key, value, time.time_ns() // MS, step) for key, value in values.items() if value is not None]
+        self._outbox.send(self._place, "log", metrics=metrics)
 
-    def finish(self, artifacts: Mapping[str, Path], *, model: tuple[str, str] | None = None) -> None:
-        """Keep folders as artifacts, by name, and end the run as finished.
+    def end(self, status: str, name: str = "", folder: Path | str = "", *, digest: str = "") -> None:
+        """Upload a folder as artifact `name`, with a digest for an adapter, and end the run."""
+        at, folder = time.time_ns() // MS, str(folder)
+        self._outbox.send(self._place, "end", status=status, at=at, name=name, folder=folder, digest=digest)
 
-        `model` is (name, digest) of the artifact that is an adapter: a version in the model registry, and the
-        candidate.
-        """
-        self._end("FINISHED", artifacts, model)
 
-    def fail(self) -> None:
-        """End the run as failed."""
-        self._end("FAILED")
+class AdapterOutcomes:
+    """Records what became of the adapters whose runs are in a folder; a server that is down does not matter."""
 
-    def stop(self) -> None:
-        """End the run as stopped by somebody; it may go on later."""
-        self._end("KILLED")
+    def __init__(self, uri: str, runs: Path) -> None:
+        self._outbox, self._runs = _Outbox(uri, runs), runs
 
-    def _end(
-        self,
-        status: str,
-        artifacts: Mapping[str, Path] | None = None,
-        model: tuple[str, str] | None = None,
-    ) -> None:
-        folders = {name: str(folder) for name, folder in (artifacts or {}).items()}
-        event = {"event": "end", "status": status, "at": _now(), "artifacts": folders, "model": model}
-        self._outbox.tell(event, pause=False)
+    def judged(self, run: str, digest: str, verdict: str, reason: str, metrics: Mapping[str, float]) -> None:
+        """Record the gate's decision on the adapter of a run, named by its folder, and the figures behind it."""
+        figures = [(name, value, time.time_ns() // MS, 0) for name, value in metrics.items()]
+        tags = {REASON: reason[:MAX_TAG], VERDICT: verdict}
+        self._outbox.send(self._runs / run, "judged", digest=digest, tags=tags, metrics=figures)
+
+    def served(self, run: str, digest: str, generation: int) -> None:
+        """Record which adapter a generation of the manifest serves; `run` is the current cycle's."""
+        self._outbox.send(self._runs / run, "served", digest=digest, generation=generation)
 
 
 class _Outbox:
-    """The way of one run's events to the store."""
+    """Sends the events of each run in a folder in order, or keeps them in the run's journal."""
 
-    def __init__(self, store: MlflowStore, place: Path) -> None:
-        self._store = store
-        self._journal = Journal(place.with_name(f"{place.name}{JOURNAL}"))
-        self._place = place
-        self._asleep_until = 0.0
-        self.run_id = told_run_id(place)
+    def __init__(self, uri: str, runs: Path) -> None:
+        self._store, self._runs, self._retry_at = MlflowStore(uri), runs, 0.0
 
-    def begin(self, event: Event) -> None:
-        """Tell what an earlier start of the run left, then the start. Raises what the store raises."""
-        if self._journal and not self.flush():
-            raise ConnectionError("The tracking server does not take what is kept.")
-        self._apply(event)
-
-    def tell(self, event: Event, *, pause: bool = True) -> None:
-        """Tell an event, or keep it. `pause`: not while the store is being left alone after a failure."""
-        asleep = pause and time.monotonic() < self._asleep_until
-        if not self._journal and not asleep:
-            try:
-                self._apply(event)
-            except Exception as error:  # noqa: BLE001 (whatever MLflow raises must not end a training run)
-                self.keep(event, error)
-            return
-        self._journal.append(event)
-        if not asleep:
-            self.flush()
-
-    def keep(self, event: Event, error: Exception) -> None:
-        """Write an event into the journal that the store did not take."""
-        self._journal.append(event)
-        self._failed(error)
-
-    def flush(self) -> bool:
-        """Tell what is kept, and say whether that was all. What was told is not kept any longer."""
-        events = batched(self._journal.read())
-        for told, event in enumerate(events):
-            try:
-                self._apply(event)
-            except Exception as error:  # noqa: BLE001 (as above)
-                self._journal.replace(events[told:])
-                self._failed(error)
-                return False
-        self._journal.replace([])
-        logger.info("The tracking server has all of %s.", self._journal.path.name.removesuffix(JOURNAL))
-        return True
-
-    def ended(self) -> bool:
-        """Say whether the last that is kept is the run's end, so that no process adds to it."""
-        return any(event["event"] == "end" for event in self._journal.read()[-1:])
-
-    def _apply(self, event: Event) -> None:
-        if event["event"] == "start":
-            self.run_id = self._store.begin(event, self.run_id)
-            remember_run_id(self._place, self.run_id)
+    def send(self, run: Path, event: str, *, first: bool = False, **arguments: Any) -> None:
+        """Send an event after those that wait. The `first` one raises UnavailableError for an unusable store."""
+        journal, latest = _next_to(run, JOURNAL), {"event": event, **arguments}
+        if time.monotonic() >= self._retry_at:
+            self._deliver(run, [*_waiting(journal), latest], strict=first)
         else:
-            assert self.run_id is not None, "a start is told before anything else"
-            self._store.tell(event, self.run_id)
+            with journal.open("a") as stream:
+                stream.write(json.dumps(latest) + "\n")
 
-    def _failed(self, error: Exception) -> None:
-        self._asleep_until = time.monotonic() + PAUSE_S
-        logger.warning(
-            "MLflow did not take it (%s); the run goes on, its record is kept in %s.",
-            type(error).__name__,
-            self._journal.path.name,
-        )
+    def flush_ended(self) -> None:
+        """Send what waits of runs that have ended: no process adds to their journals."""
+        for journal in sorted(self._runs.glob(f"*{JOURNAL}")):
+            events = _waiting(journal)
+            if events and events[-1]["event"] in ENDED and time.monotonic() >= self._retry_at:
+                self._deliver(journal.with_name(journal.name.removesuffix(JOURNAL)), events)
+
+    def _deliver(self, run: Path, events: list[dict[str, Any]], *, strict: bool = False) -> None:
+        journal, waiting = _next_to(run, JOURNAL), _joined(events)
+        while waiting:
+            try:
+                self._apply(run, **waiting[0])
+            except Exception as error:  # noqa: BLE001 (whatever MLflow raises must not end a training run)
+                if strict:
+                    self._store.check(error)
+                write_atomically(journal, "".join(json.dumps(each) + "\n" for each in waiting).encode())
+                self._retry_at = time.monotonic() + PAUSE_S
+                logger.warning("MLflow failed (%s). %s keeps the record.", type(error).__name__, journal.name)
+                return
+            del waiting[0]
+        journal.unlink(missing_ok=True)
+
+    def _apply(self, run: Path, event: str, **arguments: Any) -> None:
+        run_id = mlflow_run_id(run)
+        if event == "start":
+            started = self._store.start(run_id, **arguments)
+            write_atomically(_next_to(run, SIDECAR), canonical_json({"run_id": started}))
+        elif run_id is not None:  # else no store ever had the run
+            with ignoring(*GONE):
+                getattr(self._store, event)(run_id, **arguments)
 
 
-def tell_ended_runs(store: MlflowStore, folder: Path) -> bool:
-    """Tell of the runs in a folder that ended while the server was away; say whether it took all of them."""
-    for journal in sorted(folder.glob(f"*{JOURNAL}")):
-        other = _Outbox(store, journal.with_name(journal.name.removesuffix(JOURNAL)))
-        if other.ended() and not other.flush():
-            return False
-    return True
+def mlflow_run_id(run: Path) -> str | None:
+    """Return MLflow's id of the run in a folder; None until a store has given one."""
+    sidecar = _next_to(run, SIDECAR)
+    return str(json.loads(sidecar.read_text(encoding="utf-8"))["run_id"]) if sidecar.exists() else None
 
 
-def _now() -> int:
-    """Return the time as MLflow has it: milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
+def _next_to(run: Path, suffix: str) -> Path:
+    return run.with_name(f"{run.name}{suffix}")  # not inside, where it would change the folder's digest
+
+
+def _waiting(journal: Path) -> list[dict[str, Any]]:
+    lines = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []  # a crash may cut the last one off
+    return [json.loads(line) for line in lines]
+
+
+def _joined(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Join the metrics of neighbouring events into as few requests as MLflow allows."""
+    joined: list[dict[str, Any]] = []
+    for event in events:
+        last = joined[-1] if joined else {}
+        metrics = [*last.get("metrics", ()), *event.get("metrics", ())]
+        if event.keys() == last.keys() == {"event", "metrics"} and len(metrics) <= MAX_METRICS:
+            last["metrics"] = metrics
+        else:
+            joined.append(dict(event))
+    return joined

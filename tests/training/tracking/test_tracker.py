@@ -1,170 +1,238 @@
+"""Runs in a real SQLite store of MLflow, and what a server that is down does to them."""
+
 import json
-import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mongars.errors import UnavailableError
-from mongars.training.tracking.mlflow_store import MlflowStore, batched
-from mongars.training.tracking.tracker import RunTracker
+from mongars.training.tracking.mlflow_store import MlflowStore
+from mongars.training.tracking.tracker import MAX_METRICS, RunTracker, mlflow_run_id
 
 VALUES = {"loss": 3.5, "masked_accuracy": None, "tokens_per_second": 100.0}
 
 
-@pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('home') / 'mlflow' / 'mlflow.db'}"
+def tracker(uri: str, place: Path, **tags: str) -> RunTracker:
+    return RunTracker(uri, "trials", params={"steps": 2}, tags=tags, place=place)
+
+
+def run_of(client, place: Path):
+    return client.get_run(mlflow_run_id(place))
+
+
+def history(client, place: Path) -> list[tuple[int, float]]:
+    return [(metric.step, metric.value) for metric in client.get_metric_history(mlflow_run_id(place), "loss")]
+
+
+def files(runs: Path) -> set[str]:
+    return {path.name for path in runs.iterdir()}
 
 
 @pytest.fixture
-def nobody() -> str:
-    """Return the address of a server that is not there: the port is bound, so that no other program takes it."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+def refusing() -> Iterator[str]:
+    """Return the URI of a server that answers every request with 403."""
 
+    class Refuse(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(403)
 
-def client(uri: str):
-    from mlflow import MlflowClient
+        def do_POST(self) -> None:
+            self.do_GET()
 
-    return MlflowClient(tracking_uri=uri)
+        def log_message(self, *_: Any) -> None:
+            pass
 
-
-def tracker(uri: str, place: Path, **tags: str) -> RunTracker:
-    return RunTracker(uri, "trials", name="r", params={"steps": 2}, tags=tags, place=place)
-
-
-def history(uri: str, run_id: str | None, key: str = "loss") -> list[tuple[int, float]]:
-    return [(metric.step, metric.value) for metric in client(uri).get_metric_history(run_id, key)]
-
-
-def test_a_run_keeps_its_parameters_tags_metrics_dataset_and_artifacts(uri: str, tmp_path: Path):
-    (tmp_path / "made").mkdir()
-    (tmp_path / "made" / "card.json").write_text("{}")
-    run = tracker(uri, tmp_path / "key", dataset_digest="d" * 64)
-    run.dataset("chats", "v1", "d" * 64)
-    run.metrics(1, VALUES)
-    run.finish({"adapter": tmp_path / "made"})
-    told = client(uri).get_run(run.run_id)
-    assert told.info.status == "FINISHED"
-    assert client(uri).get_experiment(told.info.experiment_id).name == "trials"
-    assert told.data.params == {"steps": "2"}
-    assert told.data.tags["dataset_digest"] == "d" * 64
-    assert told.data.metrics == {"loss": 3.5, "tokens_per_second": 100.0}
-    (used,) = told.inputs.dataset_inputs
-    assert (used.dataset.name, used.dataset.digest) == ("chats", "d" * 36)
-    assert "d" * 64 in used.dataset.source
-    assert [file.path for file in client(uri).list_artifacts(run.run_id, "adapter")] == ["adapter/card.json"]
-    assert {path.name for path in tmp_path.iterdir()} == {"made", "key.run.json"}
-
-
-def test_artifacts_lie_beside_the_database_not_in_the_working_directory(uri: str, tmp_path: Path):
-    place = client(uri).get_run(tracker(uri, tmp_path / "key").run_id).info.artifact_uri
-    assert place.startswith(Path(uri.removeprefix("sqlite:///")).parent.as_uri())
-
-
-@pytest.mark.parametrize(("end", "status"), [("fail", "FAILED"), ("stop", "KILLED")])
-def test_a_run_that_failed_or_was_stopped_is_marked_and_goes_on_as_the_same_run(
-    uri: str, tmp_path: Path, end: str, status: str
-):
-    first = tracker(uri, tmp_path / "key")
-    first.metrics(1, VALUES)
-    getattr(first, end)()
-    assert client(uri).get_run(first.run_id).info.status == status
-    again = tracker(uri, tmp_path / "key")
-    assert again.run_id == first.run_id
-    assert client(uri).get_run(again.run_id).info.status == "RUNNING"
-    again.metrics(2, VALUES)
-    assert history(uri, again.run_id) == [(1, 3.5), (2, 3.5)]
-
-
-@pytest.mark.parametrize("known", ["deleted", "of another store"])
-def test_a_run_that_the_store_does_not_have_any_longer_is_begun_anew(uri: str, tmp_path: Path, known: str):
-    first = tracker(uri, tmp_path / "key")
-    if known == "deleted":
-        client(uri).delete_run(first.run_id)
-    else:
-        (tmp_path / "key.run.json").write_text(json.dumps({"run_id": "f" * 32}))
-    assert tracker(uri, tmp_path / "key").run_id not in (first.run_id, "f" * 32)
-
-
-def test_a_server_that_is_away_from_the_start_costs_nothing_and_is_told_by_the_next_start(
-    nobody: str, uri: str, tmp_path: Path
-):
-    run = tracker(nobody, tmp_path / "key", dataset_digest="d" * 64)
-    run.metrics(1, VALUES)
-    run.stop()
-    assert run.run_id is None
-    assert (tmp_path / "key.journal.jsonl").exists()
-    again = tracker(uri, tmp_path / "key")
-    again.metrics(2, VALUES)
-    again.finish({})
-    assert history(uri, again.run_id) == [(1, 3.5), (2, 3.5)]
-    assert client(uri).get_run(again.run_id).info.status == "FINISHED"
-    assert {path.name for path in tmp_path.iterdir()} == {"key.run.json"}
-
-
-def test_a_run_that_ended_while_the_server_was_away_is_told_by_the_next_run_beside_it(
-    nobody: str, uri: str, tmp_path: Path
-):
-    (tmp_path / "done").mkdir()
-    ended = tracker(nobody, tmp_path / "done")
-    ended.metrics(1, VALUES)
-    ended.finish({"adapter": tmp_path / "done"})
-    tracker(nobody, tmp_path / "open").metrics(1, VALUES)  # of a process that may still write
-    tracker(uri, tmp_path / "next")
-    told = json.loads((tmp_path / "done.run.json").read_text())["run_id"]
-    assert client(uri).get_run(told).info.status == "FINISHED"
-    assert history(uri, told) == [(1, 3.5)]
-    assert [path.name for path in tmp_path.glob("*.journal.jsonl")] == ["open.journal.jsonl"]
+    with HTTPServer(("127.0.0.1", 0), Refuse) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
 
 
 class Flaky(MlflowStore):
-    """A store that does not take anything while `away`."""
+    """A store that logs nothing while it is `down`."""
 
-    away = False
+    down = False
     calls = 0
 
-    def tell(self, event: Any, run_id: str) -> None:
-        self.calls += 1
-        if self.away:
+    def log(self, run_id: str, **values: Any) -> None:
+        Flaky.calls += 1
+        if Flaky.down:
             raise ConnectionError
-        super().tell(event, run_id)
+        super().log(run_id, **values)
 
 
-def test_a_server_that_goes_away_is_left_alone_and_has_everything_in_the_end(
-    uri: str, tmp_path: Path, monkeypatch
-):
-    stores: list[Flaky] = []
+@pytest.fixture
+def flaky(monkeypatch: pytest.MonkeyPatch) -> type[Flaky]:
+    """Make every store a flaky one that is tried again without a pause."""
+    monkeypatch.setattr(Flaky, "down", False)
+    monkeypatch.setattr(Flaky, "calls", 0)
+    monkeypatch.setattr("mongars.training.tracking.tracker.MlflowStore", Flaky)
+    monkeypatch.setattr("mongars.training.tracking.tracker.PAUSE_S", 0.0)
+    return Flaky
 
-    def make(uri: str) -> Flaky:
-        stores.append(Flaky(uri))
-        return stores[0]
 
-    monkeypatch.setattr("mongars.training.tracking.tracker.MlflowStore", make)
-    run = tracker(uri, tmp_path / "key")
-    stores[0].away, before = True, stores[0].calls
+def test_a_run_has_its_parameters_tags_metrics_dataset_and_artifacts(client, uri, runs):
+    made = runs / "key"
+    made.mkdir()
+    (made / "card.json").write_text("{}")
+    run = tracker(uri, made, dataset_digest="d" * 64)
+    run.dataset("chats", "v1", "d" * 64)
+    run.metrics(1, VALUES)
+    run.end("FINISHED", "adapter", made)
+    found = run_of(client, made)
+    assert (found.info.status, found.info.run_name) == ("FINISHED", "key")
+    assert client.get_experiment(found.info.experiment_id).name == "trials"
+    assert found.data.params == {"steps": "2"}
+    assert found.data.tags["dataset_digest"] == "d" * 64
+    assert found.data.metrics == {"loss": 3.5, "tokens_per_second": 100.0}
+    (used,) = found.inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest) == ("chats", "d" * 36)
+    assert "d" * 64 in used.dataset.source
+    assert [file.path for file in client.list_artifacts(found.info.run_id, "adapter")] == ["adapter/card.json"]
+    assert files(runs) == {"key", "key.run.json"}
+
+
+def test_artifacts_of_a_sqlite_store_are_next_to_its_file(client, uri, runs):
+    tracker(uri, runs / "key")
+    place = run_of(client, runs / "key").info.artifact_uri
+    assert place.startswith(Path(uri.removeprefix("sqlite:///")).parent.as_uri())
+
+
+@pytest.mark.parametrize("status", ["FAILED", "KILLED"])
+def test_a_run_that_failed_or_was_stopped_resumes_as_the_same_run(client, uri, runs, status):
+    run = tracker(uri, runs / "key")
+    run.metrics(1, VALUES)
+    run.end(status)
+    run_id = mlflow_run_id(runs / "key")
+    assert client.get_run(run_id).info.status == status
+    tracker(uri, runs / "key").metrics(2, VALUES)
+    assert mlflow_run_id(runs / "key") == run_id
+    assert client.get_run(run_id).info.status == "RUNNING"
+    assert history(client, runs / "key") == [(1, 3.5), (2, 3.5)]
+
+
+@pytest.mark.parametrize("known", ["deleted", "of another store"])
+def test_a_run_that_the_store_lacks_is_created_again(client, uri, runs, known):
+    tracker(uri, runs / "key")
+    before = mlflow_run_id(runs / "key")
+    if known == "deleted":
+        client.delete_run(before)
+    else:
+        (runs / "key.run.json").write_text(json.dumps({"run_id": "f" * 32}))
+    tracker(uri, runs / "key")
+    assert mlflow_run_id(runs / "key") not in (before, "f" * 32)
+
+
+def test_a_run_without_a_server_is_sent_by_its_next_start(client, down, uri, runs):
+    run = tracker(down, runs / "key", dataset_digest="d" * 64)
+    run.metrics(1, VALUES)
+    run.end("KILLED")
+    assert mlflow_run_id(runs / "key") is None
+    assert files(runs) == {"key.journal.jsonl"}
+    resumed = tracker(uri, runs / "key")
+    resumed.metrics(2, VALUES)
+    resumed.end("FINISHED")
+    assert history(client, runs / "key") == [(1, 3.5), (2, 3.5)]
+    assert run_of(client, runs / "key").info.status == "FINISHED"
+    assert files(runs) == {"key.run.json"}
+
+
+def test_a_run_that_ended_without_a_server_is_sent_by_the_next_run(client, down, uri, runs):
+    ended = tracker(down, runs / "ended")
+    ended.metrics(1, VALUES)
+    ended.end("FINISHED", "adapter", runs / "deleted-since")
+    tracker(down, runs / "running").metrics(1, VALUES)  # its process may still write
+    tracker(uri, runs / "next")
+    assert run_of(client, runs / "ended").info.status == "FINISHED"
+    assert history(client, runs / "ended") == [(1, 3.5)]
+    assert files(runs) == {"ended.run.json", "next.run.json", "running.journal.jsonl"}
+
+
+def test_a_server_that_fails_during_a_run_gets_everything_once_it_answers(client, uri, runs, flaky):
+    run = tracker(uri, runs / "key")
+    flaky.down = True
     for step in range(1, 11):
         run.metrics(step, VALUES)
-    assert stores[0].calls == before + 1, "one attempt, then a pause"
-    assert history(uri, run.run_id) == []
-    stores[0].away = False
-    run.finish({})
-    assert history(uri, run.run_id) == [(step, 3.5) for step in range(1, 11)]
-    assert client(uri).get_run(run.run_id).info.status == "FINISHED"
-    assert not (tmp_path / "key.journal.jsonl").exists()
+    assert history(client, runs / "key") == []
+    flaky.down = False
+    run.end("FINISHED")
+    assert history(client, runs / "key") == [(step, 3.5) for step in range(1, 11)]
+    assert run_of(client, runs / "key").info.status == "FINISHED"
+    assert files(runs) == {"key.run.json"}
 
 
-def test_what_is_told_later_takes_few_requests():
-    metric = {"event": "metrics", "metrics": [["loss", 1.0, 0, 0], ["rate", 1.0, 0, 0]]}
-    events = batched([metric] * 700 + [{"event": "params", "values": {}}] + [metric])
-    assert [len(event.get("metrics", [])) for event in events] == [1000, 400, 0, 2]
+def test_a_server_that_failed_is_not_called_again_for_a_minute(uri, runs, flaky, monkeypatch):
+    monkeypatch.setattr("mongars.training.tracking.tracker.PAUSE_S", 60.0)
+    run = tracker(uri, runs / "key")
+    flaky.down, before = True, flaky.calls
+    for step in range(1, 11):
+        run.metrics(step, VALUES)
+    run.end("FINISHED")
+    assert flaky.calls == before + 1
+    assert len((runs / "key.journal.jsonl").read_text().splitlines()) == 11
 
 
-@pytest.mark.parametrize("wrong", ["foo://nowhere", "http://127.0.0.1:not-a-port", "file"])
-def test_an_uri_that_cannot_be_right_names_the_setting(tmp_path: Path, wrong: str):
+def test_waiting_metrics_take_few_requests(client, uri, runs, flaky, monkeypatch):
+    run = tracker(uri, runs / "key")
+    monkeypatch.setattr("mongars.training.tracking.tracker.PAUSE_S", 60.0)
+    flaky.down = True
+    steps = MAX_METRICS // 2 + 200  # of two metrics each
+    for step in range(1, steps + 1):
+        run.metrics(step, VALUES)
+    run.end("FINISHED")
+    flaky.down, before = False, flaky.calls
+    tracker(uri, runs / "next")
+    assert flaky.calls == before + 3  # two of metrics, and the parameters of the next run
+    assert len(history(client, runs / "key")) == steps
+
+
+def test_a_deleted_run_does_not_keep_others_from_being_sent(client, uri, runs, flaky):
+    deleted, other = tracker(uri, runs / "deleted"), tracker(uri, runs / "other")
+    flaky.down = True
+    for run in (deleted, other):
+        run.metrics(1, VALUES)
+        run.end("FINISHED")
+    flaky.down = False
+    client.delete_run(mlflow_run_id(runs / "deleted"))
+    tracker(uri, runs / "next")
+    assert run_of(client, runs / "other").info.status == "FINISHED"
+    assert {name for name in files(runs) if "journal" in name} == set()
+
+
+def test_a_line_that_a_crash_cut_off_costs_that_event_only(client, down, uri, runs):
+    tracker(down, runs / "key").metrics(1, VALUES)
+    with (runs / "key.journal.jsonl").open("a") as journal:
+        journal.write('{"event": "log", "met')
+    tracker(uri, runs / "key").metrics(3, VALUES)
+    assert history(client, runs / "key") == [(1, 3.5), (3, 3.5)]
+    assert files(runs) == {"key.run.json"}
+
+
+@pytest.mark.parametrize("wrong", ["foo://nowhere", "http://127.0.0.1:not-a-port", "not a folder"])
+def test_a_uri_that_cannot_be_right_names_the_setting(tmp_path, runs, wrong):
     (tmp_path / "file").write_text("")
-    uri = f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}" if wrong == "file" else wrong
+    uri = f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}" if wrong == "not a folder" else wrong
     with pytest.raises(UnavailableError, match="MONGARS_MLFLOW_TRACKING_URI"):
-        tracker(uri, tmp_path / "key")
+        tracker(uri, runs / "key")
+    assert files(runs) == set()
+
+
+def test_a_server_that_refuses_at_the_start_names_the_setting(refusing, runs):
+    with pytest.raises(UnavailableError, match="MONGARS_MLFLOW_TRACKING_URI"):
+        tracker(refusing, runs / "key")
+
+
+def test_neither_logs_nor_errors_have_the_password_of_a_uri(down, refusing, runs, caplog):
+    with_password = {uri: uri.replace("http://", "http://anna:sesame@") for uri in (down, refusing)}
+    tracker(with_password[down], runs / "key").end("FAILED")
+    assert "MLflow failed" in caplog.text
+    assert "sesame" not in caplog.text
+    with pytest.raises(UnavailableError) as failure:
+        tracker(with_password[refusing], runs / "other")
+    assert "sesame" not in str(failure.value)
