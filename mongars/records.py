@@ -100,7 +100,7 @@ class Memory:
     text: str
     created_at: datetime
     score: float = 0.0
-    lanes: Mapping[str, float] = field(default_factory=dict)
+    retriever_scores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +133,8 @@ class AdapterStamp:
     base: str = ""
 
     @property
-    def space(self) -> str:
-        """Return the name of the vector space of this encoder: only vectors of one space can be compared."""
+    def vector_space(self) -> str:
+        """Return the name of this encoder's vector space: only vectors of the same one can be compared."""
         return self.digest or f"base_{self.base}"
 
 

@@ -1,1 +1,1 @@
-"""Conversations kept and recalled: the only SQL, the cache, the index, and Hippocampus over them."""
+"""Storage and recall of conversations: SQL, the cache, the index, and Hippocampus over them."""

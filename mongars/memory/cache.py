@@ -1,8 +1,7 @@
 """A cache in tiers: a bounded dictionary in the process, and a small SQLite file that outlives it.
 
-Owns what is cached for how long, and its counts. Values are bytes; nothing is pickled. Must not know what the
-bytes mean. Entries live in namespaces (one a user), so that everything of one user can be dropped at once.
-The SQL here is the file format of one tier, not the house's truth: losing the file costs time and nothing else.
+Values are bytes. Entries belong to namespaces, one a user, which can be dropped as a whole. Losing the file costs
+time and nothing else.
 """
 
 import sqlite3
@@ -25,11 +24,11 @@ DAY_S = 86_400.0
 BUSY_TIMEOUT_S = 10.0
 MEMORY_BYTES = 64 * 2**20  # about 60,000 vectors of 256 float32
 FILE_BYTES = 512 * 2**20
-EVICTED_AT_ONCE = 0.1  # share of a full file that is dropped, so that not every later put has to drop something
+EVICTED_AT_ONCE = 0.1  # share of a full file; evicting less would make every later put evict
 
 
 class CacheTier(Protocol):
-    """One place to keep entries. `put` and `drop_namespace` return how many entries they removed."""
+    """One place for entries. `put` and `drop_namespace` return how many entries they removed."""
 
     name: str
 
@@ -37,17 +36,17 @@ class CacheTier(Protocol):
         """Return the value, or None when it is absent or too old."""
 
     def put(self, namespace: str, key: str, value: bytes) -> int:
-        """Keep the value and return how many others had to go."""
+        """Store the value; returns how many others were evicted."""
 
     def drop_namespace(self, namespace: str) -> int:
         """Remove every entry of the namespace."""
 
 
 class TieredCache:
-    """Asks its tiers in order, fastest first; a hit below is copied upwards. Safe to share between threads."""
+    """Looks into its tiers in order, fastest first, and copies a hit to the faster ones. Safe between threads."""
 
     def __init__(self, tiers: Sequence[CacheTier], *, meter: Meter = telemetry.meter) -> None:
-        """Stack `tiers`. Hits, misses and evictions are counted on `meter` with the attribute `tier`."""
+        """Count hits, misses and evictions on `meter`, with the attribute `tier`."""
         self._tiers = tuple(tiers)
         self._hits = meter.create_counter(telemetry.CACHE_HITS)
         self._misses = meter.create_counter(telemetry.CACHE_MISSES)
@@ -59,14 +58,14 @@ class TieredCache:
             value = tier.get(namespace, key)
             if value is not None:
                 self._hits.add(1, {"tier": tier.name})
-                for above in self._tiers[:depth]:
-                    self._put(above, namespace, key, value)
+                for faster in self._tiers[:depth]:
+                    self._put(faster, namespace, key, value)
                 return value
             self._misses.add(1, {"tier": tier.name})
         return None
 
     def put(self, namespace: str, key: str, value: bytes) -> None:
-        """Keep the value in every tier."""
+        """Store the value in every tier."""
         for tier in self._tiers:
             self._put(tier, namespace, key, value)
 
@@ -81,7 +80,7 @@ class TieredCache:
 
 
 class _CountingCache(TTLCache[tuple[str, str], bytes]):
-    """Counts what it drops for want of room; what merely grew old is not an eviction."""
+    """Counts evictions; an expired entry is none."""
 
     evicted = 0
 
@@ -91,7 +90,7 @@ class _CountingCache(TTLCache[tuple[str, str], bytes]):
 
 
 class MemoryTier:
-    """Least recently used entries leave first; none is older than `ttl_s`. Not shared between processes."""
+    """Entries in the process: evicts the least recently used first, and none is older than `ttl_s`."""
 
     name = "memory"
 
@@ -102,7 +101,7 @@ class MemoryTier:
         ttl_s: float = DAY_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Hold at most `max_bytes` of values."""
+        """Limit the values to `max_bytes`."""
         self._entries = _CountingCache(max_bytes, ttl_s, timer=clock, getsizeof=len)
         self._lock = threading.Lock()
 
@@ -112,7 +111,7 @@ class MemoryTier:
             return self._entries.get((namespace, key))
 
     def put(self, namespace: str, key: str, value: bytes) -> int:
-        """Keep the value, unless it alone is larger than the tier; returns how many others went."""
+        """Store the value unless it is larger than the tier; returns how many others were evicted."""
         with self._lock:
             if len(value) > self._entries.maxsize:
                 return 0
@@ -123,14 +122,14 @@ class MemoryTier:
     def drop_namespace(self, namespace: str) -> int:
         """Remove every entry of the namespace."""
         with self._lock:
-            theirs = [entry for entry in self._entries if entry[0] == namespace]
-            for entry in theirs:
+            dropped = [entry for entry in self._entries if entry[0] == namespace]
+            for entry in dropped:
                 del self._entries[entry]
-            return len(theirs)
+            return len(dropped)
 
 
 class FileTier:
-    """Entries in one SQLite file that several processes may share. What was dropped is overwritten on the disk."""
+    """Entries in a SQLite file that processes may share; dropped ones are overwritten on the disk."""
 
     name = "file"
 
@@ -142,7 +141,7 @@ class FileTier:
         ttl_s: float = 7 * DAY_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Open or make the file at `path`. Raises UnavailableError when it is damaged or cannot be written."""
+        """Open or create the file. Raises UnavailableError when it is damaged or cannot be written."""
         self._path, self._max_bytes, self._ttl_s, self._clock = path, max_bytes, ttl_s, clock
         self._lock = threading.Lock()
         private_folder(path.parent)
@@ -177,7 +176,7 @@ class FileTier:
         return row[0] if row else None
 
     def put(self, namespace: str, key: str, value: bytes) -> int:
-        """Keep the value; when the file is full, the entries unused for longest go. Returns how many."""
+        """Store the value; when the file is full, evict the least recently used ones. Returns how many."""
         now = self._clock()
         with self._translated():
             self._db.execute(
@@ -212,12 +211,12 @@ class FileTier:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Hold the lock, and turn a failing file into an error that says what to do."""
+        """Take the lock, and turn an error of the file into one that says what to do."""
         try:
             with self._lock:
                 yield
         except sqlite3.DatabaseError as error:
             raise UnavailableError(
                 f"The cache file failed: {error}.",
-                remedy=f"Stop the program and delete {self._path}: only time is lost by it.",
+                remedy=f"Stop the program and delete {self._path}: that costs time and no data.",
             ) from error

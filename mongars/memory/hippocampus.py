@@ -1,8 +1,4 @@
-"""Hippocampus: remembers what was said, recalls what helps, forgets for good.
-
-Owns the order of the steps over the repository (truth), the index and the cache. Must not know models: whoever
-embeds is handed in as an Embedder, and its encoder may change between any two calls.
-"""
+"""Hippocampus: a user's long-term memory over SQL (the source of truth), the index and the cache."""
 
 import asyncio
 import logging
@@ -18,19 +14,18 @@ from mongars.errors import InputError
 from mongars.memory.cache import TieredCache
 from mongars.memory.index.group_commit import GroupCommit
 from mongars.memory.index.index import Hit, MemoryIndex
-from mongars.memory.index.indexing import EMBED_BATCH, Embedder, Indexing, cache_key, recallable, vectors_of
+from mongars.memory.index.indexing import EMBED_BATCH, Embedder, Indexing, cache_key, is_recallable, vectors_of
 from mongars.memory.sql.persistence import PersistenceRepository
 from mongars.memory.sql.rows import check_ids
 from mongars.records import AdapterStamp, Memory, Turn
 
 logger = logging.getLogger(__name__)
 MAX_RECALL = 100
-# So that what is on its way into the index is there to be erased. Where the encoder hangs for longer, it is taken
-# out again when it arrives (see Indexing).
+# Forgetting waits this long for turns on their way into the index. Where the encoder hangs for longer, Indexing
+# removes them after it has added them.
 FORGET_WAIT_S = 5.0
-# How long turns wait for those of others, to be indexed with them; a recall of theirs ends the wait.
-INDEX_WITHIN_S = 1.0
-MAX_PENDING = 256  # calls whose turns wait for the index; a caller beyond that waits as well
+INDEX_WITHIN_S = 1.0  # how long turns wait to be indexed with those of others; their user's recall ends the wait
+MAX_PENDING = 256  # calls whose turns wait for the index; further callers wait with them
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,49 +37,50 @@ class Recall:
 
 
 class Hippocampus:
-    """A user's memory. Its methods are coroutines; SQL, index and file work run on threads.
+    """Remembers, recalls and forgets. Its methods are coroutines; SQL, index and file work run on threads.
 
-    `behind` says that turns are missing in the index which `reembed` would add.
+    `needs_reindex` says that the index lacks turns, which `reembed` adds. The encoder may change between any two
+    calls.
     """
 
     def __init__(
         self, repository: PersistenceRepository, index: MemoryIndex, embedder: Embedder, cache: TieredCache
     ) -> None:
-        """Join the collaborators; none is started or closed here."""
+        """Connect the collaborators, which the caller starts and closes."""
         self._repository = repository
         self._index = index
         self._embedder = embedder
         self._cache = cache
         self._indexing = Indexing(repository, index, embedder, cache)
-        # A write to the index takes 5 to 20 ms for one memory: 16 chats took 260 ms one by one, and 100 joined.
-        self._commits = GroupCommit(self._indexing.add, limit=EMBED_BATCH, patience_s=INDEX_WITHIN_S)
+        # A write to the index costs nearly the same for one memory as for a batch.
+        self._commits = GroupCommit(self._indexing.add, limit=EMBED_BATCH, max_wait_s=INDEX_WITHIN_S)
         self._pending: dict[str, set[asyncio.Future[None]]] = {}
-        self.behind = False
-        self._seen: AdapterStamp | None = None
-        self._filled: AdapterStamp | None = None
+        self.needs_reindex = False
+        self._last_stamp: AdapterStamp | None = None
+        self._indexed_stamp: AdapterStamp | None = None
         self._duration = telemetry.meter.create_histogram(telemetry.RECALL_DURATION, unit="s")
 
     async def remember(
         self, conversation_id: str, user: str, turns: Sequence[Turn], *, consent: bool
     ) -> tuple[Memory, ...]:
-        """Keep turns: they are in SQL when this returns; the index follows beside it, and `recall` waits for it.
+        """Store turns in SQL and return them; they are indexed in the background, and `recall` waits for that.
 
-        What the embedder or the index then refuses is found by its words or not at all until `reembed` has added
-        it; `behind` says that it is needed.
-        Raises InputError for text that cannot be kept, ConversationNotFoundError for another user's id.
+        When the embedder or the index fails, `needs_reindex` is set, and until `reembed` the turns are found by
+        their words or not at all. Raises InputError for text that cannot be stored, ConversationNotFoundError for
+        another user's id.
         """
         memories = await asyncio.to_thread(
             self._repository.append_turns, conversation_id, user, turns, consent=consent
         )
-        indexed = [memory for memory in memories if recallable(memory)]
-        if indexed:
-            await self._index_soon(user, indexed)
+        recallable = [memory for memory in memories if is_recallable(memory)]
+        if recallable:
+            await self._index_soon(user, recallable)
         return memories
 
     async def wait_indexed(self, user: str | None = None, *, timeout_s: float | None = None) -> None:
-        """Return when what was remembered before, of one user or of all, is in the index or was refused by it.
+        """Wait until the turns that one user, or all, remembered so far are indexed, or could not be.
 
-        At the latest after `timeout_s`.
+        Returns after `timeout_s` at the latest.
         """
         pending = self._pending.values() if user is None else [self._pending.get(user, set())]
         waited_for = [indexed for own in pending for indexed in own]
@@ -95,7 +91,7 @@ class Hippocampus:
     async def recall(
         self, user: str, query: str, k: int = 4, *, exclude_conversation: str | None = None
     ) -> Recall:
-        """Return the user's `k` memories that fit the query best; those of one conversation may be left out.
+        """Return the user's `k` memories that fit the query best, if wanted without those of one conversation.
 
         Raises InputError when `k` is not 1 to 100.
         """
@@ -104,30 +100,30 @@ class Hippocampus:
         check_ids(user=user, query=query, exclude_conversation=exclude_conversation)
         started = time.perf_counter()
         await self.wait_indexed(user)
-        vector, stamp, fresh = await self._embed_query(user, query)
+        vector, stamp, is_new = await self._embed_query(user, query)
         search = asyncio.to_thread(
             self._index.search,
             user,
             query,
             k,
-            space=stamp.space,
+            vector_space=stamp.vector_space,
             vector=vector,
             exclude_conversation=exclude_conversation,
         )
-        if fresh:
+        if is_new:
             put = asyncio.to_thread(self._cache.put, user, cache_key(stamp, query), vector.tobytes())
             hits, _ = await asyncio.gather(search, put)
         else:
             hits = await search
-        memories = await asyncio.to_thread(self._kept, user, hits)
+        memories = await asyncio.to_thread(self._existing, user, hits)
         self._duration.record(time.perf_counter() - started)
         return Recall(memories, stamp)
 
     async def forget_conversation(self, user: str, conversation_id: str) -> None:
-        """Erase a conversation everywhere.
+        """Erase a conversation from SQL, the index and the cache.
 
-        Safe to repeat after a failure: the index is cleared even when SQL has nothing left, and
-        ConversationNotFoundError then rises as it does for a conversation of somebody else.
+        Safe to repeat after a failure. Raises ConversationNotFoundError when SQL does not have it, or has it for
+        another user; the index and the cache are cleared all the same.
         """
         check_ids(user=user, conversation_id=conversation_id)
         await self.wait_indexed(user, timeout_s=FORGET_WAIT_S)
@@ -135,11 +131,11 @@ class Hippocampus:
             await asyncio.to_thread(self._repository.delete_conversation, user, conversation_id)
         finally:
             await asyncio.to_thread(self._index.remove_conversation, user, conversation_id)
-            # The cache holds vectors of what the user asked, and a vector tells much of its text.
+            # The cache has vectors of the user's queries, and a vector reveals much of its text.
             await asyncio.to_thread(self._cache.drop_namespace, user)
 
     async def forget_user(self, user: str) -> dict[str, int]:
-        """Erase everything of a user everywhere; returns what was removed, by place. Safe to repeat."""
+        """Erase everything of a user; returns how many rows and entries, by place. Safe to repeat."""
         await self.wait_indexed(user, timeout_s=FORGET_WAIT_S)
         removed = await asyncio.to_thread(self._repository.erase_user, user)
         removed["index"] = await asyncio.to_thread(self._index.remove_user, user)
@@ -147,34 +143,36 @@ class Hippocampus:
         return removed
 
     async def follow_encoder(self) -> int:
-        """Embed anew when the encoder is another and was so at the last call, too; returns how many rows.
+        """Embed all memories again once a new encoder has stayed for two calls; returns how many were embedded.
 
-        To be called every few seconds. Of encoders that are published one after the other only the last is worth
-        it, and requests have enough to bear from the others; meanwhile recall has the lexical lane, and vectors of
-        what is said from then on. The first call, and what the index misses, wait for nothing.
+        To be called every few seconds. Of several encoders in quick succession only the last is worth the load;
+        until then, recall has the lexical retriever and the vectors of new turns. The first call, and turns that
+        the index lacks, do not wait.
         """
         stamp = await self._embedder.stamp()
-        stays, self._seen = self._seen is not None and stamp.space == self._seen.space, stamp
-        is_new = self._filled is None or (stays and stamp.space != self._filled.space)
-        if not is_new and not self.behind:
+        last, self._last_stamp = self._last_stamp, stamp
+        stays = last is not None and stamp.vector_space == last.vector_space
+        indexed = self._indexed_stamp
+        is_new = indexed is None or (stays and stamp.vector_space != indexed.vector_space)
+        if not is_new and not self.needs_reindex:
             return 0
         added = await self.reembed()
-        self._filled = stamp
+        self._indexed_stamp = stamp
         return added
 
     async def reembed(self, limit: int | None = None) -> int:
-        """Fill the current encoder's space for rows that lack a vector there; returns how many it added.
+        """Add up to `limit` missing vectors to the current encoder's vector space; returns how many.
 
-        At most `limit` rows. Also puts into the lexical lane what a crash kept out of it. When the encoder changes
-        meanwhile, each batch is filed under the encoder that made it; a later call finishes the new one. After all
-        rows, the spaces of encoders long past are dropped. It leaves the encoder to others for half of the time.
+        Also adds texts that a crash kept out of the lexical retriever. Uses at most half of the encoder's time. If
+        the encoder changes meanwhile, each batch goes into the vector space of the encoder that made it. Without a
+        limit, the vector spaces of outdated encoders are dropped at the end.
         """
         await self.wait_indexed()
-        self.behind = False
+        self.needs_reindex = False
         return await self._indexing.fill(limit)
 
     async def _index_soon(self, user: str, memories: Sequence[Memory]) -> None:
-        """Have memories indexed, and wait for it only where too much is under way."""
+        """Queue memories for the index, and wait for it only when too many are pending."""
         indexed = self._commits.add(memories)
         self._pending.setdefault(user, set()).add(indexed)
         indexed.add_done_callback(lambda _: self._indexed(user, indexed))
@@ -188,11 +186,11 @@ class Hippocampus:
             del self._pending[user]
         if indexed.cancelled() or (error := indexed.exception()) is None:
             return
-        self.behind = True
-        logger.warning("Turns are kept, but not indexed yet (%s).", type(error).__name__)
+        self.needs_reindex = True
+        logger.warning("Turns are stored, but not indexed yet (%s).", type(error).__name__)
 
     async def _embed_query(self, user: str, query: str) -> tuple[npt.NDArray[np.float32], AdapterStamp, bool]:
-        """Return the query's vector, [d], the encoder that made it, and whether the user's cache had it not."""
+        """Return the query's vector, [d], the encoder that made it, and whether the cache lacked it."""
         stamp = await self._embedder.stamp()
         cached = await asyncio.to_thread(self._cache.get, user, cache_key(stamp, query))
         if cached is not None:
@@ -200,9 +198,11 @@ class Hippocampus:
         answer = await self._embedder.embed([query])
         return vectors_of(answer)[0], answer.stamp, True
 
-    def _kept(self, user: str, hits: Sequence[Hit]) -> tuple[Memory, ...]:
-        """Return the memories of the hits that SQL still holds: what was erased there is never recalled."""
-        kept = self._repository.memories(user, [hit.message for hit in hits])
+    def _existing(self, user: str, hits: Sequence[Hit]) -> tuple[Memory, ...]:
+        """Return the memories of the hits that SQL still has: erased ones are never recalled."""
+        found = self._repository.memories(user, [hit.message for hit in hits])
         return tuple(
-            replace(kept[hit.message], score=hit.score, lanes=hit.lanes) for hit in hits if hit.message in kept
+            replace(found[hit.message], score=hit.score, retriever_scores=hit.retriever_scores)
+            for hit in hits
+            if hit.message in found
         )

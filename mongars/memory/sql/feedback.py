@@ -1,7 +1,6 @@
-"""Feedback in SQL: what users said of answers and of recalled memories, and what may be learned from it.
+"""Feedback in SQL: users' ratings of answers and of recalled memories, and the opinions to learn from them.
 
-Owns every query on feedback, which lies beside the messages that it is about and goes with them. Synchronous, as
-persistence.py is. Must not know curation or models.
+Feedback is deleted with the messages that it is about.
 """
 
 import json
@@ -14,13 +13,13 @@ from sqlalchemy import Connection, Row, Select, delete, insert, select
 from mongars.errors import FeedbackNotFoundError, InputError, MessageNotFoundError
 from mongars.memory.pages import Page, PageQuery
 from mongars.memory.sql.database import Database
-from mongars.memory.sql.paging import paged
+from mongars.memory.sql.paging import read_page
 from mongars.memory.sql.rows import check_ids, check_text
 from mongars.memory.sql.tables import conversations, feedback, messages
 from mongars.records import Feedback, FeedbackName, Opinion, new_id, now
 
-_ANSWER, _MEMORY, _ASKED = messages.alias("answer"), messages.alias("memory"), messages.alias("asked")
-_HOME = conversations.alias("home")  # the conversation of a memory
+_ANSWER, _MEMORY, _QUERY = messages.alias("answer"), messages.alias("memory"), messages.alias("question")
+_MEMORY_CONVERSATION = conversations.alias("memory_conversation")
 _TEXTS, _YES_OR_NO = ("comment", "correction"), ("thumbs", "retrieval")
 
 
@@ -41,10 +40,11 @@ class FeedbackRepository:
         memory_id: str | None = None,
         rationale: str | None = None,
     ) -> Feedback:
-        """Keep what a user says of an answer; it replaces what was said of the same before.
+        """Store feedback on an answer, instead of earlier feedback of the same name.
 
-        A retrieval is about a memory that was recalled for the answer. Raises InputError for a value that the name
-        cannot have, MessageNotFoundError for what is not the user's.
+        Without a `message_id` it is about the conversation's last answer. A retrieval is about a memory that was
+        recalled for the answer. Raises InputError for a value that the name cannot have, MessageNotFoundError for
+        a message that the user does not have.
         """
         _check(name, value, memory_id, rationale)
         check_ids(user=user, message_id=message_id, conversation_id=conversation_id, memory_id=memory_id)
@@ -52,54 +52,51 @@ class FeedbackRepository:
             answer = _answer(connection, user, message_id, conversation_id)
             if memory_id is not None:
                 _own_message(connection, user, memory_id)
-            given = Feedback(
+            new = Feedback(
                 new_id("fb"), answer.conversation_id, answer.id, name, value, memory_id, rationale, now()
             )
             same = (feedback.c.message_id == answer.id) & (feedback.c.name == name)
             connection.execute(delete(feedback).where(same & (feedback.c.memory_id == memory_id)))
-            connection.execute(insert(feedback).values(_row(given)))
-        return given
+            connection.execute(insert(feedback).values(_row(new)))
+        return new
 
     def page(self, user: str, page: PageQuery) -> Page[Feedback]:
-        """List a user's feedback in the order it was given."""
+        """List a user's feedback in the order of its creation."""
         check_ids(user=user, after=page.after)
-        query = paged(_theirs(user), feedback.c.id, page, page.after)
         with self._database.transaction(write=False) as connection:
-            found = connection.execute(query).all()
-        return Page(tuple(map(_feedback, found[: page.limit])), has_more=len(found) > page.limit)
+            return read_page(connection, _of_user(user), feedback.c.id, page, page.after, _feedback)
 
     def of_conversation(self, user: str, conversation_id: str) -> tuple[Feedback, ...]:
-        """Return all feedback on a conversation of the user."""
+        """Return the feedback on a conversation of the user."""
         check_ids(user=user, conversation_id=conversation_id)
-        query = _theirs(user).where(_ANSWER.c.conversation_id == conversation_id).order_by(feedback.c.id)
+        query = _of_user(user).where(_ANSWER.c.conversation_id == conversation_id).order_by(feedback.c.id)
         with self._database.transaction(write=False) as connection:
             return tuple(map(_feedback, connection.execute(query)))
 
     def withdraw(self, user: str, feedback_id: str) -> None:
-        """Delete feedback for good. Raises FeedbackNotFoundError when the user gave no such."""
+        """Erase feedback. Raises FeedbackNotFoundError when the user has no such feedback."""
         check_ids(user=user, feedback_id=feedback_id)
         with self._database.transaction(write=True) as connection:
-            if connection.execute(_theirs(user).where(feedback.c.id == feedback_id)).first() is None:
+            if connection.execute(_of_user(user).where(feedback.c.id == feedback_id)).first() is None:
                 raise FeedbackNotFoundError(f"No feedback {feedback_id!r}.")
             connection.execute(delete(feedback).where(feedback.c.id == feedback_id))
         self._database.scrub()
 
 
 def opinions_on(connection: Connection, conversation_ids: Sequence[str]) -> dict[str, list[Opinion]]:
-    """Return what may be learned from the feedback on conversations, by conversation, in the order it was given.
+    """Return the opinions in the feedback on conversations, by conversation, in the order of its creation.
 
-    A correction is a good answer and what it corrects a bad one. A memory counts only where its own conversation
-    may be trained on. Ratings and comments do not say that a text is good or bad, and an answer that nobody asked
-    for has no query.
+    A correction is a good answer, and the corrected answer a bad one. A memory counts only with consent to its own
+    conversation. Ratings and comments call no text good or bad, and an answer without a question has no query.
     """
-    asked = (
-        select(_ASKED.c.text)
+    query_text = (
+        select(_QUERY.c.text)
         .where(
-            _ASKED.c.conversation_id == _ANSWER.c.conversation_id,
-            _ASKED.c.role == "user",
-            _ASKED.c.position < _ANSWER.c.position,
+            _QUERY.c.conversation_id == _ANSWER.c.conversation_id,
+            _QUERY.c.role == "user",
+            _QUERY.c.position < _ANSWER.c.position,
         )
-        .order_by(_ASKED.c.position.desc())
+        .order_by(_QUERY.c.position.desc())
         .limit(1)
         .scalar_subquery()
     )
@@ -110,20 +107,20 @@ def opinions_on(connection: Connection, conversation_ids: Sequence[str]) -> dict
             feedback.c.value,
             _ANSWER.c.text.label("answer"),
             _MEMORY.c.text.label("memory"),
-            _HOME.c.consent,
-            asked.label("query"),
+            _MEMORY_CONVERSATION.c.consent,
+            query_text.label("query"),
         )
         .join(_ANSWER, _ANSWER.c.id == feedback.c.message_id)
         .outerjoin(_MEMORY, _MEMORY.c.id == feedback.c.memory_id)
-        .outerjoin(_HOME, _HOME.c.id == _MEMORY.c.conversation_id)
+        .outerjoin(_MEMORY_CONVERSATION, _MEMORY_CONVERSATION.c.id == _MEMORY.c.conversation_id)
         .where(_ANSWER.c.conversation_id.in_(conversation_ids))
         .order_by(feedback.c.id)
     )
-    found: dict[str, list[Opinion]] = {conversation_id: [] for conversation_id in conversation_ids}
+    opinions: dict[str, list[Opinion]] = {conversation_id: [] for conversation_id in conversation_ids}
     for row in connection.execute(query):
         if row.query is not None:
-            found[row.conversation_id] += _opinions(row)
-    return found
+            opinions[row.conversation_id] += _opinions(row)
+    return opinions
 
 
 def _opinions(row: Any) -> list[Opinion]:
@@ -138,7 +135,7 @@ def _opinions(row: Any) -> list[Opinion]:
     return []
 
 
-def _theirs(user: str) -> Select[Any]:
+def _of_user(user: str) -> Select[Any]:
     return (
         select(feedback, _ANSWER.c.conversation_id)
         .join(_ANSWER, _ANSWER.c.id == feedback.c.message_id)
@@ -148,12 +145,12 @@ def _theirs(user: str) -> Select[Any]:
 
 
 def _answer(connection: Connection, user: str, message_id: str | None, conversation_id: str | None) -> Row[Any]:
-    """Return the answer that is meant, as (id, conversation_id, role)."""
+    """Return the answer that the feedback is about, as (id, conversation_id, role)."""
     if (message_id is None) == (conversation_id is None):
         raise InputError(
-            "It is not told what the feedback is about.", remedy="Give message_id or conversation_id."
+            "The feedback names no answer, or two.", remedy="Give either message_id or conversation_id."
         )
-    # Locked, so that two who say the same at once do so one after the other; SQLite locks whole transactions.
+    # The lock makes concurrent calls wait for each other; SQLite locks whole transactions.
     if message_id is not None:
         answer = _own_message(connection, user, message_id, lock=True)
         if answer.role != "assistant":
@@ -189,30 +186,30 @@ def _own_messages(user: str) -> Select[Any]:
 def _check(name: str, value: bool | float | str, memory_id: str | None, rationale: str | None) -> None:
     """Raise InputError for a value or a memory that the name cannot have."""
     if name in _TEXTS:
-        fits, wanted = isinstance(value, str) and bool(value.strip()), "a text"
+        fits, expected = isinstance(value, str) and bool(value.strip()), "a text"
     elif name in _YES_OR_NO:
-        fits, wanted = isinstance(value, bool), "true or false"
+        fits, expected = isinstance(value, bool), "true or false"
     else:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        fits, wanted = number and math.isfinite(float(value)), "a number"
+        fits, expected = number and math.isfinite(float(value)), "a number"
     if not fits:
-        raise InputError(f"{name} has no such value.", remedy=f"Give {wanted}.", param="value")
+        raise InputError(f"{name} cannot have this value.", remedy=f"Give {expected}.", param="value")
     if (name == "retrieval") != (memory_id is not None):
-        raise InputError("A retrieval is about a memory, and nothing else is.", param="memory_id")
+        raise InputError("A memory_id goes with a retrieval, and only with one.", param="memory_id")
     for part, text in (("value", value), ("rationale", rationale)):
         if isinstance(text, str):
             check_text(part, text)
 
 
-def _row(given: Feedback) -> dict[str, Any]:
+def _row(record: Feedback) -> dict[str, Any]:
     return {
-        "id": given.id,
-        "message_id": given.message_id,
-        "memory_id": given.memory_id,
-        "name": given.name,
-        "value": json.dumps(given.value),
-        "rationale": given.rationale,
-        "created_at": given.created_at,
+        "id": record.id,
+        "message_id": record.message_id,
+        "memory_id": record.memory_id,
+        "name": record.name,
+        "value": json.dumps(record.value),
+        "rationale": record.rationale,
+        "created_at": record.created_at,
     }
 
 

@@ -1,18 +1,27 @@
-"""Pages of a list as SQL.
+"""Pages of a query."""
 
-Owns how a `PageQuery` bounds a query. Must not know tables.
-"""
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from typing import Any
+from sqlalchemy import ColumnElement, Connection, Row, Select
 
-from sqlalchemy import ColumnElement, Select
+from mongars.memory.pages import Page, PageQuery
 
-from mongars.memory.pages import PageQuery
+T = TypeVar("T")
 
 
-def paged(query: Select[Any], key: ColumnElement[Any], page: PageQuery, after: str | int | None) -> Select[Any]:
-    """Order by `key` and take one row more than the page holds, which tells whether others follow."""
+def read_page(
+    connection: Connection,
+    query: Select[Any],
+    key: ColumnElement[Any],
+    page: PageQuery,
+    after: str | int | None,
+    record: Callable[[Row[Any]], T],
+) -> Page[T]:
+    """Return the page of a query's rows that follows `after` in the order of `key`, as records."""
     ascending = page.order == "asc"
     if after is not None:
         query = query.where(key > after if ascending else key < after)
-    return query.order_by(key.asc() if ascending else key.desc()).limit(page.limit + 1)
+    # One more row than the page has shows whether others follow.
+    rows = connection.execute(query.order_by(key.asc() if ascending else key.desc()).limit(page.limit + 1)).all()
+    return Page(tuple(map(record, rows[: page.limit])), has_more=len(rows) > page.limit)

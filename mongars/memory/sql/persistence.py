@@ -1,7 +1,6 @@
-"""Conversations in SQL: where truth lives. The index, the cache and the datasets can be rebuilt from here.
+"""Conversations in SQL: the source of truth, from which the index, the cache and the datasets can be rebuilt.
 
-Owns every query on the conversations; what was said of answers is in feedback.py, what is known of users in
-profiles.py. Synchronous: callers put it on a thread. Must not know the index or models.
+Feedback is in feedback.py, profiles in profiles.py. All of it is synchronous: callers run it on a thread.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,13 +14,13 @@ from mongars.errors import ConversationNotFoundError, InputError, RefusedError
 from mongars.memory.pages import ConversationRow, Page, PageQuery
 from mongars.memory.sql.database import Database
 from mongars.memory.sql.feedback import FeedbackRepository, opinions_on
-from mongars.memory.sql.paging import paged
-from mongars.memory.sql.profiles import ProfileRepository, forget_profile, profiles_of
+from mongars.memory.sql.paging import read_page
+from mongars.memory.sql.profiles import ProfileRepository, delete_profile, profiles_of
 from mongars.memory.sql.rows import check_ids, header_row, message_rows
 from mongars.memory.sql.tables import conversations, feedback, messages
 from mongars.records import Conversation, Memory, Turn, now
 
-CHUNK = 256  # rows of a stream held in memory at once
+CHUNK = 256  # rows of a stream that are in memory at once
 
 _MEMORY = (
     messages.c.id,
@@ -37,7 +36,7 @@ class PersistenceRepository:
     """The conversations of all users. Every read names its user, except the streams for curation and the index."""
 
     def __init__(self, url: str) -> None:
-        """Prepare for the SQLAlchemy `url`. Raises SettingsError when it cannot serve."""
+        """Prepare for the SQLAlchemy `url`. Raises SettingsError for one that cannot be used."""
         self._database = Database(url)
         self.feedback = FeedbackRepository(self._database)
         self.profiles = ProfileRepository(self._database)
@@ -56,10 +55,10 @@ class PersistenceRepository:
     # Writing
 
     def save_conversation(self, conversation: Conversation) -> bool:
-        """Keep a whole conversation; idempotent by id. Returns False, and adds nothing, when it was there already.
+        """Store a whole conversation; returns False, and adds nothing, when its id exists already.
 
-        A turn without a time gets the conversation's; what its profile knows is added to the user's. Raises
-        InputError for text that cannot be kept, and RefusedError when the id belongs to another user.
+        A turn without a time gets the conversation's; its profile is added to the user's. Raises InputError for
+        text that cannot be stored, and RefusedError when the id belongs to another user.
         """
         started = conversation.created_at or next(
             (t.created_at for t in conversation.turns if t.created_at), now()
@@ -71,7 +70,7 @@ class PersistenceRepository:
                 if _locked_header(connection, conversation.id).user_id != conversation.user:
                     raise RefusedError(
                         f"The conversation id {conversation.id!r} is taken by another user.",
-                        remedy="Give it an id of its own.",
+                        remedy="Choose another id.",
                     )
                 return False
             if rows:
@@ -88,10 +87,10 @@ class PersistenceRepository:
         consent: bool = False,
         source: str = "mongars",
     ) -> tuple[Memory, ...]:
-        """Add turns to a conversation, which begins with them when the id is new; returns them as kept.
+        """Add turns to a conversation, which is created when the id is new; returns them as stored.
 
-        A conversation keeps its consent only while every append gives it: consent to some turns is not
-        consent to the others. Raises InputError, and ConversationNotFoundError for another user's id.
+        A conversation keeps its consent only while every append gives it: consent to some turns is not consent to
+        the others. Raises InputError, and ConversationNotFoundError for another user's id.
         """
         at = now()
         new_header = header_row(conversation_id, user, source, consent, at)
@@ -119,13 +118,13 @@ class PersistenceRepository:
     def _insert_if_absent(self, connection: Connection, header: dict[str, Any]) -> bool:
         dialect = sqlite if self._database.is_sqlite else postgresql
         statement = dialect.insert(conversations).values(header).on_conflict_do_nothing()
-        # Not rowcount: it is -1 here with psycopg.
+        # rowcount would be -1 with psycopg.
         return connection.scalar(statement.returning(conversations.c.id)) is not None
 
     # Reading
 
     def conversations(self, user: str, page: PageQuery) -> Page[ConversationRow]:
-        """List a user's conversations in order of id, which is order of time for ids made here."""
+        """List a user's conversations in order of id: by time, for ids made here."""
         check_ids(user=user, after=page.after)
         turns = (
             select(func.count())
@@ -134,28 +133,21 @@ class PersistenceRepository:
             .scalar_subquery()
         )
         query = select(conversations, turns.label("turns")).where(conversations.c.user_id == user)
-        query = paged(query, conversations.c.id, page, page.after)
         with self._database.transaction(write=False) as connection:
-            found = connection.execute(query).all()
-        rows = tuple(
-            ConversationRow(row.id, row.user_id, row.source, row.consent, row.created_at, row.turns)
-            for row in found[: page.limit]
-        )
-        return Page(rows, has_more=len(found) > page.limit)
+            return read_page(connection, query, conversations.c.id, page, page.after, _conversation_row)
 
     def messages(self, user: str, conversation_id: str, page: PageQuery) -> Page[Memory]:
-        """List a conversation's messages in the order they were said.
+        """List a conversation's messages in their order.
 
-        Raises ConversationNotFoundError when the user has no such conversation, InputError for an `after`
-        that is not in it.
+        Raises ConversationNotFoundError when the user has no such conversation, InputError for an `after` that is
+        not in it.
         """
         check_ids(user=user, conversation_id=conversation_id, after=page.after)
         with self._database.transaction(write=False) as connection:
-            _owned(connection, user, conversation_id)
+            _check_owner(connection, user, conversation_id)
             after = _position(connection, conversation_id, page.after) if page.after else None
             query = _memories().where(messages.c.conversation_id == conversation_id)
-            found = connection.execute(paged(query, messages.c.position, page, after)).all()
-        return Page(tuple(map(_memory, found[: page.limit])), has_more=len(found) > page.limit)
+            return read_page(connection, query, messages.c.position, page, after, _memory)
 
     def memories(self, user: str, ids: Sequence[str]) -> dict[str, Memory]:
         """Return those of the user's messages that exist, by id."""
@@ -165,12 +157,12 @@ class PersistenceRepository:
             return {row.id: _memory(row) for row in connection.execute(query)}
 
     def existing(self, ids: Sequence[str]) -> set[str]:
-        """Return those of the message ids that are kept, whoever's they are."""
+        """Return those of the message ids that exist, of any user."""
         with self._database.transaction(write=False) as connection:
             return set(connection.scalars(select(messages.c.id).where(messages.c.id.in_(ids))))
 
     def memory_chunks(self, size: int = CHUNK) -> Iterator[list[Memory]]:
-        """Stream every message of every user in order of id, `size` at a time: what the index is rebuilt from."""
+        """Stream every message of every user in order of id, `size` at a time, to rebuild the index."""
         after = ""
         while True:
             with self._database.transaction(write=False) as connection:
@@ -184,10 +176,10 @@ class PersistenceRepository:
     def consented(
         self, since: str | None = None, *, newer_than: datetime | None = None, chunk: int = CHUNK
     ) -> Iterator[Conversation]:
-        """Stream the conversations that may be trained on, in order of id: what curation may see.
+        """Stream the conversations with consent to training, in order of id.
 
-        `since` goes on after that id; `newer_than` is the retention limit: what began before it is left out.
-        Each chunk is a short transaction of its own, so a slow reader holds nothing up.
+        `since` resumes after that id; `newer_than` is the retention limit, before which no conversation may have
+        begun. Each chunk is its own short transaction, so that a slow reader blocks nobody.
         """
         allowed: ColumnElement[bool] = conversations.c.consent.is_(True)
         if newer_than is not None:
@@ -201,7 +193,7 @@ class PersistenceRepository:
             return connection.execute(query).scalar_one()
 
     def export_user(self, user: str) -> Iterator[Conversation]:
-        """Stream everything kept of a user, in order of id."""
+        """Stream all conversations of a user, in order of id."""
         check_ids(user=user)
         return self._stream(conversations.c.user_id == user, "", CHUNK)
 
@@ -212,7 +204,7 @@ class PersistenceRepository:
                 headers = connection.execute(query.where(conversations.c.id > after)).all()
                 ids = [header.id for header in headers]
                 turns, opinions = _turns(connection, ids), opinions_on(connection, ids)
-                known = profiles_of(connection, {header.user_id for header in headers})
+                profiles = profiles_of(connection, {header.user_id for header in headers})
             for header in headers:
                 yield Conversation(
                     id=header.id,
@@ -222,7 +214,7 @@ class PersistenceRepository:
                     consent=header.consent,
                     created_at=header.created_at,
                     opinions=tuple(opinions[header.id]),
-                    profile=known[header.user_id],
+                    profile=profiles[header.user_id],
                 )
             if len(headers) < chunk:
                 return
@@ -231,7 +223,7 @@ class PersistenceRepository:
     # Deleting
 
     def delete_conversation(self, user: str, conversation_id: str) -> None:
-        """Delete a conversation for good. Raises ConversationNotFoundError when the user has no such one."""
+        """Erase a conversation. Raises ConversationNotFoundError when the user has no such one."""
         check_ids(user=user, conversation_id=conversation_id)
         with self._database.transaction(write=True) as connection:
             owned = (conversations.c.id == conversation_id) & (conversations.c.user_id == user)
@@ -240,17 +232,27 @@ class PersistenceRepository:
         self._database.scrub()
 
     def erase_user(self, user: str) -> dict[str, int]:
-        """Delete everything kept of a user for good; returns the rows removed, by table. Safe to repeat."""
+        """Erase everything of a user; returns the number of rows, by table. Safe to repeat."""
         check_ids(user=user)
         with self._database.transaction(write=True) as connection:
-            theirs = select(conversations.c.id).where(conversations.c.user_id == user)
-            answers = select(messages.c.id).where(messages.c.conversation_id.in_(theirs))
-            told = connection.execute(delete(feedback).where(feedback.c.message_id.in_(answers))).rowcount
-            said = connection.execute(delete(messages).where(messages.c.conversation_id.in_(theirs))).rowcount
-            held = connection.execute(delete(conversations).where(conversations.c.user_id == user)).rowcount
-            known = forget_profile(connection, user)
+            is_owned = conversations.c.user_id == user
+            of_owned = messages.c.conversation_id.in_(select(conversations.c.id).where(is_owned))
+            about_owned = feedback.c.message_id.in_(select(messages.c.id).where(of_owned))
+            num_feedback = connection.execute(delete(feedback).where(about_owned)).rowcount
+            num_messages = connection.execute(delete(messages).where(of_owned)).rowcount
+            num_conversations = connection.execute(delete(conversations).where(is_owned)).rowcount
+            num_profiles = delete_profile(connection, user)
         self._database.scrub()
-        return {"conversations": held, "messages": said, "feedback": told, "profiles": known}
+        return {
+            "conversations": num_conversations,
+            "messages": num_messages,
+            "feedback": num_feedback,
+            "profiles": num_profiles,
+        }
+
+
+def _conversation_row(row: Row[Any]) -> ConversationRow:
+    return ConversationRow(row.id, row.user_id, row.source, row.consent, row.created_at, row.turns)
 
 
 def _memories() -> Select[Any]:
@@ -271,17 +273,17 @@ def _position(connection: Connection, conversation_id: str, message_id: str) -> 
     return position
 
 
-def _owned(connection: Connection, user: str, conversation_id: str) -> None:
+def _check_owner(connection: Connection, user: str, conversation_id: str) -> None:
     query = select(conversations.c.user_id).where(conversations.c.id == conversation_id)
     if connection.scalar(query) != user:
         raise _not_found(conversation_id)
 
 
 def _locked_header(connection: Connection, conversation_id: str) -> Row[Any]:
-    """Return the conversation's row, locked until the transaction ends: appends to it queue up."""
+    """Return the conversation's row, locked until the transaction ends: other appends wait for it."""
     query = select(conversations).where(conversations.c.id == conversation_id).with_for_update()
     header = connection.execute(query).one_or_none()
-    if header is None:  # deleted since it was found
+    if header is None:  # deleted meanwhile
         raise _not_found(conversation_id)
     return header
 

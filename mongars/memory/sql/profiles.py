@@ -1,8 +1,4 @@
-"""Profiles in SQL: the names, e-mail addresses and phone numbers by which users are known.
-
-Owns every query on profiles; what one may hold, mongars/formats/profile_rules.py says. Synchronous, as
-persistence.py is. Must not know how a value is found in a text: curation does.
-"""
+"""Profiles in SQL: users' names, e-mail addresses and phone numbers, checked by formats/profile_rules.py."""
 
 import json
 from collections.abc import Iterable
@@ -25,37 +21,37 @@ class ProfileRepository:
         self._database = database
 
     def of(self, user: str) -> Profile:
-        """Return what is known of a user; an empty profile when nothing is."""
+        """Return a user's profile, which may be empty."""
         check_ids(user=user)
         with self._database.transaction(write=False) as connection:
             return profiles_of(connection, [user])[user]
 
     def put(self, user: str, profile: Profile) -> Profile:
-        """Keep a profile in place of the one before it; an empty one is deleted. Returns it as it is kept.
+        """Replace a user's profile, or delete it with an empty one; returns it as stored.
 
         Raises InputError for a value that could not be found in a text, or more of them than MAX_VALUES.
         """
         check_ids(user=user)
-        kept = _keepable(profile)
+        stored = _checked(profile)
         with self._database.transaction(write=True) as connection:
-            if kept == Profile():
-                forget_profile(connection, user)
+            if stored == Profile():
+                delete_profile(connection, user)
             else:
-                self._upsert(connection, user, kept)
+                self._upsert(connection, user, stored)
         self._database.scrub()
-        return kept
+        return stored
 
     def add(self, connection: Connection, user: str, profile: Profile) -> None:
-        """Add the values of `profile` to those that are known of the user. Raises InputError as `put` does."""
+        """Add the values of `profile` to the user's. Raises InputError as `put` does."""
         if profile == Profile():
             return
-        # A row that is there can be locked, so that two who add at once do so one after the other.
+        # An existing row can be locked, which makes concurrent calls wait for each other.
         empty = self._insert().values(user_id=user, **_row(Profile()))
         connection.execute(empty.on_conflict_do_nothing())
         query = select(profiles).where(profiles.c.user_id == user).with_for_update()
-        known = _profile(connection.execute(query).one())
-        both = Profile(known.names + profile.names, known.emails + profile.emails, known.phones + profile.phones)
-        self._upsert(connection, user, _keepable(both))
+        old = _profile(connection.execute(query).one())
+        both = Profile(old.names + profile.names, old.emails + profile.emails, old.phones + profile.phones)
+        self._upsert(connection, user, _checked(both))
 
     def _upsert(self, connection: Connection, user: str, profile: Profile) -> None:
         values = _row(profile)
@@ -67,24 +63,24 @@ class ProfileRepository:
 
 
 def profiles_of(connection: Connection, users: Iterable[str]) -> dict[str, Profile]:
-    """Return the profile of each user, an empty one where nothing is known."""
+    """Return the profile of each user, which may be empty."""
     found = dict.fromkeys(users, Profile())
     rows = connection.execute(select(profiles).where(profiles.c.user_id.in_(found)))
     return found | {row.user_id: _profile(row) for row in rows}
 
 
-def forget_profile(connection: Connection, user: str) -> int:
-    """Delete what is known of a user; returns how many profiles went."""
+def delete_profile(connection: Connection, user: str) -> int:
+    """Delete a user's profile; returns how many there were."""
     return connection.execute(delete(profiles).where(profiles.c.user_id == user)).rowcount
 
 
-def _keepable(profile: Profile) -> Profile:
-    """Return the profile as it is kept. Raises InputError for what it may not hold, and what no database keeps."""
-    kept = checked(profile)
+def _checked(profile: Profile) -> Profile:
+    """Return the profile as it is stored. Raises InputError."""
+    normalised = checked(profile)
     for kind in KINDS:
-        for value in getattr(kept, kind):
+        for value in getattr(normalised, kind):
             check_text(kind, value)
-    return kept
+    return normalised
 
 
 def _row(profile: Profile) -> dict[str, str]:

@@ -1,8 +1,7 @@
-"""Turns what a caller hands in into rows, and refuses what cannot be kept.
+"""Rows from conversations and turns, and the checks of their text, ids and times.
 
-Owns the rules for text, ids and times. Must not know SQL.
-Text is kept exactly as given. What PostgreSQL cannot keep (a NUL) or UTF-8 cannot write (a lone surrogate)
-is refused with InputError, whatever the database: stripping it would make a kept text differ from the one sent.
+Text is stored exactly as given. A NUL, which PostgreSQL cannot store, and a lone surrogate, which UTF-8 cannot
+encode, are refused on every database, because stripping them would change the text.
 """
 
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 from mongars.errors import InputError
 from mongars.records import ROLES, Turn, new_id
 
-# PostgreSQL's B-tree takes keys of up to 2,704 bytes; the index over (user, id) holds two of 4 bytes a character.
+# PostgreSQL's B-tree takes keys of up to 2,704 bytes; the index over (user, id) has two, of 4 bytes a character.
 MAX_ID_CHARACTERS = 255
 
 
@@ -25,7 +24,7 @@ def header_row(conversation_id: str, user: str, source: str, consent: bool, at: 
 def message_rows(
     conversation_id: str, turns: Sequence[Turn], *, first: int, default_time: datetime
 ) -> list[dict[str, Any]]:
-    """Return the rows of turns at positions from `first` on, with new ids. Raises InputError."""
+    """Return the rows of turns, at positions from `first`, with new ids. Raises InputError."""
     rows = []
     for position, turn in enumerate(turns, start=first):
         if turn.role not in ROLES:
@@ -47,7 +46,7 @@ def message_rows(
 
 
 def check_ids(**ids: str | None) -> None:
-    """Refuse ids that no row can have. Raises InputError."""
+    """Raise InputError for ids that no row can have."""
     for name, value in ids.items():
         check_text(name, value or "")
 
@@ -61,14 +60,14 @@ def _check_header(conversation_id: str, user: str, source: str, at: datetime) ->
 
 
 def check_text(name: str, value: str) -> None:
-    """Refuse text that no database keeps alike. Raises InputError."""
+    """Raise InputError for text that not every database can store unchanged."""
     if "\0" in value:
-        raise InputError(f"{name} holds a NUL character.", remedy="Remove it; no database keeps it alike.")
+        raise InputError(f"{name} has a NUL character.", remedy="Remove it; not every database can store it.")
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise InputError(f"{name} holds half a surrogate pair.", remedy="Send valid Unicode.") from None
+            raise InputError(f"{name} has half a surrogate pair.", remedy="Send valid Unicode.") from None
 
 
 def _check_time(value: datetime) -> None:

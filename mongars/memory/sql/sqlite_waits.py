@@ -1,7 +1,4 @@
-"""Waiting where SQLite does not: it refuses some steps at once while another connection is at them.
-
-Owns the repetition. Must not know tables. Elsewhere SQLite's own busy timeout waits.
-"""
+"""Retries for the few operations to which SQLite's own busy timeout does not apply."""
 
 import sqlite3
 import time
@@ -11,7 +8,7 @@ PAUSE_S = 0.02
 
 
 def retry_until(done: Callable[[], bool], timeout_s: float) -> bool:
-    """Try until it is done or the time is over; return whether it is."""
+    """Call `done` until it returns True or the time is up; returns the last result."""
     deadline = time.monotonic() + timeout_s
     while not done():
         if time.monotonic() > deadline:
@@ -21,10 +18,10 @@ def retry_until(done: Callable[[], bool], timeout_s: float) -> bool:
 
 
 def use_write_ahead_log(connection: sqlite3.Connection, timeout_s: float) -> None:
-    """Give a file its write-ahead log, which it keeps: readers do not wait for the writer then.
+    """Switch a file to a write-ahead log, with which readers do not wait for the writer.
 
-    Only a new file has to be changed for it. Two processes that open one together lock each other out, and SQLite
-    waits for neither. Raises sqlite3.OperationalError for a file that is in use all the time, and as SQLite does.
+    Two processes that open a new file at once lock each other out of the switch. Raises sqlite3.OperationalError
+    for a file that stays locked, and for other errors as SQLite does.
     """
 
     def has_log() -> bool:

@@ -1,7 +1,4 @@
-"""The tables of the conversations, the same on SQLite and PostgreSQL.
-
-Owns columns, keys and types. Must not hold queries (persistence.py does) nor know a URL.
-"""
+"""The tables, the same on SQLite and PostgreSQL. A change here needs a revision in migrations/."""
 
 from datetime import UTC, datetime
 
@@ -23,27 +20,27 @@ from sqlalchemy import (
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware time, kept in UTC. SQLite has no time zones: there the offset is taken off and put back."""
+    """A time with its zone, stored in UTC. SQLite has no time zones: there it is stored without."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Turn an aware time into what the database keeps."""
+        """Return the value to store."""
         if value is None:
             return None
         utc = value.astimezone(UTC)
         return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Turn what the database kept into an aware time, in UTC."""
+        """Return a stored value as a time in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-# Ids are compared byte by byte: SQLite does so by itself, PostgreSQL would follow the server's locale, and
-# "in order of id" would mean another order on every server.
+# Ids are compared byte by byte, which is SQLite's default. PostgreSQL's is the server's locale, so that the order
+# of ids would depend on the server.
 _Id = String().with_variant(String(collation="C"), "postgresql")
 
 metadata = MetaData()
@@ -71,7 +68,7 @@ messages = Table(
     UniqueConstraint("conversation_id", "position", name="messages_in_order"),
 )
 
-# What is known of users, each kind of value as a JSON list.
+# Each kind of value is a JSON list.
 profiles = Table(
     "profiles",
     metadata,
@@ -85,7 +82,7 @@ feedback = Table(
     "feedback",
     metadata,
     Column("id", _Id, primary_key=True),
-    # The answer that it is about, and of a retrieval the message that was recalled for it.
+    # The answer, and for the feedback `retrieval` the message that was recalled for it.
     Column("message_id", _Id, ForeignKey(messages.c.id, ondelete="CASCADE"), nullable=False),
     Column("memory_id", _Id, ForeignKey(messages.c.id, ondelete="CASCADE"), nullable=True),
     Column("name", String, nullable=False),

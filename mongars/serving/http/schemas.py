@@ -252,7 +252,7 @@ def memory_score_json(memory: Memory) -> dict[str, Any]:
         "id": memory.id,
         "conversation_id": memory.conversation_id,
         "score": memory.score,
-        "lanes": dict(memory.lanes),
+        "lanes": dict(memory.retriever_scores),
     }
 
 

@@ -8,132 +8,132 @@ LIMIT = 10
 
 
 class Work:
-    """Notes each group, and holds it until it is let go."""
+    """Records each batch, and waits for `go`."""
 
     def __init__(self) -> None:
-        self.groups: list[list[str]] = []
-        self.begun = asyncio.Event()
+        self.batches: list[list[str]] = []
+        self.started = asyncio.Event()
         self.go = asyncio.Event()
-        self.fails: BaseException | None = None
+        self.error: BaseException | None = None
 
     async def __call__(self, items) -> None:
-        self.groups.append(list(items))
-        self.begun.set()
+        self.batches.append(list(items))
+        self.started.set()
         await self.go.wait()
-        if self.fails:
-            raise self.fails
+        if self.error:
+            raise self.error
 
 
-async def begun(grouped: GroupCommit, work: Work, *others: str) -> list[asyncio.Future]:
-    """Start one caller, and when it is at work the others."""
-    tasks = [grouped.add(["first"])]
-    await work.begun.wait()
-    tasks += [grouped.add([other]) for other in others]
+async def start(commits: GroupCommit, work: Work, *others: str) -> list[asyncio.Future]:
+    """Add an item, and others once the work on it has started."""
+    tasks = [commits.add(["first"])]
+    await work.started.wait()
+    tasks += [commits.add([other]) for other in others]
     await asyncio.sleep(0)
     return tasks
 
 
-async def test_the_first_goes_alone_and_all_who_came_meanwhile_go_together():
+async def test_items_added_during_a_call_share_the_next_one():
     work = Work()
-    tasks = await begun(GroupCommit(work, limit=LIMIT), work, "a", "b", "c")
-    assert work.groups == [["first"]]
+    tasks = await start(GroupCommit(work, limit=LIMIT), work, "a", "b", "c")
+    assert work.batches == [["first"]]
     work.go.set()
     await asyncio.gather(*tasks)
-    assert work.groups == [["first"], ["a", "b", "c"]]
+    assert work.batches == [["first"], ["a", "b", "c"]]
 
 
-async def test_nobody_is_done_before_the_work_is():
+async def test_no_future_is_done_before_its_work():
     work = Work()
-    tasks = await begun(GroupCommit(work, limit=LIMIT), work, "a")
+    tasks = await start(GroupCommit(work, limit=LIMIT), work, "a")
     assert not any(task.done() for task in tasks)
     work.go.set()
     await asyncio.gather(*tasks)
 
 
-async def test_a_group_is_bounded_and_one_caller_is_never_split():
+async def test_a_batch_is_limited_and_items_of_one_call_stay_together():
     work = Work()
-    grouped = GroupCommit(work, limit=LIMIT)
-    tasks = [grouped.add(["x"] * size) for size in (1, LIMIT - 1, 1, 3 * LIMIT, 1)]
+    commits = GroupCommit(work, limit=LIMIT)
+    tasks = [commits.add(["x"] * size) for size in (1, LIMIT - 1, 1, 3 * LIMIT, 1)]
     work.go.set()
     await asyncio.gather(*tasks)
-    assert [len(group) for group in work.groups] == [LIMIT, 1, 3 * LIMIT, 1]
+    assert [len(batch) for batch in work.batches] == [LIMIT, 1, 3 * LIMIT, 1]
 
 
-async def test_a_failure_reaches_all_of_its_group_and_nobody_after_it():
+async def test_a_failure_reaches_its_own_batch_only():
     work = Work()
-    grouped = GroupCommit(work, limit=LIMIT)
-    work.fails = OSError("the disk is full")
-    tasks = await begun(grouped, work)
+    commits = GroupCommit(work, limit=LIMIT)
+    work.error = OSError("the disk is full")
+    tasks = await start(commits, work)
     work.go.set()
     with pytest.raises(OSError, match="full"):
         await tasks[0]
-    work.fails = None
-    await grouped.add(["again"])
-    assert work.groups == [["first"], ["again"]]
+    work.error = None
+    await commits.add(["next"])
+    assert work.batches == [["first"], ["next"]]
 
 
-async def test_a_caller_who_leaves_takes_nothing_from_the_others():
+async def test_a_cancelled_caller_does_not_affect_the_others():
     work = Work()
-    tasks = await begun(GroupCommit(work, limit=LIMIT), work, "leaving", "staying")
+    tasks = await start(GroupCommit(work, limit=LIMIT), work, "leaving", "staying")
     tasks[1].cancel()
     work.go.set()
     await tasks[2]
-    assert work.groups == [["first"], ["leaving", "staying"]]
+    assert work.batches == [["first"], ["leaving", "staying"]]
     with pytest.raises(asyncio.CancelledError):
         await tasks[1]
 
 
-async def test_when_the_work_is_cancelled_nobody_waits_for_ever():
+async def test_cancelled_work_cancels_all_waiting_callers():
     work = Work()
-    grouped = GroupCommit(work, limit=LIMIT)
-    tasks = await begun(grouped, work, "waiting")
-    grouped._running.cancel()
+    commits = GroupCommit(work, limit=LIMIT)
+    tasks = await start(commits, work, "waiting")
+    commits._running.cancel()
     await asyncio.wait(tasks)
     assert all(task.cancelled() for task in tasks)
 
 
-async def test_those_who_came_wait_for_company_until_somebody_hurries():
+async def test_a_batch_waits_for_more_items_until_a_flush():
     work = Work()
     work.go.set()
-    grouped = GroupCommit(work, limit=LIMIT, patience_s=600)
-    grouped.flush()  # nothing waits: it is not kept for who comes next
-    tasks = [grouped.add([item]) for item in ("a", "b")]
-    for _ in range(10):  # turns of the loop in which the work would begin
+    commits = GroupCommit(work, limit=LIMIT, max_wait_s=600)
+    commits.flush()  # nothing waits, so this has no effect on later items
+    tasks = [commits.add([item]) for item in ("a", "b")]
+    for _ in range(10):  # iterations of the loop in which the work could start
         await asyncio.sleep(0)
-    assert work.groups == []
-    grouped.flush()
+    assert work.batches == []
+    commits.flush()
     await asyncio.gather(*tasks)
-    assert work.groups == [["a", "b"]]
+    assert work.batches == [["a", "b"]]
 
 
-async def test_a_full_group_waits_for_nobody():
+async def test_a_full_batch_does_not_wait():
     work = Work()
     work.go.set()
-    grouped = GroupCommit(work, limit=LIMIT, patience_s=600)
-    await asyncio.gather(*(grouped.add([item]) for item in range(LIMIT)))
-    assert [len(group) for group in work.groups] == [LIMIT]
+    commits = GroupCommit(work, limit=LIMIT, max_wait_s=600)
+    await asyncio.gather(*(commits.add([item]) for item in range(LIMIT)))
+    assert [len(batch) for batch in work.batches] == [LIMIT]
 
 
-async def test_who_hurries_does_not_wait_for_the_group_before_him_to_find_company():
+async def test_items_beyond_the_limit_do_not_make_the_batch_before_them_wait():
     work = Work()
     work.go.set()
-    grouped = GroupCommit(work, limit=LIMIT, patience_s=600)
-    tasks = [grouped.add(["x"] * (LIMIT - 1)), grouped.add(["y"] * 2)]
+    commits = GroupCommit(work, limit=LIMIT, max_wait_s=600)
+    tasks = [commits.add(["x"] * (LIMIT - 1)), commits.add(["y"] * 2)]
     await asyncio.wait_for(asyncio.gather(*tasks), timeout=60)
-    assert [len(group) for group in work.groups] == [LIMIT - 1, 2]
+    assert [len(batch) for batch in work.batches] == [LIMIT - 1, 2]
 
 
-async def test_patience_ends_by_itself():
+async def test_a_batch_starts_after_max_wait_s():
     work = Work()
     work.go.set()
-    await GroupCommit(work, limit=LIMIT, patience_s=0.01).add(["a"])
-    assert work.groups == [["a"]]
+    await GroupCommit(work, limit=LIMIT, max_wait_s=0.01).add(["a"])
+    assert work.batches == [["a"]]
 
 
-async def test_who_waits_for_company_is_let_go_when_the_work_is_cancelled():
-    grouped = GroupCommit(Work(), limit=LIMIT, patience_s=600)
-    waiting = grouped.add(["a"])
+async def test_cancellation_reaches_callers_whose_batch_has_not_started():
+    commits = GroupCommit(Work(), limit=LIMIT, max_wait_s=600)
+    waiting = commits.add(["a"])
     await asyncio.sleep(0)
-    grouped._running.cancel()
+    commits._running.cancel()
     await asyncio.wait([waiting])
     assert waiting.cancelled()

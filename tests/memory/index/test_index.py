@@ -1,4 +1,4 @@
-"""The LanceDB index by itself: lanes, filters, spaces, erasure from the disk."""
+"""The LanceDB index: retrievers, filters, vector spaces, erasure from the disk."""
 
 import subprocess
 import sys
@@ -38,7 +38,7 @@ def bytes_of(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-def test_words_are_found_whatever_their_ending_and_common_words_are_not(index: MemoryIndex) -> None:
+def test_words_are_stemmed_and_stop_words_ignored(index: MemoryIndex) -> None:
     running, walking = memory("she was running late"), memory("he had walked and the door was open")
     index.add_texts([running, walking])
     assert found(index, "anna", "run") == [running.id]
@@ -46,7 +46,7 @@ def test_words_are_found_whatever_their_ending_and_common_words_are_not(index: M
     assert found(index, "anna", "the was and") == []
 
 
-def test_words_that_a_crash_kept_from_being_indexed_are_indexed_by_the_next_search(index_folder: Path) -> None:
+def test_the_next_search_builds_a_word_index_that_a_crash_prevented(index_folder: Path) -> None:
     running = memory("she was running late")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(IndexTables, "_build_indices", lambda *_: None)
@@ -62,7 +62,7 @@ def test_no_query_is_a_syntax_error(index: MemoryIndex, query: str) -> None:
     assert found(index, "anna", query) == []
 
 
-def test_names_with_quotes_and_backslashes_see_their_own_rows_only(index: MemoryIndex) -> None:
+def test_users_with_quotes_and_backslashes_find_only_their_own_rows(index: MemoryIndex) -> None:
     rows = {user: memory("the needle", user) for user in AWKWARD}
     index.add_texts(list(rows.values()))
     for user, row in rows.items():
@@ -77,11 +77,11 @@ def test_names_with_quotes_and_backslashes_see_their_own_rows_only(index: Memory
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(users=st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=2, max_size=2, unique=True))
-def test_no_user_ever_finds_what_another_said(index: MemoryIndex, users: list[str]) -> None:
+def test_no_user_finds_messages_of_another(index: MemoryIndex, users: list[str]) -> None:
     mine, theirs = memory("the needle", users[0]), memory("the needle", users[1])
     index.add_texts([mine, theirs])
     index.add_vectors(BASE, [mine, theirs], unit([1, 0], [1, 0]))
-    hits = found(index, users[0], "needle", 100, space=BASE, vector=np.array([1, 0], np.float32))
+    hits = found(index, users[0], "needle", 100, vector_space=BASE, vector=np.array([1, 0], np.float32))
     assert mine.id in hits
     assert theirs.id not in hits
     index.remove_user(users[0])
@@ -97,22 +97,22 @@ def test_adding_again_changes_nothing(index: MemoryIndex) -> None:
     assert index.remove_user("anna") == 1
 
 
-def test_each_encoder_has_a_space_of_its_own(index: MemoryIndex) -> None:
+def test_each_encoder_has_its_own_vector_space(index: MemoryIndex) -> None:
     north, east = memory("aaa"), memory("bbb")
     index.add_texts([north, east])
     index.add_vectors(BASE, [north, east], unit([1, 0], [0, 1]))
     index.add_vectors(ENCODER, [north, east], unit([0, 1, 0], [1, 0, 0]))
-    assert found(index, "anna", "?", 1, space=BASE, vector=np.array([1, 0], np.float32)) == [north.id]
-    assert found(index, "anna", "?", 1, space=ENCODER, vector=np.array([1, 0, 0], np.float32)) == [east.id]
-    assert found(index, "anna", "?", space="f" * 64, vector=np.array([1, 0], np.float32)) == []
+    assert found(index, "anna", "?", 1, vector_space=BASE, vector=np.array([1, 0], np.float32)) == [north.id]
+    assert found(index, "anna", "?", 1, vector_space=ENCODER, vector=np.array([1, 0, 0], np.float32)) == [east.id]
+    assert found(index, "anna", "?", vector_space="f" * 64, vector=np.array([1, 0], np.float32)) == []
 
 
-def test_spaces_of_encoders_long_past_are_dropped_and_may_come_again(index: MemoryIndex) -> None:
+def test_a_dropped_vector_space_can_be_filled_again(index: MemoryIndex) -> None:
     row, digests = memory("aaa"), ["a" * 64, "b" * 64, "c" * 64, "d" * 64]
     index.add_texts([row])
     for digest in (BASE, *digests):
         index.add_vectors(digest, [row], unit([1, 0]))
-    index.keep_spaces("a" * 64, earlier=2)
+    index.keep_vector_spaces("a" * 64, previous=2)
     missing = {digest for digest in (BASE, *digests) if index.missing_vectors(digest, [row.id])}
     assert missing == {BASE, "b" * 64}
     index.add_vectors(BASE, [row], unit([1, 0]))
@@ -120,7 +120,7 @@ def test_spaces_of_encoders_long_past_are_dropped_and_may_come_again(index: Memo
     assert found(index, "anna", "aaa") == [row.id]
 
 
-def test_hybrid_finds_what_either_lane_finds_and_prefers_what_both_do(index: MemoryIndex) -> None:
+def test_hybrid_search_prefers_rows_that_both_retrievers_find(index: MemoryIndex) -> None:
     both, word, meaning, neither = rows = [
         memory("blue needle"),
         memory("a needle"),
@@ -129,14 +129,14 @@ def test_hybrid_finds_what_either_lane_finds_and_prefers_what_both_do(index: Mem
     ]
     index.add_texts(rows)
     index.add_vectors(BASE, rows, unit([1, 0.1], [0, 1], [1, 0.2], [0, 1]))
-    hits = index.search("anna", "blue needle", 4, space=BASE, vector=np.array([1, 0], np.float32))
+    hits = index.search("anna", "blue needle", 4, vector_space=BASE, vector=np.array([1, 0], np.float32))
     assert hits[0].message == both.id
     assert {hit.message for hit in hits[:3]} == {both.id, word.id, meaning.id}
     assert hits[-1].message == neither.id
     assert hits[-1].score == 0.0
 
 
-def test_a_noisy_encoder_does_not_hide_the_only_row_with_the_words(index: MemoryIndex) -> None:
+def test_a_noisy_encoder_does_not_hide_the_only_lexical_match(index: MemoryIndex) -> None:
     rows = [memory(f"line number {n}") for n in range(200)] + [memory("zanzibar")]
     index.add_texts(rows)
     noise = np.random.default_rng(7).standard_normal((len(rows) + 1, 16))
@@ -144,7 +144,7 @@ def test_a_noisy_encoder_does_not_hide_the_only_row_with_the_words(index: Memory
     assert found(index, "anna", "zanzibar", 1, vector=unit(noise[0])[0]) == [rows[-1].id]
 
 
-def test_what_a_lane_lacks_is_named(index: MemoryIndex) -> None:
+def test_each_retriever_reports_the_ids_that_it_lacks(index: MemoryIndex) -> None:
     rows = [memory("a"), memory("b")]
     ids = [row.id for row in rows]
     assert index.missing_texts(ids) == index.missing_vectors(ENCODER, ids) == set(ids)
@@ -155,13 +155,13 @@ def test_what_a_lane_lacks_is_named(index: MemoryIndex) -> None:
     assert index.missing_vectors(BASE, []) == set()
 
 
-def test_vectors_of_another_length_or_not_finite_are_refused(index: MemoryIndex) -> None:
+def test_vectors_of_another_length_and_nan_are_refused(index: MemoryIndex) -> None:
     row = memory("a")
     index.add_vectors(BASE, [row], unit([1, 0]))
     with pytest.raises(RefusedError, match="remove the index"):
         index.add_vectors(BASE, [memory("b")], unit([1, 0, 0]))
     with pytest.raises(RefusedError, match="remove the index"):
-        index.search("anna", "a", 1, space=BASE, vector=np.array([1, 0, 0], np.float32))
+        index.search("anna", "a", 1, vector_space=BASE, vector=np.array([1, 0, 0], np.float32))
     with pytest.raises(RefusedError):
         index.add_vectors(BASE, [memory("b")], np.array([[np.nan, 1]], np.float32))
     with pytest.raises(RefusedError):
@@ -172,7 +172,7 @@ def test_vectors_of_another_length_or_not_finite_are_refused(index: MemoryIndex)
 def test_one_erased_message_among_many_leaves_no_byte_of_text_or_vector(
     index: MemoryIndex, index_folder: Path, others: int
 ) -> None:
-    """A tenth of a file must be deleted before LanceDB's `optimize` rewrites it: one row of 300 is far below."""
+    """LanceDB's `optimize` does not rewrite a file of which less than a tenth is deleted."""
     secret, vector = memory("Zanzibarquuxes run"), unit(np.random.default_rng(1).standard_normal(64))
     rows = [memory(f"harmless line {n}", "bob") for n in range(others)]
     index.add_texts([secret, *rows])
@@ -194,7 +194,7 @@ def test_one_erased_message_among_many_leaves_no_byte_of_text_or_vector(
     assert index.missing_vectors(ENCODER, [row.id for row in rows]) == set()
 
 
-def test_removing_what_is_not_there_writes_nothing(index: MemoryIndex, index_folder: Path) -> None:
+def test_removing_unknown_rows_writes_nothing(index: MemoryIndex, index_folder: Path) -> None:
     index.add_texts([memory("a needle")])
     before = bytes_of(index_folder)
     assert index.remove_user("bob") == index.remove_messages([]) == 0
@@ -209,9 +209,7 @@ def test_rows_stay_findable_across_compaction(index: MemoryIndex) -> None:
     assert found(index, "anna", "number3", 1) == [rows[3].id]
 
 
-def test_another_process_sees_what_was_written_and_its_own_writes_are_seen(
-    index: MemoryIndex, index_folder: Path
-) -> None:
+def test_processes_see_the_writes_of_each_other(index: MemoryIndex, index_folder: Path) -> None:
     row = memory("the needle")
     index.add_texts([row])
     code = f"""
@@ -225,23 +223,23 @@ index.add_texts([Memory("msg_other", "anna", "c", "user", "haystack", now())])
     assert found(index, "anna", "haystack") == ["msg_other"]
 
 
-def test_searches_go_on_while_others_write_and_erase(index: MemoryIndex, index_folder: Path) -> None:
+def test_searches_succeed_during_writes_and_erasures(index: MemoryIndex, index_folder: Path) -> None:
     kept = [memory(f"needle {n}") for n in range(30)]
     index.add_texts(kept)
     index.add_vectors(BASE, kept, unit(*np.random.default_rng(3).standard_normal((30, 8))))
     query, failures, searches, stop = unit([1.0] * 8)[0], [], [], threading.Event()
 
     def search() -> None:
-        mine = MemoryIndex(str(index_folder))
+        own_index = MemoryIndex(str(index_folder))
         while not stop.is_set():
             try:
-                hits = mine.search("anna", "needling", 100, vector=query)
-                missing = mine.missing_vectors(BASE, [row.id for row in kept])
+                hits = own_index.search("anna", "needling", 100, vector=query)
+                missing = own_index.missing_vectors(BASE, [row.id for row in kept])
                 searches.append(len(hits))
-            except Exception as error:  # noqa: BLE001 (whatever it is, the test shall name it)
+            except Exception as error:  # noqa: BLE001 (asserted below)
                 failures.append(error)
                 return
-            if {hit.message for hit in hits if hit.lanes["lexical"]} != {row.id for row in kept}:
+            if {hit.message for hit in hits if hit.retriever_scores["lexical"]} != {row.id for row in kept}:
                 failures.append(AssertionError(f"{len(hits)} hits"))
             if missing:
                 failures.append(AssertionError(f"{len(missing)} missing"))

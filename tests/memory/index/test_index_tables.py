@@ -1,4 +1,4 @@
-"""Tables of the index: what another writer has half made, and what a crash left of one."""
+"""Tables of the index: writes, compaction, and the incomplete tables that a crash leaves."""
 
 from pathlib import Path
 
@@ -20,15 +20,15 @@ def rows(*ids: str, user: str = "anna") -> pa.Table:
 
 
 def left_by_a_crash(folder: Path, name: str) -> Path:
-    """Write what a process leaves that is killed between the data of a table and its first manifest."""
+    """Create what a killed process leaves: the data of a table without its first manifest."""
     data = folder / f"{name}.lance" / "data" / "rows.lance"
     data.parent.mkdir(parents=True)
     data.write_bytes(b"secret")
     return data
 
 
-def test_a_table_that_is_not_whole_yet_is_none_and_is_made_over(tables: IndexTables, tmp_path: Path) -> None:
-    """LanceDB lists a table before it can be opened: a recall of that moment failed in mid-swap."""
+def test_an_incomplete_table_counts_as_missing_and_is_created_again(tables: IndexTables, tmp_path: Path) -> None:
+    """LanceDB lists a table before it can be opened, so a recall may meet one."""
     left_by_a_crash(tmp_path / "index", "half")
     assert tables.names() == ["half"]
     assert tables.opened("half") is tables.opened("none") is None
@@ -36,7 +36,7 @@ def test_a_table_that_is_not_whole_yet_is_none_and_is_made_over(tables: IndexTab
     assert tables.opened("half").count_rows() == 1
 
 
-def test_an_erasure_takes_what_a_crash_left_of_a_table_along(tables: IndexTables, tmp_path: Path) -> None:
+def test_an_erasure_drops_incomplete_tables(tables: IndexTables, tmp_path: Path) -> None:
     tables.insert("whole", rows("1", "2"))
     data = left_by_a_crash(tmp_path / "index", "half")
     assert tables.remove("id = '1'") == {"whole": 1}
@@ -44,7 +44,7 @@ def test_an_erasure_takes_what_a_crash_left_of_a_table_along(tables: IndexTables
     assert tables.names() == ["whole"]
 
 
-def test_each_table_is_compacted_for_its_own_writes(tables: IndexTables) -> None:
+def test_a_table_is_compacted_after_its_own_writes_only(tables: IndexTables) -> None:
     tables.insert("idle", rows("1"))
     idle = tables.opened("idle").version
     for number in range(COMPACT_EVERY):
@@ -53,7 +53,7 @@ def test_each_table_is_compacted_for_its_own_writes(tables: IndexTables) -> None
     assert tables.opened("idle").version == idle
 
 
-def test_a_table_that_was_written_later_is_told(tables: IndexTables, tmp_path: Path) -> None:
+def test_tables_are_ordered_by_their_last_write(tables: IndexTables, tmp_path: Path) -> None:
     tables.insert("one", rows("1"))
     tables.insert("two", rows("1"))
     assert tables.written_at("one") < tables.written_at("two")
@@ -63,7 +63,7 @@ def test_a_table_that_was_written_later_is_told(tables: IndexTables, tmp_path: P
     assert tables.written_at("half") < tables.written_at("two")
 
 
-def test_a_dropped_table_is_gone_from_the_disk_and_can_be_made_again(tables: IndexTables, tmp_path: Path) -> None:
+def test_a_dropped_table_leaves_the_disk_and_can_be_created_again(tables: IndexTables, tmp_path: Path) -> None:
     tables.insert("one", rows("1"))
     tables.drop(["one"])
     assert not (tmp_path / "index" / "one.lance").exists()

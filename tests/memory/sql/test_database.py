@@ -1,4 +1,4 @@
-"""The database under several processes, a killed writer, and URLs that cannot serve."""
+"""The database under several processes, a killed writer, and unusable URLs."""
 
 import multiprocessing
 import sqlite3
@@ -20,13 +20,13 @@ from mongars.records import Conversation, Turn, now
 SPAWN = multiprocessing.get_context("spawn")
 WRITERS = 3
 APPENDS = 25
-PATIENCE_S = 60
+TIMEOUT_S = 60
 
 
 def append_many(url: str, name: str, start: Event) -> None:
     repository = PersistenceRepository(url)
     repository.migrate()
-    start.wait(PATIENCE_S)
+    start.wait(TIMEOUT_S)
     for n in range(APPENDS):
         repository.append_turns("shared", "anna", [Turn("user", f"{name}/{n}")], consent=True)
 
@@ -34,53 +34,53 @@ def append_many(url: str, name: str, start: Event) -> None:
 def save_same(url: str, start: Event, answers: "multiprocessing.Queue[bool]") -> None:
     repository = PersistenceRepository(url)
     repository.migrate()
-    start.wait(PATIENCE_S)
+    start.wait(TIMEOUT_S)
     answers.put(repository.save_conversation(Conversation("same", "anna", (Turn("user", "x"),), consent=True)))
 
 
-def in_a_transaction(path: Path) -> sqlite3.Connection:
-    """Return a connection that is about to write to a new file."""
+def connection_that_writes(path: Path) -> sqlite3.Connection:
+    """Return a connection in the middle of a write to a new file."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
-    connection.execute("CREATE TABLE theirs (x)")
+    connection.execute("CREATE TABLE other (x)")
     return connection
 
 
 def hang_in_a_transaction(url: str, inside: Event) -> None:
-    """Write a conversation and half of its messages, then wait to be killed before the commit."""
+    """Write a conversation and its messages, then wait to be killed before the commit."""
     with Database(url).transaction(write=True) as connection:
         connection.execute(insert(conversations), header_row("half", "anna", "test", True, now()))
         turns = [Turn("user", "x" * 10_000)] * 500
         connection.execute(insert(messages), message_rows("half", turns, first=0, default_time=now()))
         inside.set()
-        SPAWN.Event().wait(PATIENCE_S)
+        SPAWN.Event().wait(TIMEOUT_S)
 
 
-def test_several_processes_writing_at_once_lose_nothing(database_url: str) -> None:
+def test_processes_that_write_at_once_lose_nothing(database_url: str) -> None:
     start = SPAWN.Event()
     writers = [SPAWN.Process(target=append_many, args=(database_url, f"w{n}", start)) for n in range(WRITERS)]
     for writer in writers:
         writer.start()
     start.set()
     for writer in writers:
-        writer.join(PATIENCE_S)
+        writer.join(TIMEOUT_S)
         assert writer.exitcode == 0
     (kept,) = PersistenceRepository(database_url).export_user("anna")
-    said = [turn.content for turn in kept.turns]
-    assert len(said) == WRITERS * APPENDS
+    texts = [turn.content for turn in kept.turns]
+    assert len(texts) == WRITERS * APPENDS
     for n in range(WRITERS):
-        assert [text for text in said if text.startswith(f"w{n}/")] == [f"w{n}/{m}" for m in range(APPENDS)]
+        assert [text for text in texts if text.startswith(f"w{n}/")] == [f"w{n}/{m}" for m in range(APPENDS)]
 
 
-def test_of_two_processes_that_save_the_same_conversation_one_adds_it(database_url: str) -> None:
+def test_only_one_of_two_processes_adds_the_same_conversation(database_url: str) -> None:
     start, answers = SPAWN.Event(), SPAWN.Queue()
     writers = [SPAWN.Process(target=save_same, args=(database_url, start, answers)) for _ in range(2)]
     for writer in writers:
         writer.start()
     start.set()
-    assert sorted(answers.get(timeout=PATIENCE_S) for _ in writers) == [False, True]
+    assert sorted(answers.get(timeout=TIMEOUT_S) for _ in writers) == [False, True]
     for writer in writers:
-        writer.join(PATIENCE_S)
+        writer.join(TIMEOUT_S)
     (kept,) = PersistenceRepository(database_url).export_user("anna")
     assert len(kept.turns) == 1
 
@@ -90,11 +90,9 @@ def test_of_two_processes_that_save_the_same_conversation_one_adds_it(database_u
     [lambda path: PersistenceRepository(f"sqlite:///{path}").migrate(), lambda path: FileTier(path).close()],
     ids=["conversations", "cache"],
 )
-def test_a_new_sqlite_file_that_another_one_writes_to_is_waited_for(
-    tmp_path: Path, monkeypatch, open_file
-) -> None:
+def test_opening_a_new_sqlite_file_waits_for_its_writer(tmp_path: Path, monkeypatch, open_file) -> None:
     path, pauses = tmp_path / "new.db", []
-    other = in_a_transaction(path)
+    other = connection_that_writes(path)
 
     def pause(seconds: float) -> None:
         pauses.append(seconds)
@@ -106,11 +104,11 @@ def test_a_new_sqlite_file_that_another_one_writes_to_is_waited_for(
     assert len(pauses) == 1
     with Database(f"sqlite:///{path}").transaction(write=False) as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-        assert {"theirs"} < set(inspect(connection).get_table_names())
+        assert {"other"} < set(inspect(connection).get_table_names())
 
 
-def test_a_new_sqlite_file_that_stays_in_use_is_told(tmp_path: Path, monkeypatch) -> None:
-    other = in_a_transaction(tmp_path / "new.db")
+def test_a_new_sqlite_file_that_stays_locked_is_reported(tmp_path: Path, monkeypatch) -> None:
+    other = connection_that_writes(tmp_path / "new.db")
     monkeypatch.setattr("mongars.memory.sql.database.BUSY_TIMEOUT_S", 0.0)
     monkeypatch.setattr("mongars.memory.cache.BUSY_TIMEOUT_S", 0.0)
     with pytest.raises(UnavailableError, match=r"The database of the conversations failed \(OperationalError\)"):
@@ -120,22 +118,22 @@ def test_a_new_sqlite_file_that_stays_in_use_is_told(tmp_path: Path, monkeypatch
     other.close()
 
 
-def test_a_writer_killed_in_its_transaction_leaves_the_conversation_absent(database_url: str) -> None:
+def test_a_killed_writer_leaves_nothing_of_its_transaction(database_url: str) -> None:
     repository = PersistenceRepository(database_url)
     repository.migrate()
     repository.append_turns("whole", "anna", [Turn("user", "x")])
     inside = SPAWN.Event()
     writer = SPAWN.Process(target=hang_in_a_transaction, args=(database_url, inside))
     writer.start()
-    assert inside.wait(PATIENCE_S)
+    assert inside.wait(TIMEOUT_S)
     writer.kill()
-    writer.join(PATIENCE_S)
+    writer.join(TIMEOUT_S)
     assert [row.id for row in repository.conversations("anna", PageQuery()).data] == ["whole"]
-    repository.append_turns("half", "anna", [Turn("user", "the lock is free again")])
+    repository.append_turns("half", "anna", [Turn("user", "the lock is released")])
     assert len(repository.messages("anna", "half", PageQuery()).data) == 1
 
 
-def test_deleted_text_is_gone_from_the_sqlite_file_and_its_log(sqlite_repository, sqlite_path: Path) -> None:
+def test_deleted_text_leaves_the_sqlite_file_and_its_log(sqlite_repository, sqlite_path: Path) -> None:
     secret = "ABRACADABRA-" * 2_000  # long enough to fill pages of its own
     sqlite_repository.append_turns("c", "anna", [Turn("user", secret), Turn("user", "zanzibar")])
     files = lambda: b"".join(path.read_bytes() for path in sqlite_path.parent.glob(f"{sqlite_path.name}*"))  # noqa: E731
@@ -162,20 +160,20 @@ def test_sqlite_is_opened_with_a_log_foreign_keys_and_overwriting_deletes(sqlite
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://localhost/x", "no url at all"])
-def test_a_url_that_cannot_serve_is_refused_with_a_remedy(url: str) -> None:
+def test_an_unusable_url_is_refused_with_a_remedy(url: str) -> None:
     with pytest.raises(SettingsError) as refusal:
         PersistenceRepository(url)
     assert refusal.value.remedy
 
 
-def test_a_missing_driver_names_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_driver_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(SettingsError, match=r"pip install 'mongars\[postgres\]'"):
         PersistenceRepository("postgresql://localhost/x")
 
 
 @pytest.mark.parametrize("kind", ["absent server", "not a database"])
-def test_a_database_that_cannot_be_used_is_unavailable_with_a_remedy(kind: str, tmp_path: Path) -> None:
+def test_an_unusable_database_is_unavailable_with_a_remedy(kind: str, tmp_path: Path) -> None:
     if kind == "absent server":
         url = f"postgresql:///x?host={tmp_path}"
     else:
@@ -186,7 +184,7 @@ def test_a_database_that_cannot_be_used_is_unavailable_with_a_remedy(kind: str, 
     assert "MONGARS_DATABASE_URL" in str(failure.value)
 
 
-def test_an_error_of_the_database_does_not_carry_the_text(sqlite_repository, sqlite_path: Path) -> None:
+def test_a_database_error_does_not_contain_the_text(sqlite_repository, sqlite_path: Path) -> None:
     broken = sqlite3.connect(sqlite_path)
     broken.execute("DROP TABLE messages")
     broken.close()

@@ -1,4 +1,4 @@
-"""Feedback on a real SQLite and on a real PostgreSQL: what is kept, for whom, and what may be learned from it."""
+"""Feedback and the opinions in it, on a real SQLite and on a real PostgreSQL."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,14 +8,14 @@ from mongars.errors import FeedbackNotFoundError, InputError, MessageNotFoundErr
 from mongars.memory.pages import PageQuery
 from mongars.records import Opinion, Turn
 
-ASKED, ANSWER = "where is the key?", "in the car"
+QUESTION, ANSWER = "where is the key?", "in the car"
 
 
 @pytest.fixture
 def talk(repository):
     """Return talk(conversation, user, consent) -> ids of a question and an answer."""
 
-    def say(conversation="c", user="anna", consent=True, turns=(ASKED, ANSWER)):
+    def say(conversation="c", user="anna", consent=True, turns=(QUESTION, ANSWER)):
         said = [Turn(role, text) for role, text in zip(("user", "assistant"), turns, strict=True)]
         return [memory.id for memory in repository.append_turns(conversation, user, said, consent=consent)]
 
@@ -27,7 +27,7 @@ def opinions(repository, conversation="c"):
     return list(found.opinions)
 
 
-def test_feedback_is_kept_and_listed_for_its_user_only(repository, talk):
+def test_feedback_is_listed_for_its_user_only(repository, talk):
     _, answer = talk()
     given = repository.feedback.give("anna", "thumbs", True, message_id=answer, rationale="it was there")
     assert (given.message_id, given.conversation_id, given.value) == (answer, "c", True)
@@ -37,13 +37,13 @@ def test_feedback_is_kept_and_listed_for_its_user_only(repository, talk):
     assert repository.feedback.of_conversation("bob", "c") == ()
 
 
-def test_the_last_answer_of_a_conversation_is_meant_where_no_message_is_named(repository, talk):
+def test_feedback_without_a_message_is_about_the_last_answer(repository, talk):
     talk()
     _, last = talk()
     assert repository.feedback.give("anna", "rating", 4.5, conversation_id="c").message_id == last
 
 
-def test_what_is_said_again_of_the_same_replaces_what_was_said_before(repository, talk):
+def test_repeated_feedback_replaces_the_earlier_one(repository, talk):
     memory, answer = talk()
     for value in (True, False):
         repository.feedback.give("anna", "thumbs", value, message_id=answer)
@@ -57,20 +57,20 @@ def test_what_is_said_again_of_the_same_replaces_what_was_said_before(repository
     ]
 
 
-def test_many_who_say_it_at_once_leave_one_opinion(repository, talk):
+def test_concurrent_feedback_on_one_answer_leaves_one_record(repository, talk):
     _, answer = talk()
 
-    def say(number):
+    def give(number):
         about = {"message_id": answer} if number % 2 else {"conversation_id": "c"}
         return repository.feedback.give("anna", "rating", float(number), **about)
 
     with ThreadPoolExecutor(8) as pool:
-        given = list(pool.map(say, range(24)))
+        given = list(pool.map(give, range(24)))
     (kept,) = repository.feedback.page("anna", PageQuery()).data
     assert kept in given
 
 
-def test_thumbs_and_corrections_become_opinions_on_the_question_before_the_answer(repository, talk):
+def test_thumbs_and_corrections_become_opinions_about_the_question(repository, talk):
     _, first = talk()
     _, second = talk(turns=("and the book?", "on the shelf"))
     repository.feedback.give("anna", "thumbs", True, message_id=second)
@@ -79,27 +79,27 @@ def test_thumbs_and_corrections_become_opinions_on_the_question_before_the_answe
     repository.feedback.give("anna", "comment", "so la la", message_id=first)
     assert opinions(repository) == [
         Opinion("and the book?", "on the shelf", True),
-        Opinion(ASKED, ANSWER, False),
-        Opinion(ASKED, "in the drawer", True),
+        Opinion(QUESTION, ANSWER, False),
+        Opinion(QUESTION, "in the drawer", True),
     ]
 
 
-def test_a_memory_counts_only_where_its_own_conversation_may_be_trained_on(repository, talk):
+def test_a_memory_counts_only_with_consent_to_its_conversation(repository, talk):
     open_memory, _ = talk("open", turns=("the key is in the car", "good"))
     closed_memory, _ = talk("closed", consent=False, turns=("the key is lost", "oh"))
     _, answer = talk()
     repository.feedback.give("anna", "retrieval", True, message_id=answer, memory_id=open_memory)
     repository.feedback.give("anna", "retrieval", False, message_id=answer, memory_id=closed_memory)
-    assert opinions(repository) == [Opinion(ASKED, "the key is in the car", True)]
+    assert opinions(repository) == [Opinion(QUESTION, "the key is in the car", True)]
 
 
-def test_an_answer_that_nobody_asked_for_gives_no_opinion(repository):
+def test_an_answer_without_a_question_gives_no_opinion(repository):
     (hello,) = repository.append_turns("c", "anna", [Turn("assistant", "hello")], consent=True)
     repository.feedback.give("anna", "thumbs", True, message_id=hello.id)
     assert opinions(repository) == []
 
 
-def test_what_belongs_to_somebody_else_cannot_be_judged_nor_withdrawn(repository, talk):
+def test_messages_and_feedback_of_another_user_are_not_found(repository, talk):
     _, answer = talk()
     others, _ = talk("d", "bob")
     given = repository.feedback.give("anna", "thumbs", True, message_id=answer)
@@ -131,7 +131,7 @@ def test_what_belongs_to_somebody_else_cannot_be_judged_nor_withdrawn(repository
         ("comment", "a\0b", False),
     ],
 )
-def test_a_value_that_a_name_cannot_have_is_refused(repository, talk, name, value, memory):
+def test_a_value_of_the_wrong_kind_is_refused(repository, talk, name, value, memory):
     question, answer = talk()
     with pytest.raises(InputError):
         repository.feedback.give("anna", name, value, message_id=answer, memory_id=question if memory else None)
@@ -139,18 +139,18 @@ def test_a_value_that_a_name_cannot_have_is_refused(repository, talk, name, valu
 
 
 @pytest.mark.parametrize("about", [{}, {"message_id": "m", "conversation_id": "c"}])
-def test_what_it_is_about_must_be_told_once(repository, about):
+def test_feedback_must_name_exactly_one_answer(repository, about):
     with pytest.raises(InputError, match="message_id or conversation_id"):
         repository.feedback.give("anna", "thumbs", True, **about)
 
 
-def test_only_answers_are_judged(repository, talk):
+def test_only_answers_get_feedback(repository, talk):
     question, _ = talk()
     with pytest.raises(InputError, match="about answers"):
         repository.feedback.give("anna", "thumbs", True, message_id=question)
 
 
-def test_feedback_goes_with_its_conversation_with_its_memory_and_with_its_user(repository, talk):
+def test_feedback_is_deleted_with_its_conversation_memory_or_user(repository, talk):
     memory, _ = talk("old")
     _, answer = talk()
     repository.feedback.give("anna", "thumbs", True, message_id=answer)

@@ -1,4 +1,4 @@
-"""PersistenceRepository on a real SQLite and on a real PostgreSQL: the same suite over both."""
+"""PersistenceRepository on a real SQLite and on a real PostgreSQL."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -12,7 +12,7 @@ from mongars.memory.sql.persistence import PersistenceRepository
 from mongars.records import ROLES, Conversation, Turn, new_id
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, 123456, tzinfo=UTC)
-# Whatever both databases can keep: no NUL, no lone surrogate. Both are refused, which has tests of its own.
+# Without NUL and lone surrogates, which not every database can store.
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 TURNS = st.lists(
     st.builds(
@@ -36,7 +36,7 @@ def conversation(identity: str = "c", user: str = "anna", **fields) -> Conversat
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(turns=TURNS, source=TEXT.filter(lambda text: 1 <= len(text) <= 255), consent=st.booleans())
-def test_any_conversation_comes_back_as_it_was_saved(repository, turns, source, consent) -> None:
+def test_any_conversation_is_read_back_as_it_was_saved(repository, turns, source, consent) -> None:
     user = new_id("user")
     saved = conversation(new_id("conv"), user, turns=tuple(turns), source=source, consent=consent)
     assert repository.save_conversation(saved)
@@ -49,7 +49,7 @@ def test_saving_twice_adds_nothing(repository) -> None:
     assert list(repository.export_user("anna")) == [conversation()]
 
 
-def test_an_id_of_another_user_is_refused_and_his_conversation_untouched(repository) -> None:
+def test_an_id_of_another_user_is_refused_and_changes_nothing(repository) -> None:
     repository.save_conversation(conversation())
     with pytest.raises(RefusedError, match="taken by another user"):
         repository.save_conversation(conversation(user="bob"))
@@ -58,13 +58,13 @@ def test_an_id_of_another_user_is_refused_and_his_conversation_untouched(reposit
     assert list(repository.export_user("anna")) == [conversation()]
 
 
-def test_a_turn_without_a_time_gets_the_conversation_s(repository) -> None:
+def test_a_turn_without_a_time_gets_that_of_the_conversation(repository) -> None:
     repository.save_conversation(conversation(turns=(Turn("user", "hello"),)))
     (kept,) = repository.export_user("anna")
     assert kept.turns == (Turn("user", "hello", NOON),)
 
 
-def test_appended_turns_follow_in_order_and_are_returned_as_kept(repository) -> None:
+def test_appended_turns_keep_their_order_and_are_returned(repository) -> None:
     first = repository.append_turns("c", "anna", [Turn("user", "one"), Turn("assistant", "two")], consent=True)
     second = repository.append_turns("c", "anna", [Turn("user", "three")], consent=True)
     listed = repository.messages("anna", "c", PageQuery(order="asc"))
@@ -76,14 +76,14 @@ def test_appended_turns_follow_in_order_and_are_returned_as_kept(repository) -> 
 @pytest.mark.parametrize(
     ("consents", "kept"), [((True, True), True), ((True, False), False), ((False, True), False)]
 )
-def test_consent_holds_only_while_every_append_gives_it(repository, consents, kept) -> None:
+def test_consent_lasts_only_while_every_append_gives_it(repository, consents, kept) -> None:
     for consent in consents:
         repository.append_turns("c", "anna", [Turn("user", "x")], consent=consent)
     assert bool(list(repository.consented())) is kept
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
-def test_pages_of_conversations_cover_everything_once_in_order(repository, order) -> None:
+def test_pages_of_conversations_are_complete_and_in_order(repository, order) -> None:
     ids = [f"c{n:02d}" for n in range(7)]
     for identity in reversed(ids):
         repository.save_conversation(conversation(identity))
@@ -100,7 +100,7 @@ def test_pages_of_conversations_cover_everything_once_in_order(repository, order
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
-def test_pages_of_messages_follow_what_was_said(repository, order) -> None:
+def test_pages_of_messages_are_in_order(repository, order) -> None:
     repository.append_turns("c", "anna", [Turn("user", str(n)) for n in range(5)])
     first = repository.messages("anna", "c", PageQuery(limit=3, order=order))
     rest = repository.messages("anna", "c", PageQuery(limit=3, order=order, after=first.data[-1].id))
@@ -109,7 +109,7 @@ def test_pages_of_messages_follow_what_was_said(repository, order) -> None:
     assert said == (list("01234") if order == "asc" else list("43210"))
 
 
-def test_messages_after_one_that_is_not_there_are_refused(repository) -> None:
+def test_an_unknown_message_cannot_start_a_page(repository) -> None:
     repository.append_turns("c", "anna", [Turn("user", "x")])
     with pytest.raises(InputError) as refusal:
         repository.messages("anna", "c", PageQuery(after="msg_unknown"))
@@ -143,7 +143,7 @@ def test_ids_are_ordered_byte_by_byte_on_every_database(repository) -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 100])
-def test_only_consented_conversations_are_streamed_in_whatever_chunks(repository, chunk) -> None:
+def test_only_conversations_with_consent_are_streamed(repository, chunk) -> None:
     for n in range(6):
         repository.save_conversation(conversation(f"c{n}", consent=n % 3 != 0))
     assert [each.id for each in repository.consented(chunk=chunk)] == ["c1", "c2", "c4", "c5"]
@@ -151,13 +151,13 @@ def test_only_consented_conversations_are_streamed_in_whatever_chunks(repository
     assert [each.id for each in repository.consented("c2", chunk=chunk)] == ["c4", "c5"]
 
 
-def test_retention_leaves_out_what_began_before_the_limit(repository) -> None:
+def test_conversations_older_than_the_retention_limit_are_left_out(repository) -> None:
     repository.save_conversation(conversation("old", created_at=NOON - timedelta(days=1)))
     repository.save_conversation(conversation("new", created_at=NOON))
     assert [each.id for each in repository.consented(newer_than=NOON)] == ["new"]
 
 
-def test_a_stream_may_be_read_while_others_write(repository) -> None:
+def test_a_stream_can_be_read_during_writes(repository) -> None:
     for n in range(4):
         repository.save_conversation(conversation(f"c{n}"))
     stream = repository.consented(chunk=2)
@@ -166,7 +166,7 @@ def test_a_stream_may_be_read_while_others_write(repository) -> None:
     assert [first.id, *(each.id for each in stream)] == ["c0", "c1", "c2", "c3", "c9"]
 
 
-def test_every_message_is_streamed_once_for_the_index(repository) -> None:
+def test_every_message_is_streamed_once(repository) -> None:
     kept = repository.append_turns("c", "anna", [Turn("user", str(n)) for n in range(5)])
     kept += repository.append_turns("d", "bob", [Turn("user", "x")])
     chunks = list(repository.memory_chunks(size=4))
@@ -174,14 +174,14 @@ def test_every_message_is_streamed_once_for_the_index(repository) -> None:
     assert chunks[0] + chunks[1] == sorted(kept, key=lambda memory: memory.id)
 
 
-def test_memories_are_given_to_their_own_user_only(repository) -> None:
+def test_memories_are_returned_to_their_own_user_only(repository) -> None:
     (kept,) = repository.append_turns("c", "anna", [Turn("user", "x")])
     assert repository.memories("anna", [kept.id, "msg_none"]) == {kept.id: kept}
     assert repository.memories("bob", [kept.id]) == {}
     assert repository.existing([kept.id, "msg_none"]) == {kept.id}
 
 
-def test_an_erased_user_is_gone_and_others_stay(repository) -> None:
+def test_erasing_a_user_leaves_the_others(repository) -> None:
     for n in range(3):
         repository.save_conversation(conversation(f"a{n}"))
     repository.save_conversation(conversation("b", "bob"))
@@ -191,14 +191,14 @@ def test_an_erased_user_is_gone_and_others_stay(repository) -> None:
     assert [each.id for each in repository.consented()] == ["b"]
 
 
-def test_a_deleted_conversation_takes_its_messages_along(repository) -> None:
+def test_deleting_a_conversation_deletes_its_messages(repository) -> None:
     (kept,) = repository.append_turns("c", "anna", [Turn("user", "x")])
     repository.delete_conversation("anna", "c")
     assert repository.existing([kept.id]) == set()
 
 
 @pytest.mark.parametrize("bad", ["a\0b", "half \ud83d pair"])
-def test_what_not_every_database_can_keep_is_refused_on_all(repository, bad) -> None:
+def test_text_that_not_every_database_can_store_is_refused(repository, bad) -> None:
     for refused in (
         lambda: repository.save_conversation(conversation(turns=(Turn("user", bad),))),
         lambda: repository.save_conversation(conversation(bad)),
@@ -229,19 +229,19 @@ def test_what_not_every_database_can_keep_is_refused_on_all(repository, bad) -> 
         {"user": ""},
     ],
 )
-def test_what_breaks_a_rule_is_refused_whole(repository, broken) -> None:
+def test_an_invalid_conversation_is_refused_as_a_whole(repository, broken) -> None:
     with pytest.raises(InputError):
         repository.save_conversation(conversation(**broken))
     assert list(repository.consented()) == []
 
 
-def test_the_longest_ids_in_the_widest_letters_are_kept(repository) -> None:
+def test_the_longest_ids_in_the_widest_characters_are_stored(repository) -> None:
     saved = conversation("😀" * 255, "𝄞" * 255)
     repository.save_conversation(saved)
     assert list(repository.export_user("𝄞" * 255)) == [saved]
 
 
-def test_creating_the_schema_again_keeps_the_rows(repository: PersistenceRepository) -> None:
+def test_migrating_again_keeps_the_rows(repository: PersistenceRepository) -> None:
     repository.save_conversation(conversation())
     repository.migrate()
     assert list(repository.export_user("anna")) == [conversation()]

@@ -1,4 +1,4 @@
-"""Profiles on a real SQLite and on a real PostgreSQL: what is kept of whom, and where it goes."""
+"""Profiles on a real SQLite and on a real PostgreSQL."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,14 +15,14 @@ def conversation(identity="c", profile=ANNA, user="anna"):
     return Conversation(identity, user, (Turn("user", "hello"),), consent=True, profile=profile)
 
 
-def test_a_profile_is_kept_for_its_user_only_until_another_takes_its_place(repository):
+def test_a_profile_belongs_to_its_user_and_can_be_replaced(repository):
     assert repository.profiles.put("anna", ANNA) == ANNA
     assert (repository.profiles.of("anna"), repository.profiles.of("bob")) == (ANNA, Profile())
     repository.profiles.put("anna", Profile(names=("Anna M.",)))
     assert repository.profiles.of("anna") == Profile(names=("Anna M.",))
 
 
-def test_values_lose_the_spaces_around_them_and_their_repetitions(repository):
+def test_values_are_stripped_and_deduplicated(repository):
     kept = repository.profiles.put("anna", Profile(names=(" Anna ", "Anna", "Zoé")))
     assert kept == repository.profiles.of("anna") == Profile(names=("Anna", "Zoé"))
 
@@ -33,14 +33,14 @@ def test_an_empty_profile_is_deleted(repository):
     assert repository.erase_user("anna")["profiles"] == 0
 
 
-def test_erasing_a_user_takes_the_profile_along_and_no_other(repository):
+def test_erasing_a_user_deletes_only_that_profile(repository):
     repository.profiles.put("anna", ANNA)
     repository.profiles.put("bob", ANNA)
     assert repository.erase_user("anna")["profiles"] == 1
     assert (repository.profiles.of("anna"), repository.profiles.of("bob")) == (Profile(), ANNA)
 
 
-def test_curation_and_export_see_the_profile_with_each_conversation_of_its_user(repository):
+def test_streamed_conversations_have_the_profile_of_their_user(repository):
     for identity, user in (("c", "anna"), ("d", "anna"), ("e", "bob")):
         repository.append_turns(identity, user, [Turn("user", "hello")], consent=True)
     repository.profiles.put("anna", ANNA)
@@ -48,7 +48,7 @@ def test_curation_and_export_see_the_profile_with_each_conversation_of_its_user(
     assert [each.profile for each in repository.export_user("anna")] == [ANNA, ANNA]
 
 
-def test_what_a_saved_conversation_knows_is_added_to_what_was_known(repository):
+def test_the_profile_of_a_saved_conversation_is_added_to_the_users(repository):
     repository.save_conversation(conversation())
     repository.save_conversation(conversation("d", Profile(names=("Anna Moreau", "Anna Roy"))))
     repository.save_conversation(conversation("e", Profile()))
@@ -61,14 +61,14 @@ def test_a_conversation_with_a_refused_profile_is_not_saved(repository):
     assert list(repository.consented()) == []
 
 
-def test_many_who_put_at_once_leave_one_whole_profile(repository):
+def test_concurrent_puts_leave_one_complete_profile(repository):
     given = [Profile((f"Anna {letter}",), (f"{letter}@home.example",)) for letter in "ABCDEFGH"]
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda profile: repository.profiles.put("anna", profile), given))
     assert repository.profiles.of("anna") in given
 
 
-def test_many_that_are_saved_at_once_lose_nothing_that_was_known(repository):
+def test_concurrently_saved_profiles_are_all_added(repository):
     names = [f"Anna {letter}" for letter in "BCDEFGHI"]
     with ThreadPoolExecutor(8) as threads:
         saved = [conversation(name, Profile(names=(name,))) for name in names]
@@ -90,10 +90,10 @@ def test_many_that_are_saved_at_once_lose_nothing_that_was_known(repository):
         Profile(names=tuple(f"Anna {number}" for number in range(MAX_VALUES + 1))),
     ],
 )
-def test_what_could_not_be_found_in_a_text_is_refused_and_not_told(repository, wrong):
+def test_an_invalid_value_is_refused_and_not_repeated_in_the_error(repository, wrong):
     repository.profiles.put("anna", ANNA)
     with pytest.raises(InputError) as refusal:
         repository.profiles.put("anna", wrong)
     assert repository.profiles.of("anna") == ANNA
-    told = (*wrong.names, *wrong.emails, *wrong.phones)
-    assert not any(value in str(refusal.value) for value in told if len(value.strip()) > 1)
+    values = (*wrong.names, *wrong.emails, *wrong.phones)
+    assert not any(value in str(refusal.value) for value in values if len(value.strip()) > 1)
