@@ -24,6 +24,6 @@ def test_the_table_has_latency_ratios_and_publication_times():
             "failures": [],
         }
     )
-    assert "median 0.70 s, greatest 0.90 s, of 3. Failed requests: 0." in text
+    assert "median 0.70 s, maximum 0.90 s, of 3. Failed requests: 0." in text
     assert "| embed | 9 | 9 | 10 ms, 12 ms: 1.20 | 10 ms, 12 ms: 1.20 |" in text
     assert "| chat |" not in text
