@@ -50,7 +50,7 @@ def curate(
     ] = None,
     against: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
     test_share: Annotated[
-        float | None, typer.Option(help="Share of the subjects that is held out for tests; by default 0.1.")
+        float | None, typer.Option(help="Share of the subjects for the test split; by default 0.1.")
     ] = None,
     ray: Ray = None,
     json: Json = False,

@@ -18,7 +18,7 @@ SCOPES = ("chat", "admin")
 
 @keys.command()
 def create(
-    user: Annotated[str, typer.Option(help="Owner of the key, and of the conversations held with it.")],
+    user: Annotated[str, typer.Option(help="Owner of the key and of its conversations.")],
     admin: Annotated[bool, typer.Option("--admin", help="Also allow operations: adapters, status.")] = False,
     consent: Annotated[
         bool, typer.Option("--consent", help="The user consents to training on these conversations.")

@@ -18,7 +18,7 @@ Claim = tuple[int, str | None]
 """Generation and adapter digest (None for the base) that an answer says it was made with."""
 
 TIMEOUT_S = 120.0
-EASY_PAUSE_S = 4.0
+PAUSE_S = 4.0
 """Pause between two requests of a client while the machine trains."""
 CHAT_TOKENS = 24
 DONE = "data: [DONE]"
@@ -37,7 +37,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server and the keys to use in turn."""
+    """A server and the keys that the clients share."""
 
     url: str
     keys: tuple[str, ...] = field(repr=False)
@@ -55,7 +55,7 @@ class Load:
         self._clients = clients
         self._answers: deque[Answer] = deque()
         self._arrived = threading.Condition()
-        self._pause_s = EASY_PAUSE_S
+        self._pause_s = PAUSE_S
         self._stop = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="demo-load", daemon=True)
 

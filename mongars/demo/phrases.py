@@ -1,14 +1,14 @@
-"""What the generated conversations are made of: intents with several ways to ask and to answer, and slot values.
+"""The text of the generated conversations: intents with several ways to ask and to answer, and slot values.
 
-Owns text only, all of it written for this project. The variety matters: two conversations drawn from the same
-intents must not look like near duplicates of each other to the curation.
+All of it was written for this project. Conversations with the same intents must differ enough that the curation
+does not take them for near duplicates.
 """
 
 from typing import NamedTuple
 
 
 class Intent(NamedTuple):
-    """One exchange: ways to ask and ways to answer; `{slot}` is filled from SLOTS, the same on both sides."""
+    """Ways to ask and to answer; a `{slot}` has the same value of SLOTS in both."""
 
     name: str
     asks: tuple[str, ...]

@@ -16,7 +16,7 @@ TIMEOUT_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A publication, and the replicas that have loaded it; None when no server was asked."""
+    """A publication, and the replicas that have loaded it; None without a server."""
 
     publication: "Publication"
     replicas: tuple[str, ...] | None = None

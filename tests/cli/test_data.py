@@ -153,7 +153,7 @@ def test_publish_takes_the_folder_as_an_argument_or_an_option(
     command = ("adapters", "publish", *form, str(made.folder), "--name", "ours", "--json")
     done = json.loads(mongars(*command, MONGARS_BASE_MODEL=str(base_folder)).stdout)
     assert (done["adapter"]["digest"], done["adapter"]["state"]) == (made.ref.digest, "active")
-    assert "replicas" not in done  # no server was asked
+    assert "replicas" not in done  # published without a server
 
 
 def test_publish_without_a_folder_is_a_usage_error(mongars) -> None:
