@@ -32,8 +32,14 @@ class Server:
         stores = ["--backend-store-uri", f"sqlite:///{self._folder / 'server.db'}"]
         stores += ["--artifacts-destination", str(self._folder / "artifacts")]
         command = [sys.executable, "-m", "mlflow", "server", *stores, "--workers", "1", "--port", str(self._port)]
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # its processes slow the start
         self._process = subprocess.Popen(
-            command, cwd=self._folder, stderr=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            cwd=self._folder,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         assert self._process.stderr is not None
         output = []
