@@ -1,1 +1,1 @@
-"""Held-out metrics of an encoder, and their confidence intervals."""
+"""Held-out metrics of an encoder, with confidence intervals."""

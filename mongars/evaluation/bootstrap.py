@@ -1,12 +1,11 @@
-"""How sure a figure is: the percentile bootstrap of a ratio of sums.
+"""Confidence intervals by the percentile bootstrap, shared by the gate and the benchmarks.
 
-Owns the one resampling that the gate and the benchmarks share. Must not know what is measured.
-
-Units are resampled whole (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13): a
-conversation with all of its targets or queries, because those within one are not independent. A paired test
-hands in differences (Koehn, EMNLP 2004).
+Units are resampled whole (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13): a conversation
+with all of its targets or queries, because those within one conversation are not independent. For a paired test
+the caller passes differences (Koehn, EMNLP 2004).
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +15,13 @@ from mongars.errors import InputError
 # 2,000 resamples put the 2.5 % quantile within 0.3 % (one standard error).
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-# Units drawn at once: 8 MiB of places, and as much of each value. One resample of more units is drawn whole.
-DRAWN_AT_ONCE = 1 << 20
+# Bounds the memory: 1 MiB of indices and as much of each value. Larger blocks are slower, too.
+INDICES_PER_BLOCK = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with its interval, of 95 % where nothing else is said."""
+    """A value with its confidence interval, of 95 % by default."""
 
     value: float
     low: float
@@ -42,8 +41,8 @@ def ratio_estimate(
 ) -> Estimate:
     """Return sum(numerators) / sum(denominators) with its interval; both are float64 [units].
 
-    The same input and seed give the same interval. Raises InputError without a unit, for values that are
-    not finite and for a denominator that is not above zero.
+    A single unit has an interval of width zero. Raises InputError without a unit, for values that are not finite
+    and for a denominator that is not positive.
     """
     if numerators.shape != denominators.shape or numerators.ndim != 1 or not numerators.size:
         raise InputError(
@@ -51,12 +50,44 @@ def ratio_estimate(
         )
     if not (np.isfinite(numerators).all() and np.isfinite(denominators).all() and (denominators > 0).all()):
         raise InputError("A ratio needs finite values, and denominators above zero.")
-    units, random = numerators.size, np.random.default_rng(seed)
-    ratios = np.empty(resamples)
-    block = max(1, DRAWN_AT_ONCE // units)
-    for start in range(0, resamples, block):
-        drawn = random.integers(0, units, (min(block, resamples - start), units))
-        ratios[start : start + block] = numerators[drawn].sum(axis=1) / denominators[drawn].sum(axis=1)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(ratios, [tail, 1 - tail])
-    return Estimate(float(numerators.sum() / denominators.sum()), float(low), float(high))
+    value = float(_ratio(numerators, denominators))
+    if numerators.size == 1:
+        return Estimate(value, value, value)
+    low, high = percentile_interval(
+        (numerators, denominators), _ratio, confidence=confidence, resamples=resamples, seed=seed
+    )
+    return Estimate(value, low, high)
+
+
+def percentile_interval(
+    units: Sequence[np.ndarray],
+    statistic: Callable[..., np.ndarray],
+    *,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the interval of a statistic of paired arrays, [units] each, of which there are at least two.
+
+    `statistic(*units, axis=)` computes many resamples at once, along the last axis.
+    """
+    from scipy import stats  # slow to import, and the command line reads this module
+
+    result = stats.bootstrap(
+        units,
+        statistic,
+        paired=True,
+        vectorized=True,
+        n_resamples=resamples,
+        batch=max(1, INDICES_PER_BLOCK // units[0].size),
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    low, high = result.confidence_interval
+    return float(low), float(high)
+
+
+def _ratio(numerators: np.ndarray, denominators: np.ndarray, axis: int = -1) -> np.ndarray:
+    ratios: np.ndarray = numerators.sum(axis=axis) / denominators.sum(axis=axis)
+    return ratios

@@ -1,7 +1,6 @@
-"""How good an encoder is on held-out conversations.
+"""Deterministic evaluation of an encoder on held-out conversations, as it would be served.
 
-Owns the deterministic measurement that the gate compares: the masked tokens that it predicts, and the turns
-and sentences that it embeds, as it would be served. Must not know training, gates or registries.
+The gate compares two of these: loss on masked tokens, and the embeddings of turns and sentences.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,8 +31,8 @@ from mongars.training.data.masking import MaskedRow, Masker
 from mongars.training.data.tokenize import Row, token_ids
 from mongars.training.objectives.mntp import MNTPModel, collate
 
-EPOCH = 0  # one mask for each row: two adapters are judged on the same targets
-TOKEN_BUDGET = 2048  # longest row x rows of a batch, as in neurons
+EPOCH = 0  # fixes the mask of each row, so that two adapters are compared on the same targets
+TOKEN_BUDGET = 2048  # longest row x rows of a batch, as in Neurons
 
 
 @torch.inference_mode()
@@ -48,8 +47,8 @@ def evaluate_encoder(
 ) -> Evaluation:
     """Evaluate an adapter, or the bidirectional base without one, on `rows`; similarity on `scored_pairs`.
 
-    The same rows and config give the same targets, queries and documents. Raises DatasetRefusedError when
-    no row has a target, and what `load_base`, `attach_adapter` and `Neurons.encode` raise.
+    The same rows and config give the same targets, queries and documents. Raises DatasetRefusedError if no row has
+    a target, and the errors of `load_base`, `attach_adapter` and `Neurons.encode`.
     """
     base = load_base(base_path, cpu_optimizations=cpu_optimizations)
     encoder = bidirectional_encoder(base)
@@ -59,7 +58,7 @@ def evaluate_encoder(
     rows = list(rows)
     loss, accuracy = _prediction(MNTPModel(encoder, head).eval(), _masked(rows, base.tokenizer, config))
     neurons = Neurons(encoder, base.tokenizer)
-    search, spread = _turns(neurons, rows)
+    search, spread = _turn_metrics(neurons, rows)
     return Evaluation(loss, accuracy, search, spread, _similarity(neurons, scored_pairs) if scored_pairs else None)
 
 
@@ -73,7 +72,7 @@ def _masked(rows: Sequence[Row], tokenizer: Any, config: MNTPConfig) -> list[Mas
 
 
 def _prediction(model: MNTPModel, masked: Sequence[MaskedRow]) -> tuple[ItemMeans, float]:
-    """Return the loss of each target, by conversation, and the accuracy on the truly masked ones."""
+    """Return the loss by conversation, and the accuracy on targets shown as the mask token."""
     losses_of: dict[str, tuple[float, int]] = {}
     right = hidden = 0
     for rows_of_batch in _batches(masked):
@@ -86,16 +85,16 @@ def _prediction(model: MNTPModel, masked: Sequence[MaskedRow]) -> tuple[ItemMean
     return ItemMeans(losses_of), right / max(hidden, 1)
 
 
-def _turns(neurons: Neurons, rows: Sequence[Row]) -> tuple[TurnSearch | None, Spread | None]:
-    """Return what comes of the turns' vectors, None where there is too little.
+def _turn_metrics(neurons: Neurons, rows: Sequence[Row]) -> tuple[TurnSearch | None, Spread | None]:
+    """Return retrieval and spread of the turns' embeddings, None where there are too few turns.
 
-    A turn of which the tokenizer makes nothing has no vector: its pair takes no part, with any adapter.
+    Pairs with a turn that has no token are left out, because it has no embedding with any adapter.
     """
     pairs = held_out_pairs(rows)
     texts = TurnCorpus(pairs).texts
-    unread = {texts[place] for place in neurons.without_tokens(texts)}
-    corpus = TurnCorpus([pair for pair in pairs if not {pair.query, pair.answer} & unread])
-    if len(corpus.texts) < 2:  # noqa: PLR2004 (two points have a distance)
+    empty = {texts[index] for index in neurons.without_tokens(texts)}
+    corpus = TurnCorpus([pair for pair in pairs if not {pair.query, pair.answer} & empty])
+    if len(corpus.texts) < 2:  # noqa: PLR2004 (a distance needs two points)
         return None, None
     vectors, _ = neurons.encode(corpus.texts)
     spread = Spread(alignment(*corpus.positives(vectors)), uniformity(vectors), effective_rank(vectors))
@@ -103,7 +102,7 @@ def _turns(neurons: Neurons, rows: Sequence[Row]) -> tuple[TurnSearch | None, Sp
 
 
 def _similarity(neurons: Neurons, pairs: ScoredPairs) -> float | None:
-    """Return Spearman's correlation of the cosines with the scores; None where all cosines are the same."""
+    """Return Spearman's correlation of the cosines with the scores, or None if all cosines are equal."""
     left, right = (neurons.encode(texts)[0] for texts in (pairs.left, pairs.right))
     if np.ptp(sts_similarities(left, right)) == 0:
         return None
@@ -111,7 +110,7 @@ def _similarity(neurons: Neurons, pairs: ScoredPairs) -> float | None:
 
 
 def _batches(masked: Sequence[MaskedRow]) -> Iterator[list[MaskedRow]]:
-    """Yield batches of like length within the budget, or of one row."""
+    """Yield batches of similar length within the token budget; a longer row is a batch of its own."""
     batch: list[MaskedRow] = []
     for row in sorted(masked, key=lambda row: (-row.ids.size, row.id)):
         if batch and batch[0].ids.size * (len(batch) + 1) > TOKEN_BUDGET:

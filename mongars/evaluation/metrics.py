@@ -1,7 +1,6 @@
-"""What a measured encoder comes to, as plain values.
+"""The result of an evaluation as plain values: metrics by name, and two evaluations side by side.
 
-Owns the shape of an evaluation, the names of its figures and how two of them are shown. Must not know how
-they are measured: the gate and the command line read them without torch.
+Imports no torch, because the gate and the command line read it.
 """
 
 from collections.abc import Mapping
@@ -22,27 +21,27 @@ LABELS = {
 
 @dataclass(frozen=True, slots=True)
 class ItemMeans:
-    """A mean over items (targets, queries): (sum, count of items) by the id of a held-out conversation.
+    """A mean over items (targets or queries): the pair (sum, number of items) by conversation id.
 
-    There is a conversation, and each has an item.
+    There is at least one conversation, and each has at least one item.
     """
 
     by_conversation: Mapping[str, tuple[float, int]]
 
     @property
     def items(self) -> int:
-        """Return how many items there are."""
+        """The number of items over all conversations."""
         return sum(count for _, count in self.by_conversation.values())
 
     @property
     def value(self) -> float:
-        """Return the mean over all items."""
+        """The mean over all items: a conversation weighs as much as it has items."""
         return sum(total for total, _ in self.by_conversation.values()) / self.items
 
 
 @dataclass(frozen=True, slots=True)
 class TurnSearch:
-    """How well turns find the turns that answer them, over queries."""
+    """Retrieval of the answer by the turn before it, over queries."""
 
     recall_at_10: ItemMeans
     ndcg_at_10: ItemMeans
@@ -50,7 +49,7 @@ class TurnSearch:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How turns lie on the sphere: `embedding_quality` says what each figure means."""
+    """Spread of turns on the unit sphere; `embedding_quality` defines each metric."""
 
     alignment: float
     uniformity: float
@@ -59,11 +58,11 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """An encoder on held-out conversations; None is what was not measured, and never a zero.
+    """Metrics of an encoder on held-out conversations; None means not measured.
 
-    `loss` is in nats per target, `accuracy` on the truly masked targets. `search` is None where there are
-    too few documents, `spread` without a pair of turns, `sts_spearman` without scored pairs or where an
-    encoder gives all of them the same cosine.
+    `loss` is in nats per target, `accuracy` on targets shown as the mask token. `search` is None with too few
+    documents, `spread` without a pair of turns, and `sts_spearman` without scored pairs or if all their cosines
+    are equal.
     """
 
     loss: ItemMeans
@@ -72,8 +71,8 @@ class Evaluation:
     spread: Spread | None = None
     sts_spearman: float | None = None
 
-    def figures(self) -> dict[str, float | None]:
-        """Return every figure by its name in `LABELS`, in that order."""
+    def metrics(self) -> dict[str, float | None]:
+        """Return every metric by its name in `LABELS`, in that order."""
         search, spread = self.search, self.spread
         return {
             "held_out_loss": self.loss.value,
@@ -88,7 +87,7 @@ class Evaluation:
 
 
 def compared(before: Mapping[str, float | None], after: Mapping[str, float | None]) -> list[tuple[str, str]]:
-    """Return (label, "before -> after") of each figure of two evaluations, for a table."""
+    """Return the rows (label, "before -> after") of a table that compares two evaluations."""
     return [(LABELS[name], _change(before[name], after[name])) for name in before]
 
 

@@ -1,7 +1,4 @@
-"""Pairs of sentences that people scored for similarity, from a file.
-
-Owns the form of the file: CSV without a heading, a line is sentence, sentence, score. Must not know encoders.
-"""
+"""Pairs of sentences that people scored for similarity, read from a CSV file without a header."""
 
 import csv
 from dataclasses import dataclass
@@ -16,7 +13,7 @@ REMEDY = "A line is: sentence,sentence,score."
 
 @dataclass(frozen=True)
 class ScoredPairs:
-    """Sentences, paired by place, and a score for each pair: float64 [pairs], higher is more alike."""
+    """Pairs (left[i], right[i]) and their scores, float64 [pairs]; higher is more similar."""
 
     left: tuple[str, ...]
     right: tuple[str, ...]
@@ -24,9 +21,10 @@ class ScoredPairs:
 
 
 def read_scored_pairs(path: Path) -> ScoredPairs:
-    """Return the pairs of a file; blank lines hold nothing.
+    """Return the pairs of a file; blank lines are skipped.
 
-    Raises InputError for a file that cannot be read, a line of another form, and scores that rank nothing.
+    Raises InputError for an unreadable file, a line in another format, and scores that are not finite or all
+    equal.
     """
     try:
         with path.open(newline="", encoding="utf-8") as stream:
@@ -34,7 +32,7 @@ def read_scored_pairs(path: Path) -> ScoredPairs:
         pairs = [(first.strip(), second.strip(), float(score)) for first, second, score in rows]
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror or error}.", remedy=REMEDY) from error
-    except (ValueError, csv.Error):  # what is not UTF-8 is a ValueError, too
+    except (ValueError, csv.Error):  # invalid UTF-8 is a ValueError
         raise InputError(f"{path} has a line that is not: sentence, sentence, score.") from None
     scores = np.array([score for _, _, score in pairs], dtype=np.float64)
     if not all(first and second for first, second, _ in pairs):

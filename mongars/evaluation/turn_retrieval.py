@@ -1,12 +1,8 @@
-"""Held-out turns to search with: a user's turn is the query, the turn that answers it is the right document.
+"""Retrieval over held-out conversations: a user's turn is the query, the turn that answers it is relevant.
 
-Owns the choice of the pairs, the corpus and the scores by conversation. Must not know models: texts go out,
-vectors come in.
-
-The documents are the different answers: answers of the same text are one document, right for every query
-that it answers, because no ranking could tell them apart. A text that is asked several times is a query each
-time, and each time its own answer alone is right: then no encoder reaches 1, the champion no more than the
-candidate.
+The documents are the distinct answers: equal answers are one document, relevant to every query that it answers,
+because no ranking could separate them. A text that users asked several times is a query each time, and only its
+own answer is relevant; no encoder then reaches 1, the champion no more than the candidate.
 """
 
 import hashlib
@@ -20,16 +16,15 @@ from mongars.evaluation.embedding_quality import CUTOFF, retrieval
 from mongars.evaluation.metrics import ItemMeans, TurnSearch
 from mongars.training.data.tokenize import Row
 
-# Pairs of one evaluation, which runs twice in a cycle. The standard error of a mean of 1,000 scores is
-# below 0.016.
+# An evaluation runs twice in a cycle. The standard error of a mean of 1,000 scores is below 0.016.
 MAX_PAIRS = 1000
-# Among fewer, chance alone finds more than a tenth of the answers in the first ten.
+# With fewer documents, chance puts more than a tenth of the answers into the first ten.
 MIN_DOCUMENTS = 10 * CUTOFF
 
 
 @dataclass(frozen=True, slots=True)
 class TurnPair:
-    """A user's turn and its answer, in a conversation."""
+    """A user's turn and the answer to it."""
 
     conversation: str
     query: str
@@ -37,28 +32,28 @@ class TurnPair:
 
 
 class TurnCorpus:
-    """Pairs with their texts, each text once: `texts` are to be encoded, in that order."""
+    """Queries and documents of pairs. `texts` are the distinct texts to encode, in that order."""
 
     def __init__(self, pairs: Sequence[TurnPair]) -> None:
         self.pairs = pairs
         self.texts = sorted({text for pair in pairs for text in (pair.query, pair.answer)})
-        place = {text: index for index, text in enumerate(self.texts)}
-        self._queries = np.array([place[pair.query] for pair in pairs], dtype=np.int64)
-        self._answers = np.array([place[pair.answer] for pair in pairs], dtype=np.int64)
-        self._documents, self._right = np.unique(self._answers, return_inverse=True)
+        index_of = {text: index for index, text in enumerate(self.texts)}
+        self._queries = np.array([index_of[pair.query] for pair in pairs], dtype=np.int64)
+        self._answers = np.array([index_of[pair.answer] for pair in pairs], dtype=np.int64)
+        self._documents, self._relevant = np.unique(self._answers, return_inverse=True)
 
     def positives(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the vectors of the queries and of their answers, [pairs, d] each, from those of `texts`."""
+        """Return the vectors of queries and of their answers, [pairs, d] each, given those of `texts`."""
         return vectors[self._queries], vectors[self._answers]
 
     def search(self, vectors: np.ndarray) -> TurnSearch | None:
-        """Return recall@10 and nDCG@10 of each query, by conversation; None where the documents are too few.
+        """Return recall@10 and nDCG@10 by conversation, or None if there are too few documents.
 
-        `vectors` [texts, d] are of length 1. Raises InputError for scores that are not finite.
+        `vectors` are unit vectors [texts, d]. Raises InputError for scores that are not finite.
         """
         if len(self._documents) < MIN_DOCUMENTS:
             return None
-        found = retrieval(vectors[self._queries] @ vectors[self._documents].T, self._right)
+        found = retrieval(vectors[self._queries] @ vectors[self._documents].T, self._relevant)
         return TurnSearch(self._by_conversation(found.recall_at_10), self._by_conversation(found.ndcg_at_10))
 
     def _by_conversation(self, scores: np.ndarray) -> ItemMeans:
@@ -70,27 +65,27 @@ class TurnCorpus:
 
 
 def answered_turns(turns: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Yield (user's turn, the assistant's turn right after it) of (role, content) turns; neither is blank."""
+    """Yield each user's turn with the assistant's turn right after it, from (role, content); neither is blank."""
     for (asker, query), (answerer, answer) in pairwise((role, content.strip()) for role, content in turns):
         if (asker, answerer) == ("user", "assistant") and query and answer:
             yield query, answer
 
 
 def held_out_pairs(rows: Iterable[Row], most: int = MAX_PAIRS) -> list[TurnPair]:
-    """Return the pairs of some conversations, at most `most`.
+    """Return at most `most` pairs of the conversations.
 
-    Which ones hangs on the hash of conversation and place: not on the order of the rows, and little on what
-    else is held out.
+    A hash of conversation and position chooses them, so neither the order of the rows nor, for the most part, the
+    other held-out conversations matter.
     """
     pairs = [
-        (_rank(row.id, place), TurnPair(row.id, query, answer))
+        (_hash(row.id, index), TurnPair(row.id, query, answer))
         for row in rows
-        for place, (query, answer) in enumerate(
+        for index, (query, answer) in enumerate(
             answered_turns((message["role"], message["content"]) for message in row.messages)
         )
     ]
-    return [pair for _, pair in sorted(pairs, key=lambda ranked: ranked[0])[:most]]
+    return [pair for _, pair in sorted(pairs, key=lambda hashed: hashed[0])[:most]]
 
 
-def _rank(conversation: str, place: int) -> bytes:
-    return hashlib.sha256(f"{conversation}\0{place}".encode()).digest()
+def _hash(conversation: str, index: int) -> bytes:
+    return hashlib.sha256(f"{conversation}\0{index}".encode()).digest()

@@ -1,1 +1,1 @@
-"""The loop that improves: curate, train, gate, roll out."""
+"""The self-training cycle: gate, engine and rollout."""

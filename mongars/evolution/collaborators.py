@@ -1,7 +1,4 @@
-"""Who does the work of a self-training cycle: what the engine is handed.
-
-Owns the shapes of these parts only. `mongars.workflows.self_train` hands in the real ones, tests their own.
-"""
+"""The interfaces that the self-training cycle depends on."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,8 +16,8 @@ if TYPE_CHECKING:  # its module imports torch and ray
     from mongars.training.trainer import TrainedAdapter
 
 
-class Outcomes(Protocol):
-    """The part of training's AdapterOutcomes that a cycle needs."""
+class OutcomeRecorder(Protocol):
+    """The subset of training's AdapterOutcomes that a cycle uses."""
 
     def judged(
         self,
@@ -30,52 +27,52 @@ class Outcomes(Protocol):
         reason: str,
         metrics: Mapping[str, float],
     ) -> None:
-        """Record the gate's decision."""
+        """Record the gate's verdict on the adapter of a run."""
         ...
 
     def served(self, run: str, digest: str, generation: int) -> None:
-        """Record what a generation serves."""
+        """Record the adapter that a generation serves."""
         ...
 
 
-class Registry(Protocol):
-    """The part of BlockingRegistryClient that a cycle needs."""
+class CycleRegistry(Protocol):
+    """The subset of BlockingRegistryClient that a cycle uses."""
 
     def snapshot(self) -> AdapterManifest:
         """Return the manifest."""
         ...
 
     def publish(self, request: PublishRequest) -> Publication:
-        """Serve an adapter."""
+        """Publish an adapter."""
         ...
 
     def register(self, request: PublishRequest) -> Publication:
-        """Keep an adapter as a candidate."""
+        """Register an adapter as a candidate."""
         ...
 
     def reject(self, digest: str, *, metrics: Mapping[str, float]) -> Publication:
-        """Mark a candidate as refused."""
+        """Mark a candidate as rejected."""
         ...
 
     def status(self) -> RegistryStatus:
-        """Return the replicas that were heard of lately."""
+        """Return the live replicas."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Collaborators:
-    """Who does the work of each stage.
+    """The implementations of a cycle's stages.
 
-    `curate` makes a dataset version of the consented conversations. `evaluate` measures an adapter folder, or for
-    None the untrained bidirectional base, on the held-out rows of a version. `adapter_folder` finds a registered
-    adapter.
+    `curate` creates a dataset version from the consented conversations. `evaluate` measures an adapter folder, or
+    the untrained bidirectional base for None, on the held-out rows of a version. `adapter_folder` finds a
+    registered adapter.
     """
 
     curate: Callable[[], CurationReport]
     train: Callable[[DatasetRef], "TrainedAdapter"]
     evaluate: Callable[[Path | None, DatasetRef], Evaluation]
     gate: Gate
-    registry: Registry
+    registry: CycleRegistry
     adapter_folder: Callable[[AdapterRef], Path]
     rollout: Rollout
-    outcomes: Outcomes
+    outcomes: OutcomeRecorder

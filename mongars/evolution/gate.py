@@ -1,11 +1,9 @@
-"""The gate: a candidate is served only when it is measurably better than what is served.
+"""The gate: a candidate adapter is served only if it is significantly better than the served one.
 
-Owns the statistical test. Must not know models, datasets or the registry.
-
-Better is, after stage 1: the held-out MNTP loss is surely lower, turn retrieval is not surely worse, and the
-vectors have not collapsed (docs/decisions/012). After stage 2, which leaves that loss behind: turn retrieval is
-surely better, the vectors have not collapsed, and similarity is not lower (docs/decisions/017). Sure is what a
-paired bootstrap over conversations says (`training/bootstrap.py`).
+After stage 1 this means: the held-out MNTP loss is significantly lower, turn retrieval is not significantly worse,
+and the embeddings have not collapsed (docs/decisions/012). Stage 2 no longer optimises that loss. After it, turn
+retrieval is significantly better, the embeddings have not collapsed, and similarity is not lower
+(docs/decisions/017). Significance is by a paired bootstrap over conversations.
 """
 
 from dataclasses import dataclass
@@ -18,27 +16,26 @@ from mongars.evaluation.bootstrap import CONFIDENCE, RESAMPLES, ratio_estimate
 from mongars.evaluation.metrics import NOT_MEASURED, Evaluation, ItemMeans, Spread
 
 KEPT_SPREAD = 0.5
-"""The share of the champion's effective rank and of its uniformity that a candidate must keep: coarse, for three
-trained adapters kept 0.84 or more of either (docs/decisions/012). Retrieval is the finer judge; this one sees a
-collapse where that was not measured."""
+"""Share of the champion's effective rank and of its uniformity that a candidate must keep (docs/decisions/012).
 
-
-TOO_FEW_ANSWERS = f"retrieval {NOT_MEASURED}: too few different answers are held out"
-Criterion = Literal["loss", "retrieval"]
+A coarse threshold: retrieval is the finer test, and this one detects a collapse if retrieval was not measured."""
 STS_TOLERANCE = 0.02
-"""Spearman. No interval is at hand for the change; that of one encoder on STS-b dev, 1,500 pairs, is 0.08 wide
-(docs/results/2026-11-25-contrastive.md). Stage 2 raised the figure by 0.08 and 0.13 there."""
+"""For Spearman's correlation, which has no interval here (docs/results/2026-11-25-contrastive.md)."""
+TOO_FEW_ANSWERS = f"retrieval {NOT_MEASURED}: too few distinct answers are held out"
+Criterion = Literal["loss", "retrieval"]
+Finding = tuple[bool, str]
+"""Whether a check passed, and its part of the verdict's reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class GateConfig:
-    """How sure the gate must be.
+    """Criterion and thresholds of the gate.
 
-    `criterion` is what must be surely better by more than `margin`: the loss, in nats per target, or retrieval,
-    in nDCG@10. `tolerance` is what nDCG@10 may lose where the loss decides, `sts_tolerance` what Spearman's
-    correlation may lose where retrieval does.
-    `min_conversations` is where the percentile interval begins to be of use; fewer held-out conversations
-    promote nothing, and fewer with a query say nothing of retrieval.
+    The metric of `criterion` must be significantly better by more than `margin`: the loss, in nats per target, or
+    retrieval, in nDCG@10. `tolerance` is the loss of nDCG@10 that the criterion "loss" accepts, `sts_tolerance`
+    the loss of Spearman's correlation that the criterion "retrieval" accepts. With fewer than `min_conversations`
+    held-out conversations a percentile interval is useless: nothing is promoted. With fewer conversations that
+    have a query, retrieval is not judged.
     """
 
     criterion: Criterion = "loss"
@@ -62,7 +59,7 @@ class GateConfig:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`effect` is the candidate's mean less the champion's; `low` and `high` bound it."""
+    """`effect` is the candidate's mean minus the champion's; `low` and `high` are its confidence interval."""
 
     before: float
     after: float
@@ -77,10 +74,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The decision, the changes that it rests on, and a reason that names each figure.
+    """The decision, the changes that it is based on, and a reason that names each metric.
 
-    Of `loss`, in nats per target, below zero is better; of `ndcg_at_10` above. The latter is None where
-    retrieval was not measured.
+    A negative effect on `loss`, in nats per target, is better; of `ndcg_at_10` a positive one. The latter is None
+    if retrieval was not measured.
     """
 
     promote: bool
@@ -89,7 +86,7 @@ class Verdict:
     reason: str
 
     def metrics(self) -> dict[str, float]:
-        """Return the changes as numbers to be kept with the candidate."""
+        """Return the changes as numbers for the candidate's manifest entry."""
         changes = {"gate": self.loss} | ({"gate_ndcg_at_10": self.ndcg_at_10} if self.ndcg_at_10 else {})
         return {
             f"{name}_{part}": getattr(change, part)
@@ -99,15 +96,15 @@ class Verdict:
 
 
 class Gate:
-    """Judges two evaluations of the same held-out conversations, targets and queries."""
+    """Compares two evaluations of the same held-out conversations, targets and queries."""
 
     def __init__(self, config: GateConfig | None = None) -> None:
         self._config = config or GateConfig()
 
     def judge(self, champion: Evaluation, candidate: Evaluation) -> Verdict:
-        """Return whether the candidate may be served. Same input, same verdict.
+        """Return the verdict; the same evaluations always give the same one.
 
-        Raises InputError when the two were not measured on the same conversations, targets and queries.
+        Raises InputError if the two were not measured on the same conversations, targets and queries.
         """
         before, after = champion.search, candidate.search
         if (before is None) != (after is None) or (champion.spread is None) != (candidate.spread is None):
@@ -117,86 +114,90 @@ class Gate:
         recall = self._change(before.recall_at_10, after.recall_at_10) if before and after else None
         spread = _spread(champion.spread, candidate.spread)
         if self._config.criterion == "loss":
-            findings = [self._loss(loss), self._retrieval(ndcg, recall), spread]
+            findings = [self._lower_loss(loss), self._no_worse_retrieval(ndcg, recall), spread]
         else:
-            told = f"loss {loss} over {loss.conversations} conversations: not judged"
             similarity = self._similarity(champion.sts_spearman, candidate.sts_spearman)
-            findings = [self._found_more(ndcg, recall), spread, similarity, (True, told)]
+            not_judged = (True, f"loss {loss} over {loss.conversations} conversations: not judged")
+            findings = [self._better_retrieval(ndcg, recall), spread, similarity, not_judged]
         return Verdict(
             promote=all(passed for passed, _ in findings),
             loss=loss,
             ndcg_at_10=ndcg,
-            reason="; ".join(told for _, told in findings),
+            reason="; ".join(text for _, text in findings),
         )
 
     def _change(self, champion: ItemMeans, candidate: ItemMeans) -> Change:
         before, after, items = _paired(champion, candidate)
         config = self._config
-        found = ratio_estimate(
+        estimate = ratio_estimate(
             after - before, items, confidence=config.confidence, resamples=config.resamples, seed=config.seed
         )
-        return Change(champion.value, candidate.value, found.value, found.low, found.high, len(items))
+        return Change(champion.value, candidate.value, estimate.value, estimate.low, estimate.high, len(items))
 
-    def _loss(self, change: Change) -> tuple[bool, str]:
-        told, needed = f"loss {change} over {change.conversations} conversations", self._config.min_conversations
+    def _lower_loss(self, change: Change) -> Finding:
+        text, needed = f"loss {change} over {change.conversations} conversations", self._config.min_conversations
         if change.conversations < needed:
-            return False, f"{told}: fewer than the {needed} that are needed"
+            return False, f"{text}: at least {needed} are needed"
         better = change.high < -self._config.margin
-        return better, f"{told}: {'' if better else 'not '}surely better by more than {self._config.margin:g}"
+        return better, f"{text}: {_significantly('better', better, self._config.margin)}"
 
-    def _retrieval(self, ndcg: Change | None, recall: Change | None) -> tuple[bool, str]:
-        """Return whether retrieval is not surely worse; what was not measured refuses nothing."""
+    def _no_worse_retrieval(self, ndcg: Change | None, recall: Change | None) -> Finding:
+        """Check that retrieval is not significantly worse; passes if it was not measured."""
         if ndcg is None:
             return True, TOO_FEW_ANSWERS
-        told = _told(ndcg, recall)
-        if ndcg.conversations < self._config.min_conversations:
-            return True, f"{told}: fewer than the {self._config.min_conversations} that a judgement needs"
+        text, needed = _retrieval_text(ndcg, recall), self._config.min_conversations
+        if ndcg.conversations < needed:
+            return True, f"{text}: not judged, at least {needed} are needed"
         if ndcg.low > 0:
-            return True, f"{told}: surely better"
+            return True, f"{text}: significantly better"
         worse = ndcg.high < -self._config.tolerance
-        return not worse, f"{told}: {'' if worse else 'not '}surely worse by more than {self._config.tolerance:g}"
+        return not worse, f"{text}: {_significantly('worse', worse, self._config.tolerance)}"
 
-    def _found_more(self, ndcg: Change | None, recall: Change | None) -> tuple[bool, str]:
-        """Return whether retrieval is surely better; what was not measured is not better."""
+    def _better_retrieval(self, ndcg: Change | None, recall: Change | None) -> Finding:
+        """Check that retrieval is significantly better; fails if it was not measured."""
         if ndcg is None:
             return False, TOO_FEW_ANSWERS
-        told = _told(ndcg, recall)
-        if ndcg.conversations < self._config.min_conversations:
-            return False, f"{told}: fewer than the {self._config.min_conversations} that are needed"
+        text, needed = _retrieval_text(ndcg, recall), self._config.min_conversations
+        if ndcg.conversations < needed:
+            return False, f"{text}: at least {needed} are needed"
         better = ndcg.low > self._config.margin
-        return better, f"{told}: {'' if better else 'not '}surely better by more than {self._config.margin:g}"
+        return better, f"{text}: {_significantly('better', better, self._config.margin)}"
 
-    def _similarity(self, champion: float | None, candidate: float | None) -> tuple[bool, str]:
-        """Return whether similarity is not lower; an encoder that tells no pair from another has none."""
+    def _similarity(self, champion: float | None, candidate: float | None) -> Finding:
+        """Check that similarity is not lower; passes without scored pairs, fails if all cosines became equal."""
         if champion is None:
             return True, f"STS {NOT_MEASURED}"
         if candidate is None:
-            return False, f"STS {champion:.3f} -> {NOT_MEASURED}: all cosines are the same"
+            return False, f"STS {champion:.3f} -> {NOT_MEASURED}: all cosines are equal"
         lower = candidate < champion - self._config.sts_tolerance
-        told = f"STS {champion:.3f} -> {candidate:.3f}"
-        return not lower, f"{told}: {'' if lower else 'not '}lower by more than {self._config.sts_tolerance:g}"
+        text = f"STS {champion:.3f} -> {candidate:.3f}"
+        return not lower, f"{text}: {'' if lower else 'not '}lower by more than {self._config.sts_tolerance:g}"
 
 
-def _told(ndcg: Change, recall: Change | None) -> str:
+def _significantly(direction: Literal["better", "worse"], found: bool, threshold: float) -> str:
+    return f"{'' if found else 'not '}significantly {direction} by more than {threshold:g}"
+
+
+def _retrieval_text(ndcg: Change, recall: Change | None) -> str:
     return f"nDCG@10 {ndcg}, recall@10 {recall} over {ndcg.conversations} conversations with a query"
 
 
-def _spread(champion: Spread | None, candidate: Spread | None) -> tuple[bool, str]:
+def _spread(champion: Spread | None, candidate: Spread | None) -> Finding:
     if champion is None or candidate is None:
         return True, f"spread {NOT_MEASURED}"
     kept = (
         candidate.effective_rank >= KEPT_SPREAD * champion.effective_rank
         and candidate.uniformity <= KEPT_SPREAD * champion.uniformity
     )
-    told = (
+    text = (
         f"effective rank {champion.effective_rank:.1f} -> {candidate.effective_rank:.1f}, "
         f"uniformity {champion.uniformity:.2f} -> {candidate.uniformity:.2f}"
     )
-    return kept, f"{told}: {'not ' if kept else ''}collapsed"
+    return kept, f"{text}: {'not ' if kept else ''}collapsed"
 
 
 def _paired(champion: ItemMeans, candidate: ItemMeans) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return each conversation's sum before, sum after and items: float64 [conversations]."""
+    """Return the sums before and after and the number of items, by conversation: float64 [conversations] each."""
     names = sorted(champion.by_conversation)
     if not names or names != sorted(candidate.by_conversation):
         raise InputError("The gate needs two evaluations of the same held-out conversations.")

@@ -1,7 +1,4 @@
-"""Rollout: publishing is done when every replica says so.
-
-Owns the wait and its failure. Must not know how replicas load an adapter.
-"""
+"""Waits until every replica has acknowledged a published generation."""
 
 from collections.abc import Collection
 from typing import Protocol
@@ -11,30 +8,30 @@ from mongars.records import RegistryStatus
 
 
 class Acknowledgements(Protocol):
-    """The part of BlockingRegistryClient that a rollout needs."""
+    """The subset of BlockingRegistryClient that a rollout uses."""
 
     def wait_acknowledged(self, generation: int, replicas: Collection[str], timeout_s: float) -> RegistryStatus:
-        """Return the status once every named replica acknowledged `generation`, or after `timeout_s` seconds."""
+        """Return the status when all `replicas` have acknowledged `generation`, or after `timeout_s` seconds."""
         ...
 
 
 class Rollout:
-    """Waits for replicas; the registry's long poll has told them already."""
+    """Waits for replicas, which learn of a generation by the registry's long poll."""
 
     def __init__(self, registry: Acknowledgements) -> None:
         self._registry = registry
 
     def to_all(self, generation: int, replicas: Collection[str], timeout_s: float) -> RegistryStatus:
-        """Return once each of `replicas` acknowledged `generation` or a newer one.
+        """Return when each of `replicas` has acknowledged `generation` or a newer one.
 
-        Raises UnavailableError that names those which did not within `timeout_s` seconds.
+        Raises UnavailableError with the names of those that did not within `timeout_s` seconds.
         """
         status = self._registry.wait_acknowledged(generation, replicas, timeout_s)
-        reached = {one.replica for one in status.replicas if one.generation >= generation}
+        reached = {each.replica for each in status.replicas if each.generation >= generation}
         late = sorted(set(replicas) - reached)
         if late:
             raise UnavailableError(
                 f"Generation {generation} was not acknowledged within {timeout_s:g} s by: {', '.join(late)}.",
-                remedy="It is published, and they load it when they can; look at them with: mongars status",
+                remedy="It is published, and they load it as soon as they can; check with: mongars status",
             )
         return status

@@ -1,8 +1,7 @@
 """The self-training cycle: curate, train, evaluate, gate, publish, roll out.
 
-Owns the order of the stages and what each outcome means. Must not know how any stage is done: all are handed in,
-the real ones by `mongars.workflows.self_train`. Each stage is idempotent, so a cycle that was interrupted is run
-again, and a cycle on unchanged data reuses dataset and adapter and changes no generation.
+Every stage is idempotent: an interrupted cycle can be run again, and a cycle on unchanged data reuses dataset and
+adapter and leaves the generation unchanged.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,13 +30,12 @@ ROLLOUT_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class CycleReport:
-    """What a cycle came to.
+    """The result of a cycle.
 
-    `outcome`: `promoted` (a new generation is served by all of `replicas`), `refused` (the gate's decision,
-    now or in an earlier cycle) or `unchanged` (this very adapter was published before). `champion` and
-    `candidate` are the figures of what was served until now and of the new adapter, by name
-    (`Evaluation.figures`), a None for what could not be measured; when nothing was measured in this cycle
-    they are empty, and `verdict` is None.
+    `outcome` is `promoted` (all of `replicas` serve a new generation), `refused` (by the gate, now or in an
+    earlier cycle) or `unchanged` (this adapter was published before). `champion` and `candidate` are the metrics
+    of the adapter served before and of the new one (`Evaluation.metrics`). They are empty, and `verdict` is None,
+    if this cycle evaluated nothing.
     """
 
     outcome: Outcome
@@ -55,7 +53,7 @@ class CycleReport:
 
     @property
     def dataset(self) -> DatasetRef:
-        """Return the version that was trained on."""
+        """The dataset version of the training."""
         return self.curation.dataset
 
 
@@ -76,27 +74,27 @@ class SelfTrainingEngine:
         self._rollout_timeout_s = rollout_timeout_s
 
     def run_cycle(self, on_stage: OnStage | None = None) -> CycleReport:
-        """Run every stage that the data calls for; `on_stage` hears of each as it begins.
+        """Run the stages that the data requires, and call `on_stage` at the start of each.
 
-        Raises DatasetRefusedError when nothing may be trained on; StaleGenerationError when another adapter was
-        published meanwhile; UnavailableError when a replica does not acknowledge; and what the stages raise.
+        Raises DatasetRefusedError without data to train on, StaleGenerationError if another adapter was published
+        meanwhile, UnavailableError if a replica does not acknowledge, and the errors of the stages.
         """
         begin: OnStage = on_stage or (lambda _stage: None)
         begin("curate")
         curated = self._curate()
         begin("train")
         trained = self._parts.train(curated.dataset)
-        report = _Facts(curated, trained, folder_digest(trained.folder))
+        candidate = _TrainedCandidate(curated, trained, folder_digest(trained.folder))
 
         manifest = self._parts.registry.snapshot()
-        known = manifest.find(report.digest)
-        self._tell_served(report)  # an earlier cycle may have been stopped before it did, or a person rolled back
+        known = manifest.find(candidate.digest)
+        self._record_served(candidate)  # after an interrupted cycle or a manual rollback it may be outdated
         if known is not None and known.state == "rejected":
-            return report.cycle("refused", manifest.generation)
+            return candidate.report("refused", manifest.generation)
         if known is not None and known.state in ("active", "retired", "revoked"):
-            replicas = self._roll_out(manifest.generation, begin)  # an interrupted rollout is finished here
-            return report.cycle("unchanged", manifest.generation, replicas=replicas)
-        return self._judge(report, manifest.served(KIND), begin)
+            replicas = self._roll_out(manifest.generation, begin)  # completes an interrupted rollout
+            return candidate.report("unchanged", manifest.generation, replicas=replicas)
+        return self._judge(candidate, manifest.served(KIND), begin)
 
     def _curate(self) -> CurationReport:
         curated = self._parts.curate()
@@ -104,93 +102,97 @@ class SelfTrainingEngine:
         if dataset.state != "ready":
             raise DatasetRefusedError(
                 f"{dataset.name}@{dataset.version} is {dataset.state}.",
-                remedy="Its README.md tells what was found in it.",
+                remedy="Its README.md lists the findings.",
             )
         return curated
 
-    def _judge(self, report: "_Facts", champion: AdapterRef | None, begin: OnStage) -> CycleReport:
+    def _judge(self, candidate: "_TrainedCandidate", champion: AdapterRef | None, begin: OnStage) -> CycleReport:
         begin("evaluate")
-        dataset = report.curated.dataset
+        dataset = candidate.curated.dataset
         folder = self._parts.adapter_folder(champion) if champion else None
         before = self._parts.evaluate(folder, dataset)
-        after = self._parts.evaluate(report.trained.folder, dataset)
+        after = self._parts.evaluate(candidate.trained.folder, dataset)
         begin("gate")
         verdict = self._parts.gate.judge(before, after)
         begin("publish")
-        generation = self._settle(report, verdict, champion, before, after)
+        generation = self._settle(candidate, verdict, champion, before, after)
         replicas = self._roll_out(generation, begin) if verdict.promote else ()
-        return report.cycle(
+        return candidate.report(
             "promoted" if verdict.promote else "refused",
             generation,
             verdict=verdict,
-            champion=before.figures(),
-            candidate=after.figures(),
+            champion=before.metrics(),
+            candidate=after.metrics(),
             replicas=replicas,
         )
 
     def _settle(
         self,
-        report: "_Facts",
+        candidate: "_TrainedCandidate",
         verdict: Verdict,
         champion: AdapterRef | None,
         before: Evaluation,
         after: Evaluation,
     ) -> int:
-        """Publish or reject the candidate with the numbers that decided it; return the generation."""
-        metrics = _numbers(after) | verdict.metrics()
-        generation = self._published(report, verdict, champion, metrics)
-        told = metrics | {f"champion_{name}": value for name, value in _numbers(before).items()}
+        """Publish or reject the candidate, record the outcome with its metrics, and return the generation."""
+        metrics = _measured(after) | verdict.metrics()
+        generation = self._publish_or_reject(candidate, verdict, champion, metrics)
+        champion_metrics = {f"champion_{name}": value for name, value in _measured(before).items()}
         self._parts.outcomes.judged(
-            report.trained.folder.name,
-            report.digest,
+            candidate.trained.folder.name,
+            candidate.digest,
             "promoted" if verdict.promote else "rejected",
             verdict.reason,
-            told,
+            metrics | champion_metrics,
         )
-        self._tell_served(report)
+        self._record_served(candidate)
         return generation
 
-    def _tell_served(self, report: "_Facts") -> None:
+    def _record_served(self, candidate: "_TrainedCandidate") -> None:
         manifest = self._parts.registry.snapshot()
         served = manifest.served(KIND)
         if served is not None:
-            self._parts.outcomes.served(report.trained.folder.name, served.digest, manifest.generation)
+            self._parts.outcomes.served(candidate.trained.folder.name, served.digest, manifest.generation)
 
-    def _published(
-        self, report: "_Facts", verdict: Verdict, champion: AdapterRef | None, metrics: Mapping[str, float]
+    def _publish_or_reject(
+        self,
+        candidate: "_TrainedCandidate",
+        verdict: Verdict,
+        champion: AdapterRef | None,
+        metrics: Mapping[str, float],
     ) -> int:
-        registry, folder = self._parts.registry, report.trained.folder
+        registry, folder = self._parts.registry, candidate.trained.folder
         if not verdict.promote:
             registry.register(PublishRequest(folder, self._name, self._base))
-            return registry.reject(report.digest, metrics=metrics).generation
+            return registry.reject(candidate.digest, metrics=metrics).generation
         served = registry.snapshot().served(KIND)
         if (served and served.digest) != (champion and champion.digest):
             raise StaleGenerationError(
-                "Another adapter was published while this one was judged.", remedy="Run the cycle again."
+                "Another adapter was published during the evaluation of this one.", remedy="Run the cycle again."
             )
         return registry.publish(PublishRequest(folder, self._name, self._base, metrics=metrics)).generation
 
     def _roll_out(self, generation: int, begin: OnStage) -> tuple[str, ...]:
         begin("rollout")
-        replicas = tuple(one.replica for one in self._parts.registry.status().replicas)
+        replicas = tuple(each.replica for each in self._parts.registry.status().replicas)
         self._parts.rollout.to_all(generation, replicas, self._rollout_timeout_s)
         return replicas
 
 
-def _numbers(evaluation: Evaluation) -> dict[str, float]:
-    """Return what was measured; what was not is no number."""
-    return {name: value for name, value in evaluation.figures().items() if value is not None}
+def _measured(evaluation: Evaluation) -> dict[str, float]:
+    """Return the metrics that were measured."""
+    return {name: value for name, value in evaluation.metrics().items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
-class _Facts:
-    """What is known of a cycle once its candidate is trained."""
+class _TrainedCandidate:
+    """The state of a cycle after training."""
 
     curated: CurationReport
     trained: "TrainedAdapter"
     digest: str
 
-    def cycle(
+    def report(
         self,
         outcome: Outcome,
         generation: int,

@@ -26,30 +26,31 @@ PAIRS = ScoredPairs(("hello", "how", "are"), ("hello!", "today", "there, are you
 
 
 def items(means):
+    """Return the number of items of each conversation."""
     return {name: count for name, (_, count) in means.by_conversation.items()}
 
 
 @pytest.fixture
 def small_corpora(monkeypatch):
-    """Twelve answers are enough."""
+    """Let twelve documents be enough."""
     monkeypatch.setattr(turn_retrieval, "MIN_DOCUMENTS", 12)
 
 
-def test_the_loss_is_that_of_every_conversation(base_folder):
+def test_every_conversation_has_a_loss(base_folder):
     evaluation = evaluate_encoder(base_folder, None, ROWS, CONFIG)
     assert set(evaluation.loss.by_conversation) == {row.id for row in ROWS}
     assert 0 <= evaluation.accuracy <= 1
 
 
 @pytest.mark.usefixtures("small_corpora")
-def test_an_evaluation_can_be_repeated_in_any_order(base_folder):
-    first, again = (evaluate_encoder(base_folder, None, rows, CONFIG, PAIRS) for rows in (ROWS, ROWS[::-1]))
-    assert first == again
-    assert None not in first.figures().values()
+def test_an_evaluation_does_not_depend_on_the_order_of_rows(base_folder):
+    first, second = (evaluate_encoder(base_folder, None, rows, CONFIG, PAIRS) for rows in (ROWS, ROWS[::-1]))
+    assert first == second
+    assert None not in first.metrics().values()
 
 
 @pytest.mark.usefixtures("small_corpora")
-def test_an_adapter_is_judged_on_the_same_targets_and_queries_with_other_figures(base_folder, make_adapter):
+def test_an_adapter_has_the_targets_and_queries_of_the_base_and_other_metrics(base_folder, make_adapter):
     without = evaluate_encoder(base_folder, None, ROWS, CONFIG, PAIRS)
     adapted = evaluate_encoder(base_folder, make_adapter(3).folder, ROWS, CONFIG, PAIRS)
     assert without.loss != adapted.loss
@@ -59,10 +60,10 @@ def test_an_adapter_is_judged_on_the_same_targets_and_queries_with_other_figures
 
 
 @pytest.mark.usefixtures("small_corpora")
-def test_turns_are_ranked_by_the_vectors_that_are_served(base, base_folder, make_adapter):
+def test_turns_are_ranked_by_the_vectors_that_serving_returns(base, base_folder, make_adapter):
     folder = make_adapter(3).folder
     served = Neurons(attach_adapter(bidirectional_encoder(base), folder), base.tokenizer)
-    queries, answers = ([row.messages[place]["content"] for row in ROWS] for place in (0, 1))
+    queries, answers = ([row.messages[index]["content"] for row in ROWS] for index in (0, 1))
     scores = served.encode(queries)[0] @ served.encode(answers)[0].T
     ranks = {row.id: int((scores[i] >= scores[i, i]).sum()) for i, row in enumerate(ROWS)}
     found = evaluate_encoder(base_folder, folder, ROWS, CONFIG).search
@@ -72,20 +73,20 @@ def test_turns_are_ranked_by_the_vectors_that_are_served(base, base_folder, make
         assert found.ndcg_at_10.by_conversation[name][0] == pytest.approx((rank <= 10) / np.log2(1 + rank))
 
 
-def test_too_few_answers_and_no_scored_pairs_are_not_measured(base_folder):
+def test_retrieval_and_similarity_are_none_where_they_cannot_be_measured(base_folder):
     evaluation = evaluate_encoder(base_folder, None, ROWS, CONFIG)
     assert (evaluation.search, evaluation.sts_spearman) == (None, None)
     assert evaluation.spread is not None
 
 
-def test_a_turn_of_which_the_tokenizer_makes_nothing_takes_no_part(base_folder, monkeypatch):
+def test_a_pair_with_a_turn_of_no_tokens_is_left_out(base_folder, monkeypatch):
     monkeypatch.setattr(turn_retrieval, "MIN_DOCUMENTS", 11)
     monkeypatch.setattr(Neurons, "without_tokens", lambda _, texts: {texts.index("today you are 3")})
     search = evaluate_encoder(base_folder, None, ROWS, CONFIG).search
     assert set(search.ndcg_at_10.by_conversation) == {row.id for row in ROWS} - {"r3"}
 
 
-def test_without_an_answer_there_is_a_loss_alone(base_folder):
+def test_without_answers_only_the_loss_is_measured(base_folder):
     rows = [Row(row.id, row.messages[:1]) for row in ROWS]
     evaluation = evaluate_encoder(base_folder, None, rows, CONFIG)
     assert (evaluation.search, evaluation.spread) == (None, None)
@@ -93,7 +94,7 @@ def test_without_an_answer_there_is_a_loss_alone(base_folder):
 
 
 @pytest.mark.usefixtures("small_corpora")
-def test_an_encoder_that_collapsed_is_measured_as_one(base_folder, monkeypatch):
+def test_a_collapsed_encoder_finds_nothing_and_has_rank_1(base_folder, monkeypatch):
     def one_point(neurons, texts):
         return np.eye(1, neurons.dimensions, dtype=np.float32).repeat(len(texts), axis=0), 0
 
@@ -105,6 +106,6 @@ def test_an_encoder_that_collapsed_is_measured_as_one(base_folder, monkeypatch):
     assert evaluation.sts_spearman is None  # equal cosines have no ranks
 
 
-def test_nothing_to_predict_is_refused(base_folder):
+def test_rows_without_a_target_are_refused(base_folder):
     with pytest.raises(DatasetRefusedError):
         evaluate_encoder(base_folder, None, [], CONFIG)

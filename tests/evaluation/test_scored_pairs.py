@@ -1,4 +1,4 @@
-"""The file of scored pairs: read whole, or refused with what is wrong."""
+"""The file of scored pairs is read as a whole, or refused with the reason."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from mongars.errors import InputError
 from mongars.evaluation.scored_pairs import read_scored_pairs
 
 
-def test_pairs_and_scores_are_read_in_order_and_blank_lines_passed_over(tmp_path):
+def test_pairs_are_read_in_order_without_blank_lines(tmp_path):
     path = tmp_path / "sts.csv"
     path.write_text('"A plane, taking off.",An air plane.,5.0\n\nA man plays.,  A dog runs. ,0.5\n')
     pairs = read_scored_pairs(path)
@@ -16,7 +16,7 @@ def test_pairs_and_scores_are_read_in_order_and_blank_lines_passed_over(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reason"),
     [
         (b"a,b,1\nc,d\n", "sentence, sentence, score"),
         (b"sentence1,sentence2,score\na,b,1\n", "sentence, sentence, score"),
@@ -27,13 +27,13 @@ def test_pairs_and_scores_are_read_in_order_and_blank_lines_passed_over(tmp_path
         (b"", "different scores"),
     ],
 )
-def test_a_file_that_is_no_list_of_scored_pairs_is_refused(tmp_path, content, told):
+def test_a_file_in_another_format_is_refused_with_the_reason(tmp_path, content, reason):
     path = tmp_path / "sts.csv"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=reason):
         read_scored_pairs(path)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_is_refused_by_name(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.csv.*sentence,sentence,score"):
         read_scored_pairs(tmp_path / "nowhere.csv")

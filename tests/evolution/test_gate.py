@@ -1,4 +1,4 @@
-"""The gate: promotes what is surely better, and nothing else."""
+"""The gate promotes a candidate that is significantly better, and no other."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ def test_a_candidate_that_is_better_everywhere_is_promoted() -> None:
     assert verdict.loss.low <= verdict.loss.effect <= verdict.loss.high < 0
 
 
-def test_a_difference_that_may_be_chance_is_not_promoted() -> None:
+def test_an_insignificant_difference_is_not_promoted() -> None:
     verdict = Gate().judge(measured(noisy(3.0, seed=1)), measured(noisy(2.98, seed=2)))
     assert not verdict.promote
     assert verdict.loss.low < 0 < verdict.loss.high
@@ -52,7 +52,7 @@ def test_the_margin_must_be_exceeded() -> None:
     assert not Gate(GateConfig(margin=0.3)).judge(measured(before), measured(after)).promote
 
 
-def test_the_same_adapter_again_is_not_better() -> None:
+def test_the_same_adapter_is_not_better() -> None:
     verdict = Gate().judge(measured(noisy(3.0)), measured(noisy(3.0)))
     assert not verdict.promote
     assert (verdict.loss.effect, verdict.loss.low, verdict.loss.high) == (0.0, 0.0, 0.0)
@@ -61,10 +61,10 @@ def test_the_same_adapter_again_is_not_better() -> None:
 def test_too_few_conversations_promote_nothing() -> None:
     verdict = Gate().judge(measured([3.0] * 9), measured([1.0] * 9))
     assert not verdict.promote
-    assert "fewer than the 10" in verdict.reason
+    assert "over 9 conversations: at least 10 are needed" in verdict.reason
 
 
-def test_the_effect_weighs_conversations_by_their_targets() -> None:
+def test_the_effect_weights_conversations_by_their_targets() -> None:
     before = of_losses({"long": (90.0, 90), "short": (10.0, 10)})
     after = of_losses({"long": (0.0, 90), "short": (20.0, 10)})
     assert Gate().judge(before, after).loss.effect == pytest.approx(-0.8)
@@ -86,7 +86,7 @@ def test_evaluations_of_other_targets_are_refused(other: dict[str, tuple[float, 
 
 
 @pytest.mark.parametrize(
-    "knob",
+    "option",
     [
         {"confidence": 1.0},
         {"margin": -0.1},
@@ -96,9 +96,9 @@ def test_evaluations_of_other_targets_are_refused(other: dict[str, tuple[float, 
         {"min_conversations": 0},
     ],
 )
-def test_an_impossible_gate_is_refused(knob: dict[str, float]) -> None:
+def test_an_option_out_of_range_is_refused(option: dict[str, float]) -> None:
     with pytest.raises(SettingsError):
-        GateConfig(**knob)
+        GateConfig(**option)
 
 
 BETTER = noisy(3.0), [loss - 0.2 for loss in noisy(3.0)]
@@ -112,19 +112,21 @@ def shifted(by: float) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("by", "promoted", "told"),
+    ("by", "promoted", "finding"),
     [
-        (0.05, True, "surely better"),
-        (0.0, True, "not surely worse"),
-        (-0.05, False, "surely worse by more than 0"),
+        (0.05, True, "significantly better"),
+        (0.0, True, "not significantly worse"),
+        (-0.05, False, "significantly worse by more than 0"),
     ],
 )
-def test_a_better_loss_is_not_bought_with_surely_worse_retrieval(by: float, promoted: bool, told: str) -> None:
+def test_a_better_loss_does_not_make_up_for_significantly_worse_retrieval(
+    by: float, promoted: bool, finding: str
+) -> None:
     before, after = BETTER
     verdict = Gate().judge(measured(before, FOUND), measured(after, shifted(by)))
     assert verdict.promote == promoted
     retrieval = verdict.reason.split("; ")[1]
-    assert retrieval.endswith(told) or f": {told} by" in retrieval
+    assert retrieval.endswith(f": {finding}") or f": {finding} by" in retrieval
     change = verdict.ndcg_at_10
     assert change is not None
     assert change.low < change.effect < change.high
@@ -133,13 +135,13 @@ def test_a_better_loss_is_not_bought_with_surely_worse_retrieval(by: float, prom
     assert "over 60 conversations" in retrieval
 
 
-def test_better_retrieval_does_not_promote_a_loss_that_is_not_surely_lower() -> None:
+def test_better_retrieval_does_not_make_up_for_an_insignificant_loss() -> None:
     before, _ = BETTER
     verdict = Gate().judge(measured(before, FOUND), measured(before, shifted(0.05)))
     assert not verdict.promote
     loss, retrieval, _ = verdict.reason.split("; ")
-    assert loss.endswith("not surely better by more than 0")
-    assert retrieval.endswith(": surely better")
+    assert loss.endswith("not significantly better by more than 0")
+    assert retrieval.endswith(": significantly better")
 
 
 def test_retrieval_may_fall_by_the_tolerance() -> None:
@@ -149,7 +151,7 @@ def test_retrieval_may_fall_by_the_tolerance() -> None:
     assert not Gate(GateConfig(tolerance=0.02)).judge(*found).promote
 
 
-def test_what_was_not_measured_is_told_and_refuses_nothing() -> None:
+def test_metrics_that_were_not_measured_are_named_and_refuse_nothing() -> None:
     before, after = BETTER
     verdict = Gate().judge(measured(before), measured(after))
     assert verdict.promote
@@ -158,19 +160,19 @@ def test_what_was_not_measured_is_told_and_refuses_nothing() -> None:
     assert "spread not measured" in verdict.reason
 
 
-def test_a_handful_of_conversations_with_a_query_says_nothing_of_retrieval() -> None:
+def test_retrieval_over_too_few_conversations_is_not_judged() -> None:
     before, after = BETTER
     found = measured(before, FOUND[:9]), measured(after, [score - 0.2 for score in FOUND[:9]])
     verdict = Gate().judge(*found)
     assert verdict.promote
-    assert "fewer than the 10 that a judgement needs" in verdict.reason
+    assert "with a query: not judged, at least 10 are needed" in verdict.reason
 
 
 @pytest.mark.parametrize(
     "narrow",
     [Spread(0.1, uniformity=-0.6, effective_rank=80.0), Spread(0.1, uniformity=-1.4, effective_rank=43.0)],
 )
-def test_an_encoder_that_lost_more_than_half_of_its_spread_is_refused(narrow: Spread) -> None:
+def test_a_candidate_that_lost_over_half_of_its_spread_is_refused(narrow: Spread) -> None:
     before, after = BETTER
     verdict = Gate().judge(measured(before, FOUND, WIDE), measured(after, shifted(0.05), narrow))
     assert not verdict.promote
@@ -185,14 +187,14 @@ def test_a_little_less_spread_is_no_collapse() -> None:
     assert verdict.reason.endswith("uniformity -1.40 -> -1.10: not collapsed")
 
 
-def test_a_spread_like_the_champions_is_never_a_collapse_however_narrow() -> None:
+def test_a_spread_equal_to_the_champions_is_no_collapse_however_narrow() -> None:
     before, after = BETTER
     point = Spread(0.0, uniformity=0.0, effective_rank=1.0)
     assert Gate().judge(measured(before, FOUND, point), measured(after, FOUND, point)).promote
 
 
 @pytest.mark.parametrize("part", ["search", "spread"])
-def test_turns_that_only_one_was_measured_on_are_refused(part: str) -> None:
+def test_a_metric_that_only_one_evaluation_has_is_refused(part: str) -> None:
     bare = measured(BETTER[1])
     whole = measured(BETTER[0], FOUND if part == "search" else None, WIDE if part == "spread" else None)
     for pair in ((whole, bare), (bare, whole)):
@@ -205,7 +207,7 @@ def test_queries_of_other_conversations_are_refused() -> None:
         Gate().judge(measured(BETTER[0], FOUND), measured(BETTER[1], FOUND[:59]))
 
 
-def test_the_numbers_that_are_kept_name_loss_and_retrieval() -> None:
+def test_metrics_of_a_verdict_name_loss_and_retrieval() -> None:
     before, after = BETTER
     verdict = Gate().judge(measured(before, FOUND), measured(after, shifted(0.05)))
     kept = verdict.metrics()
@@ -228,13 +230,11 @@ def similar(found: list[float], sts: float | None, losses: list[float] = WORSE_L
 
 
 @pytest.mark.parametrize(("by", "promoted"), [(0.05, True), (0.0, False), (-0.05, False)])
-def test_after_stage_2_surely_better_retrieval_decides_and_the_loss_is_only_told(
-    by: float, promoted: bool
-) -> None:
+def test_after_stage_2_retrieval_decides_and_the_loss_is_only_reported(by: float, promoted: bool) -> None:
     verdict = Gate(RETRIEVAL).judge(similar(FOUND, 0.5, noisy(3.0)), similar(shifted(by), 0.5))
     assert verdict.promote == promoted
     retrieval, _, _, loss = verdict.reason.split("; ")
-    assert retrieval.endswith(f"{'' if promoted else 'not '}surely better by more than 0")
+    assert retrieval.endswith(f"{'' if promoted else 'not '}significantly better by more than 0")
     assert loss.startswith("loss 2.9") or loss.startswith("loss 3.0")
     assert loss.endswith("not judged")
     assert verdict.loss.effect == pytest.approx(1.0)
@@ -246,21 +246,21 @@ def test_a_lower_loss_does_not_promote_after_stage_2() -> None:
     assert not verdict.promote
 
 
-def test_after_stage_2_the_margin_is_of_retrieval() -> None:
+def test_after_stage_2_the_margin_applies_to_retrieval() -> None:
     found = similar(FOUND, None), similar(shifted(0.05), None)
     assert Gate(replace(RETRIEVAL, margin=0.02)).judge(*found).promote
     assert not Gate(replace(RETRIEVAL, margin=0.1)).judge(*found).promote
 
 
-def test_after_stage_2_retrieval_that_was_not_measured_or_hardly_promotes_nothing() -> None:
+def test_after_stage_2_too_little_measured_retrieval_promotes_nothing() -> None:
     assert not Gate(RETRIEVAL).judge(measured(BETTER[0]), measured(BETTER[1])).promote
     few = measured(BETTER[0], FOUND[:9]), measured(BETTER[1], [score + 0.3 for score in FOUND[:9]])
     verdict = Gate(RETRIEVAL).judge(*few)
     assert not verdict.promote
-    assert "fewer than the 10 that are needed" in verdict.reason
+    assert "over 9 conversations with a query: at least 10 are needed" in verdict.reason
 
 
-def test_after_stage_2_a_collapse_is_refused_however_much_is_found() -> None:
+def test_after_stage_2_a_collapse_is_refused_despite_better_retrieval() -> None:
     collapsed = replace(similar(shifted(0.05), 0.5), spread=Spread(0.1, uniformity=-0.6, effective_rank=80.0))
     verdict = Gate(RETRIEVAL).judge(similar(FOUND, 0.5), collapsed)
     assert not verdict.promote
@@ -271,7 +271,7 @@ def test_after_stage_2_a_collapse_is_refused_however_much_is_found() -> None:
     ("before", "after", "promoted"),
     [(0.5, 0.6, True), (0.5, 0.49, True), (0.5, 0.47, False), (0.5, None, False), (None, None, True)],
 )
-def test_after_stage_2_similarity_may_not_be_lower_where_it_is_measured(
+def test_after_stage_2_similarity_must_not_be_lower_if_measured(
     before: float | None, after: float | None, promoted: bool
 ) -> None:
     verdict = Gate(RETRIEVAL).judge(similar(FOUND, before), similar(shifted(0.05), after))
@@ -279,9 +279,9 @@ def test_after_stage_2_similarity_may_not_be_lower_where_it_is_measured(
     assert "STS" in verdict.reason
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(losses=st.lists(st.tuples(st.floats(0, 10), st.floats(0, 10), st.integers(1, 50)), min_size=1, max_size=30))
-def test_a_verdict_is_ordered_repeatable_and_the_reverse_of_its_reverse(
+def test_a_verdict_is_repeatable_and_flips_sign_when_sides_are_swapped(
     losses: list[tuple[float, float, int]],
 ) -> None:
     before = of_losses({f"c{i}": (a * n, n) for i, (a, _, n) in enumerate(losses)})

@@ -1,4 +1,4 @@
-"""The cycle's outcomes, over a real registry in a folder; training and measuring are small stand-ins."""
+"""The outcomes of a cycle on a real registry in a folder, with fakes for training and evaluation."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ ALL: list[Stage] = ["curate", "train", "evaluate", "gate", "publish", "rollout"]
 
 
 class Registry(AdapterRegistry):
-    """The real registry with one replica that follows at once, or never."""
+    """The real registry with one replica that follows immediately, or never."""
 
     follows = True
 
@@ -42,8 +42,8 @@ class Trained:
     reused: bool
 
 
-class World:
-    """What surrounds an engine: conversations, a trainer that numbers its adapters, losses by folder."""
+class Harness:
+    """The collaborators of an engine: a trainer with numbered adapters, and losses by adapter."""
 
     def __init__(self, root: Path, write_adapter: WriteAdapter) -> None:
         self.root = root
@@ -57,13 +57,13 @@ class World:
         self.found = 0.5
         self.stages: list[Stage] = []
         self.on_evaluate = lambda: None
-        self.told: list[tuple] = []
+        self.recorded: list[tuple] = []
 
     def judged(self, run: str, digest: str, verdict: str, reason: str, metrics: dict[str, float]) -> None:
-        self.told.append((run, digest, verdict, reason, metrics))
+        self.recorded.append((run, digest, verdict, reason, metrics))
 
     def served(self, run: str, digest: str, generation: int) -> None:
-        self.told.append((run, digest, generation))
+        self.recorded.append((run, digest, generation))
 
     def curate(self) -> CurationReport:
         dataset = DatasetRef("conversations", f"v{self.version}", f"{self.version:064x}", self.state, 1)
@@ -108,125 +108,125 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, write_adapter: WriteAdapter) -> World:
-    return World(tmp_path, write_adapter)
+def harness(tmp_path: Path, write_adapter: WriteAdapter) -> Harness:
+    return Harness(tmp_path, write_adapter)
 
 
-def test_the_first_cycle_judges_against_the_untrained_base_and_publishes(world: World) -> None:
-    report = world.run()
+def test_the_first_cycle_compares_with_the_untrained_base_and_publishes(harness: Harness) -> None:
+    report = harness.run()
     assert (report.outcome, report.generation, report.replicas) == ("promoted", 1, ("r1",))
     assert (report.champion["held_out_loss"], report.candidate["held_out_loss"]) == (3.0, 2.5)
-    assert world.stages == ALL
-    served = world.registry.snapshot().served("encoder")
+    assert harness.stages == ALL
+    served = harness.registry.snapshot().served("encoder")
     assert served.digest == report.digest
     assert served.metrics["gate_effect"] == pytest.approx(-0.5)
     assert (served.metrics["ndcg_at_10"], served.metrics["gate_ndcg_at_10_effect"]) == (0.5, 0.0)
     assert report.candidate["sts_spearman"] is None
-    assert "sts_spearman" not in served.metrics  # not measured is not a number
+    assert "sts_spearman" not in served.metrics  # not measured, so not recorded
 
 
-def test_a_second_cycle_on_the_same_data_changes_no_generation(world: World) -> None:
-    first, second = world.run(), world.run()
+def test_a_second_cycle_on_the_same_data_leaves_the_generation_unchanged(harness: Harness) -> None:
+    first, second = harness.run(), harness.run()
     assert (second.outcome, second.generation, second.digest) == ("unchanged", 1, first.digest)
     assert (second.adapter_reused, second.verdict, second.candidate) == (True, None, {})
-    assert "evaluate" not in world.stages
+    assert "evaluate" not in harness.stages
 
 
-def test_a_better_candidate_replaces_the_champion_it_was_judged_against(world: World) -> None:
-    world.run()
-    world.version, world.next_loss = 2, 2.0
-    report = world.run()
+def test_a_better_candidate_replaces_the_champion(harness: Harness) -> None:
+    harness.run()
+    harness.version, harness.next_loss = 2, 2.0
+    report = harness.run()
     assert (report.outcome, report.champion["held_out_loss"], report.generation) == ("promoted", 2.5, 2)
 
 
-def test_a_refused_candidate_is_kept_as_rejected_with_its_numbers(world: World) -> None:
-    world.run()
-    served = world.registry.snapshot().served("encoder")
-    world.version, world.next_loss = 2, 2.6
-    report = world.run()
+def test_a_refused_candidate_is_rejected_with_its_metrics(harness: Harness) -> None:
+    harness.run()
+    served = harness.registry.snapshot().served("encoder")
+    harness.version, harness.next_loss = 2, 2.6
+    report = harness.run()
     assert report.outcome == "refused"
-    rejected = world.registry.snapshot().find(report.digest)
+    rejected = harness.registry.snapshot().find(report.digest)
     assert rejected.state == "rejected"
     assert rejected.metrics["gate_effect"] == pytest.approx(0.1)
-    assert world.registry.snapshot().served("encoder") == served
-    again = world.run()
-    assert (again.outcome, again.generation, again.verdict) == ("refused", report.generation, None)
+    assert harness.registry.snapshot().served("encoder") == served
+    second = harness.run()
+    assert (second.outcome, second.generation, second.verdict) == ("refused", report.generation, None)
 
 
-def test_what_became_of_a_candidate_is_told_with_the_figures_and_who_is_served_then(world: World) -> None:
-    first = world.run()
-    judged, served = world.told
+def test_the_verdict_with_metrics_and_the_served_adapter_are_recorded(harness: Harness) -> None:
+    first = harness.run()
+    judged, served = harness.recorded
     assert judged[:4] == ("run-v1", first.digest, "promoted", first.verdict.reason)
-    figures = judged[4]
-    assert (figures["champion_held_out_loss"], figures["held_out_loss"]) == (3.0, 2.5)
-    assert (figures["gate_low"], figures["gate_ndcg_at_10_high"]) == (pytest.approx(-0.5), 0.0)
+    metrics = judged[4]
+    assert (metrics["champion_held_out_loss"], metrics["held_out_loss"]) == (3.0, 2.5)
+    assert (metrics["gate_low"], metrics["gate_ndcg_at_10_high"]) == (pytest.approx(-0.5), 0.0)
     assert served == ("run-v1", first.digest, 1)
-    world.told, world.version, world.next_loss = [], 2, 2.6
-    refused = world.run()
-    again, judged, served = world.told
+    harness.recorded, harness.version, harness.next_loss = [], 2, 2.6
+    refused = harness.run()
+    again, judged, served = harness.recorded
     assert judged[:3] == ("run-v2", refused.digest, "rejected")
     assert again == ("run-v2", first.digest, 1)
     assert served == ("run-v2", first.digest, refused.generation)
 
 
-def test_a_later_cycle_tells_what_a_rollback_brought_back(world: World) -> None:
-    first = world.run()
-    world.version, world.next_loss = 2, 2.0
-    world.run()
-    world.registry.rollback()
-    world.told = []
-    world.run()
-    assert world.told == [("run-v2", first.digest, 3)]
+def test_a_later_cycle_records_the_adapter_of_a_rollback(harness: Harness) -> None:
+    first = harness.run()
+    harness.version, harness.next_loss = 2, 2.0
+    harness.run()
+    harness.registry.rollback()
+    harness.recorded = []
+    harness.run()
+    assert harness.recorded == [("run-v2", first.digest, 3)]
 
 
-def test_a_candidate_that_finds_less_is_refused_however_low_its_loss(world: World) -> None:
-    world.found = 0.4
-    report = world.run()
+def test_worse_retrieval_is_refused_despite_a_lower_loss(harness: Harness) -> None:
+    harness.found = 0.4
+    report = harness.run()
     assert report.outcome == "refused"
-    assert "surely worse" in report.verdict.reason
-    rejected = world.registry.snapshot().find(report.digest)
+    assert "significantly worse" in report.verdict.reason
+    rejected = harness.registry.snapshot().find(report.digest)
     assert (rejected.state, rejected.metrics["ndcg_at_10"]) == ("rejected", pytest.approx(0.4))
 
 
-def test_a_candidate_left_by_a_crash_is_judged(world: World) -> None:
-    trained = world.train(DatasetRef("conversations", "v1", "0" * 64, "ready", 1))
-    world.registry.register(PublishRequest(trained.folder, "conversations", BASE))
-    report = world.run()
+def test_a_candidate_registered_before_a_crash_is_evaluated(harness: Harness) -> None:
+    trained = harness.train(DatasetRef("conversations", "v1", "0" * 64, "ready", 1))
+    harness.registry.register(PublishRequest(trained.folder, "conversations", BASE))
+    report = harness.run()
     assert (report.outcome, report.generation) == ("promoted", 2)
-    assert world.registry.snapshot().served("encoder").metrics["held_out_loss"] == 2.5
+    assert harness.registry.snapshot().served("encoder").metrics["held_out_loss"] == 2.5
 
 
-def test_what_a_person_rolled_back_is_not_published_again(world: World) -> None:
-    world.run()
-    world.version, world.next_loss = 2, 2.0
-    world.run()
-    world.registry.rollback()
-    assert world.run().outcome == "unchanged"
-    assert world.registry.snapshot().generation == 3
+def test_a_rolled_back_adapter_is_not_published_again(harness: Harness) -> None:
+    harness.run()
+    harness.version, harness.next_loss = 2, 2.0
+    harness.run()
+    harness.registry.rollback()
+    assert harness.run().outcome == "unchanged"
+    assert harness.registry.snapshot().generation == 3
 
 
-def test_an_adapter_published_meanwhile_stops_the_cycle(world: World, tmp_path: Path) -> None:
+def test_a_concurrent_publication_stops_the_cycle(harness: Harness, tmp_path: Path) -> None:
     def publish_another() -> None:
         if not (tmp_path / "other").exists():
-            world.write_adapter(tmp_path / "other", 99)
-            world.registry.publish(PublishRequest(tmp_path / "other", "other", BASE))
+            harness.write_adapter(tmp_path / "other", 99)
+            harness.registry.publish(PublishRequest(tmp_path / "other", "other", BASE))
 
-    world.on_evaluate = publish_another
+    harness.on_evaluate = publish_another
     with pytest.raises(StaleGenerationError):
-        world.run()
+        harness.run()
 
 
-def test_a_replica_that_does_not_follow_is_named_and_a_later_cycle_finishes_the_rollout(world: World) -> None:
-    world.registry.follows = False
+def test_a_late_replica_is_named_and_a_later_cycle_completes_the_rollout(harness: Harness) -> None:
+    harness.registry.follows = False
     with pytest.raises(UnavailableError, match="r1"):
-        world.run()
-    assert world.registry.snapshot().generation == 1
-    world.registry.follows = True
-    assert world.run().replicas == ("r1",)
+        harness.run()
+    assert harness.registry.snapshot().generation == 1
+    harness.registry.follows = True
+    assert harness.run().replicas == ("r1",)
 
 
-def test_nothing_is_trained_on_a_quarantined_dataset(world: World) -> None:
-    world.state = "quarantined"
+def test_nothing_is_trained_on_a_quarantined_dataset(harness: Harness) -> None:
+    harness.state = "quarantined"
     with pytest.raises(DatasetRefusedError):
-        world.run()
-    assert "train" not in world.stages
+        harness.run()
+    assert "train" not in harness.stages
