@@ -1,1 +1,1 @@
-"""A base model from scratch: text to a tokenizer, a Llama and its folder."""
+"""Pretraining of a small base model: tokenizer, packed text, a Llama and its folder."""

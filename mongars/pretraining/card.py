@@ -1,7 +1,4 @@
-"""The model card of a base that was made here, with its loss curve.
-
-Owns the words. What the model can do is measured afterwards (benchmarks/), so it is not in this card.
-"""
+"""The model card of a pretrained base, with its loss curve. It has no benchmark results, which come later."""
 
 import io
 import os
@@ -9,24 +6,25 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mongars.pretraining.run import CurvePoint, PretrainJob
+from mongars.pretraining.job import CurvePoint, PretrainJob
 from mongars.pretraining.state import TrainingState
 from mongars.training.config import Precision
 from mongars.training.objectives.precision import computes_in_bf16
 
-_POINTS = 12  # rows of the table; the picture has every point
+_POINTS = 12  # most rows of the table; the plot has every point
 
 
 def write_card(state: TrainingState, job: PretrainJob, tokens: int, folder: Path) -> None:
     """Write README.md and loss.svg; `tokens` is the size of the training text."""
-    (folder / "loss.svg").write_bytes(_picture(state.curve))
+    (folder / "loss.svg").write_bytes(_plot(state.curve))
     (folder / "README.md").write_text(_card(state, job, tokens), encoding="utf-8")
 
 
 def _card(state: TrainingState, job: PretrainJob, tokens: int) -> str:
     config, shape = job.config, state.model.config
     seen = config.steps * config.batch_rows * config.context
-    rows = "\n".join(f"| {point.step:,} | {point.loss:.3f} | {_heldout(point)} |" for point in _told(state.curve))
+    points = _table_points(state.curve)
+    rows = "\n".join(f"| {point.step:,} | {point.loss:.3f} | {_heldout(point)} |" for point in points)
     return f"""# {job.output.name}
 
 A small Llama-architecture causal language model, made from scratch by `jobs/pretrain_base.py`, to try and test
@@ -59,13 +57,13 @@ Loss in nats per token:
 
 
 def _sources(job: PretrainJob) -> str:
-    """Return the names of the texts; one that was given several times says so."""
+    """Return the names of the text files, with a count for repeated ones."""
     counted = Counter(job.sources).items()
     return ", ".join(name if times == 1 else f"{name} ({times} times)" for name, times in counted)
 
 
-def _told(curve: Sequence[CurvePoint]) -> list[CurvePoint]:
-    """Return the points with a held-out loss, thinned out; the last one is always there."""
+def _table_points(curve: Sequence[CurvePoint]) -> list[CurvePoint]:
+    """Return a subset of the points with a held-out loss, including the last one."""
     measured = [point for point in curve if point.heldout_loss is not None] or list(curve)
     every = -(-len(measured) // _POINTS)
     return measured[::-1][::every][::-1]
@@ -81,12 +79,12 @@ def _machine(state: TrainingState, precision: Precision) -> str:
     return f"{'a GPU' if device.type == 'cuda' else f'CPU ({os.cpu_count()} cores)'}, {products}"
 
 
-def _picture(curve: Sequence[CurvePoint]) -> bytes:
+def _plot(curve: Sequence[CurvePoint]) -> bytes:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     measured = [(point.step, point.heldout_loss) for point in curve if point.heldout_loss is not None]
-    with mpl.rc_context({"svg.hashsalt": "mongars"}):  # else the picture differs from run to run
+    with mpl.rc_context({"svg.hashsalt": "mongars"}):  # makes the plot reproducible
         figure = Figure(figsize=(6, 3), layout="constrained")
         axes = figure.subplots()
         axes.plot([point.step for point in curve], [point.loss for point in curve], label="training", linewidth=1)

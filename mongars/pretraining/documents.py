@@ -1,26 +1,32 @@
-"""A line of JSON as a document, and a document as token ids.
+"""Documents of the pretraining text: read from a line of JSON, as token ids, packed into rows.
 
-Owns what a document is: a conversation, or a text of no speaker. Must not know Ray, packing or models.
+A document is a conversation or a text without speakers. Documents are ordered by a hash of their position and the
+seed, in groups that are packed separately: tasks can pack in parallel, and the rows do not depend on how the input
+was split into tasks.
 """
 
+import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mongars.formats.jsonl import BadLine, parse_line
 from mongars.lm.chat_template import escape_special_tokens
 from mongars.training.data.tokenize import token_ids
 
+GROUPS = 16  # the incomplete last row of a group is dropped: at most GROUPS x context tokens of the whole text
 Document = str | list[dict[str, str]]
 """A text, or the messages {role, content} of a conversation."""
 
 
 def read_document(path: Path, number: int, line: bytes | BadLine) -> Document | BadLine | None:
-    """Return the document of a raw line, the reason why it is none, or None for a blank line.
+    """Return the document of a raw line, a BadLine with the reason, or None for a blank line.
 
-    `{"text": ...}` is a text; everything else is read as a conversation.
+    `{"text": ...}` is a text; anything else is parsed as a conversation.
     """
     text = None if isinstance(line, BadLine) else _text(line)
     if text is not None:
@@ -32,7 +38,7 @@ def read_document(path: Path, number: int, line: bytes | BadLine) -> Document | 
 
 
 def document_texts(document: Document) -> Iterator[str]:
-    """Yield what is said in a document."""
+    """Yield the texts of a document, without roles."""
     if isinstance(document, str):
         yield document
     else:
@@ -40,7 +46,7 @@ def document_texts(document: Document) -> Iterator[str]:
 
 
 def document_ids(tokenizer: Any, document: Document) -> list[int]:
-    """Return a document's token ids, whole: bos (of a text or of the chat template) first, eos last."""
+    """Return all token ids of a document, from bos (added, or from the chat template) to eos."""
     if isinstance(document, str):
         content = escape_special_tokens(tokenizer, [{"content": document}])[0]["content"]
         ids: list[int] = tokenizer(content, verbose=False)["input_ids"]
@@ -49,8 +55,21 @@ def document_ids(tokenizer: Any, document: Document) -> list[int]:
     return [*ids, tokenizer.eos_token_id]
 
 
+def document_order(seed: int, key: int) -> int:
+    """Return the sort key of a document, 63 bits; `key` is that of its line."""
+    digest = hashlib.blake2b(key.to_bytes(8, "big"), digest_size=8, key=seed.to_bytes(8, "big")).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def pack(documents: Sequence[Sequence[int]], context: int) -> np.ndarray:
+    """Return the concatenated documents cut into rows, int32 [rows, context]; the rest is dropped."""
+    tokens = np.concatenate([np.asarray(ids, dtype=np.int32) for ids in documents] or [np.zeros(0, np.int32)])
+    rows = len(tokens) // context
+    return tokens[: rows * context].reshape(rows, context)
+
+
 def _text(line: bytes) -> str | None:
-    """Return the text of a `{"text": ...}` line, None for any other; `parse_line` says what is wrong with it."""
+    """Return the text of a `{"text": ...}` line; None for any other, which `parse_line` then reads or refuses."""
     if b'"text"' not in line:
         return None
     try:
@@ -58,7 +77,7 @@ def _text(line: bytes) -> str | None:
         text = value.get("text") if isinstance(value, dict) and "messages" not in value else None
         if not isinstance(text, str):
             return None
-        text.encode("utf-8")  # half a surrogate pair has no bytes
+        text.encode("utf-8")  # fails for an unpaired surrogate
     except (ValueError, RecursionError):
         return None
     return text

@@ -1,7 +1,6 @@
-"""The model that is made: its architecture, its first weights, its folder.
+"""The architecture of the small base, its initial weights and its folder.
 
-Owns what `models/base/<name>` holds. Must not know how it is trained. Weights are kept in bf16, half the size; the
-precision they are computed with is the machine's (`neurons.load_base`).
+Weights are stored in bf16, at half the size; `load_base` chooses the precision of computation.
 """
 
 from pathlib import Path
@@ -15,7 +14,7 @@ from mongars.pretraining.tokenizer import END, EOS
 
 
 def fresh_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
-    """Return a Llama with random weights, the same ones for the same seed. Sets torch's global generator."""
+    """Return a Llama with random weights that depend on the seed alone. Seeds torch's global generator."""
     torch.manual_seed(config.seed)
     architecture: Any = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -34,7 +33,10 @@ def fresh_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> L
 
 
 def write_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write what `from_pretrained` reads, in bf16; changes the model's precision. A reply ends at its end mark."""
+    """Write the folder for `from_pretrained`, in bf16, to which it converts the model in place.
+
+    Generation stops at the end-of-turn token and at eos.
+    """
     stops = [tokenizer.convert_tokens_to_ids(END), tokenizer.convert_tokens_to_ids(EOS)]
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=stops, pad_token_id=tokenizer.pad_token_id

@@ -1,8 +1,8 @@
-"""Muon: momentum whose matrix is made orthogonal before it is applied, for the weights of linear layers.
+"""Muon: momentum orthogonalised before the update, for the weight matrices of linear layers.
 
-Owns the update. Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; step size and weight decay as in
-Moonlight (arXiv 2502.16982, equation 4), so that one learning rate serves it and AdamW. torch's own does the
-iteration in bf16, which without bf16 instructions took 17 s a step here, and this 0.3 s (docs/decisions/008).
+Jordan et al. 2024, https://kellerjordan.github.io/posts/muon. Step size and weight decay are those of Moonlight
+(arXiv 2502.16982, equation 4), so that Muon and AdamW can share a learning rate. torch's Muon iterates in bf16,
+which is far slower on a CPU without bf16 instructions (docs/decisions/008).
 """
 
 import math
@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-# Of the quintic iteration, from the post: not exact, every singular value ends between 0.7 and 1.2.
+# Coefficients of the quintic iteration, from the post: singular values end between 0.7 and 1.2.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 _ITERATIONS = 5
 _EPSILON = 1e-7
-_RMS = 0.2  # that of AdamW's updates (Moonlight, section 2.2)
+_RMS = 0.2  # of AdamW's updates (Moonlight, section 2.2)
 
 
 class Muon(torch.optim.Optimizer):
-    """For parameters of two dimensions; embeddings, heads and norms belong to AdamW."""
+    """For matrices of linear layers; use AdamW for embeddings, heads and norms."""
 
     def __init__(
         self, params: Iterable[Parameter], lr: float, *, weight_decay: float, momentum: float = 0.95
@@ -28,20 +28,19 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override] # without a closure there is no loss
+    def step(self, closure: None = None) -> None:  # type: ignore[override] # no closure, so no loss
         """Apply the gradients."""
         for group in self.param_groups:
             for parameter in group["params"]:
-                kept = self.state[parameter]
-                momentum = kept.setdefault("momentum", torch.zeros_like(parameter))
+                momentum = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
                 momentum.lerp_(parameter.grad, 1 - group["momentum"])
-                update = orthogonal(parameter.grad.lerp(momentum, group["momentum"]))  # Nesterov's look ahead
+                update = orthogonal(parameter.grad.lerp(momentum, group["momentum"]))  # Nesterov
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update, alpha=-group["lr"] * _RMS * math.sqrt(max(parameter.shape)))
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Return about the nearest semi-orthogonal matrix [n, m], by Newton and Schulz's iteration."""
+    """Return approximately the nearest semi-orthogonal matrix [n, m], by Newton-Schulz iteration."""
     wide = matrix.shape[0] <= matrix.shape[1]
     x = matrix if wide else matrix.T
     x = x / (x.norm() + _EPSILON)

@@ -1,8 +1,4 @@
-"""What a step of pretraining minimises, and the precision it is computed with.
-
-Owns the loss as a module, so that several workers can wrap it to average gradients. Must not know optimizers or
-steps.
-"""
+"""The loss of pretraining as a module, which workers can wrap to average gradients, and its precision."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +11,12 @@ from transformers import LlamaForCausalLM
 from mongars.training.config import Precision
 from mongars.training.objectives.precision import computes_in_bf16
 
-# Positions whose logits stand in memory at once: with a vocabulary of 8,192, 8 MB that stay in the cache. With all
-# 4,096 of a step at once it took 0.9 to 1.9 s, by page faults, and so 0.87 s (measured on two cores).
+# Positions whose logits are in memory at once: 8 MB for a vocabulary of 8,192, which fits the cache.
 _POSITIONS = 256
 
 
 class NextTokenLoss(nn.Module):
-    """Mean cross entropy, in nats, of each token given those before it in its row."""
+    """Mean cross entropy, in nats, of each token given the tokens before it in its row."""
 
     def __init__(self, model: LlamaForCausalLM, precision: Precision) -> None:
         super().__init__()
@@ -43,7 +38,7 @@ class NextTokenLoss(nn.Module):
 
 @contextmanager
 def matmul_precision(bf16: bool) -> Iterator[None]:
-    """Let the products of fp32 matrices (the loss, the optimizer) be computed in bf16 (TF32 on a GPU), or not."""
+    """Set whether products of fp32 matrices (in loss and optimizer) may use bf16, or TF32 on a GPU."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium" if bf16 else "highest")
     try:

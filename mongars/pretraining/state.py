@@ -1,8 +1,7 @@
-"""Where a run is: weights, optimizer, step and loss curve, in one file that a killed run goes on from.
+"""The state of a pretraining run and its checkpoint: weights, optimizers, step and loss curve.
 
-Owns the checkpoint's form: safetensors, the rest as JSON in its header; no pickle. The data's position is the step
-(training/plan.py) and the model has no dropout, so there is no random state to keep. Must not know Ray or files of
-text.
+The format is safetensors, without pickle, with the rest as JSON in the header. There is no random state: the rows
+of a step depend on the step alone, and the model has no dropout.
 """
 
 import json
@@ -18,14 +17,14 @@ from transformers import LlamaForCausalLM
 
 from mongars.errors import TrainingError
 from mongars.pretraining.config import PretrainConfig
+from mongars.pretraining.job import CurvePoint
 from mongars.pretraining.muon import Muon
-from mongars.pretraining.run import CurvePoint
 from mongars.storage.atomic import replacing
 
 
 @dataclass
 class TrainingState:
-    """A run after `step` steps. `seconds` is the time that training took, over all its starts.
+    """A run after `step` steps. `seconds` is the training time over all starts.
 
     `losses` are those of the steps since the last point of the curve.
     """
@@ -39,8 +38,8 @@ class TrainingState:
 
     @classmethod
     def fresh(cls, model: LlamaForCausalLM, config: PretrainConfig) -> "TrainingState":
-        """Return the start of a run: Muon for the linear layers, AdamW for embeddings and norms."""
-        embeddings = model.get_input_embeddings().weight  # tied: the head's as well
+        """Return the state before the first step: Muon for linear layers, AdamW for embeddings and norms."""
+        embeddings = model.get_input_embeddings().weight  # tied to the head
         linear = [each for each in model.parameters() if each.ndim > 1 and each is not embeddings]
         norms = [each for each in model.parameters() if each.ndim == 1]
         muon = Muon(linear, config.learning_rate, weight_decay=config.weight_decay)
@@ -63,7 +62,7 @@ class TrainingState:
         self.step += 1
 
     def save(self, path: Path, config: PretrainConfig) -> None:
-        """Write the checkpoint in place of the one before, atomically."""
+        """Replace the checkpoint at `path`, atomically."""
         header = {
             "step": self.step,
             "seconds": round(self.seconds, 3),
@@ -75,13 +74,13 @@ class TrainingState:
         tensors = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
         names = {parameter: name for name, parameter in self.model.named_parameters()}
         for optimizer in self.optimizers:
-            for parameter, kept in optimizer.state.items():
-                tensors |= {f"{key}|{names[parameter]}": tensor for key, tensor in kept.items()}
+            for parameter, moments in optimizer.state.items():
+                tensors |= {f"{key}|{names[parameter]}": tensor for key, tensor in moments.items()}
         with replacing(path) as stream:
             stream.write(save(tensors, metadata={"state": json.dumps(header)}))
 
     def load(self, path: Path, config: PretrainConfig) -> None:
-        """Go to where a checkpoint is. Raises TrainingError when it has begun to decay towards another end."""
+        """Restore a checkpoint. Raises TrainingError if its learning rate already decays towards another end."""
         device = str(next(self.model.parameters()).device)
         with safe_open(str(path), "pt", device=device) as file:
             header = json.loads(file.metadata()["state"])
@@ -90,12 +89,12 @@ class TrainingState:
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(tensors[name])
-        owners = {id(each): one for one in self.optimizers for each in _parameters(one)}
+        owners = {id(each): optimizer for optimizer in self.optimizers for each in _parameters(optimizer)}
         parameters = dict(self.model.named_parameters())
         for name, tensor in tensors.items():
-            key, bar, of = name.partition("|")
-            if bar:
-                parameter = parameters[of]
+            key, separator, parameter_name = name.partition("|")
+            if separator:
+                parameter = parameters[parameter_name]
                 owners[id(parameter)].state[parameter][key] = tensor
         self.step, self.seconds = header["step"], header["seconds"]
         self.curve = [CurvePoint(**point) for point in header["curve"]]
@@ -107,11 +106,11 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
 
 
 def _check_end(header: dict[str, Any], config: PretrainConfig) -> None:
-    """Refuse a checkpoint whose learning rate was another than this run's would have been."""
+    """Refuse a checkpoint whose past learning rates differ from those of this run."""
     same_end = (header["steps"], header["decay_starts"]) == (config.steps, config.decay_starts)
     if not same_end and header["step"] > min(header["decay_starts"], config.decay_starts):
         raise TrainingError(
-            f"The run is at step {header['step']} of {header['steps']} and its learning rate has begun to fall.",
-            remedy=f"Go on with steps={header['steps']}, "
-            f"decay_steps={header['steps'] - header['decay_starts']}, or start in another work folder.",
+            f"The run is at step {header['step']} of {header['steps']} and its learning rate is decaying.",
+            remedy=f"Continue with steps={header['steps']}, "
+            f"decay_steps={header['steps'] - header['decay_starts']}, or use another work folder.",
         )

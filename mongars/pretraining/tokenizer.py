@@ -1,7 +1,6 @@
-"""The byte-level BPE tokenizer of the small base model, trained on its own text.
+"""The byte-level BPE tokenizer of the small base model, with its special tokens and chat template.
 
-Owns the special tokens and the chat template. Must not know the model.
-Byte-level: every UTF-8 text has tokens and decodes to itself, byte for byte (Radford et al. 2019, GPT-2).
+Byte-level (Radford et al. 2019, GPT-2): every UTF-8 text decodes to itself, byte for byte.
 """
 
 from collections.abc import Iterable
@@ -22,9 +21,9 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int, max_tokens: int) -> PreTrainedTokenizerFast:
-    """Train on `texts`; deterministic for the same texts in the same order.
+    """Return a tokenizer trained on `texts`; the same texts in the same order give the same one.
 
-    `vocab_size` counts the 256 bytes and the special tokens; little text may give fewer entries.
+    `vocab_size` includes the 256 bytes and the special tokens. Little text may give fewer entries.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)

@@ -1,8 +1,4 @@
-"""BasePretrainer: files of text to a base model, on Ray Data and Ray Train.
-
-Owns the order of a run on the driver, and where it keeps what a killed run goes on from. Must not know where the
-text comes from.
-"""
+"""BasePretrainer: trains a base model on files of text, by Ray Data and Ray Train."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,8 +12,8 @@ from mongars.errors import InputError, TrainingError, TrainingStoppedError, Unav
 from mongars.formats.jsonl import BadLine, check_readable
 from mongars.lm.base_files import base_model_digest
 from mongars.pretraining.config import PretrainConfig
+from mongars.pretraining.job import PretrainJob, PretrainReport, check_output
 from mongars.pretraining.pipeline import prepare
-from mongars.pretraining.run import PretrainJob, PretrainReport, check_output
 from mongars.settings import refuse_unsafe_ray_data
 from mongars.storage.atomic import writable_folder
 from mongars.storage.digests import canonical_json_digest, file_digest
@@ -28,8 +24,8 @@ EXPERIMENT = "mongars-pretraining"
 
 
 @dataclass(frozen=True, slots=True)
-class MadeBase:
-    """A finished run. `work` is the folder that it was kept in; it can go."""
+class PretrainedBase:
+    """A finished run. `work` is its working folder, which can be removed."""
 
     folder: Path
     digest: str
@@ -39,10 +35,10 @@ class MadeBase:
 
 
 class BasePretrainer:
-    """Makes one base model. Ray must be running in this process; its workers must see the same file system.
+    """Trains one base model. Ray must be running in this process; its workers must share a file system.
 
-    `output` must be empty or not there. What a run has done is kept under `work_dir`; the same call goes on from
-    there. `on_report` is called on a thread of the pretrainer's.
+    `output` must be empty or not exist. The state of a run is in `work_dir`, from which an equal call resumes.
+    `on_report` is called on a thread of the pretrainer.
     """
 
     def __init__(
@@ -66,20 +62,20 @@ class BasePretrainer:
         self._on_report = on_report
         self._workers = workers or Workers(config.workers)
 
-    def train(self) -> MadeBase:
-        """Make the base. SIGINT and SIGTERM, on the main thread, let the run keep where it is and stop.
+    def train(self) -> PretrainedBase:
+        """Train the base. On the main thread, SIGINT and SIGTERM make the run write a checkpoint and stop.
 
-        Raises InputError, TrainingError, TrainingStoppedError for a run that was stopped, UnavailableError without
-        Ray or a tracking store.
+        Raises InputError, TrainingError, TrainingStoppedError for a run that was stopped, and UnavailableError
+        without Ray or the tracking store.
         """
         refuse_unsafe_ray_data()
-        check_places(self._inputs, self._heldout, self._output)
+        check_paths(self._inputs, self._heldout, self._output)
         if not ray.is_initialized():
             raise UnavailableError("Ray is not running in this process.", remedy="Call ray.init() first.")
         texts = [(path.name, file_digest(path)) for path in (*self._inputs, *filter(None, [self._heldout]))]
         key = canonical_json_digest([self._config.run_digest(), [digest for _, digest in texts]])[:16]
         folder = self._work_dir / key
-        writable_folder(folder, private=True)  # it holds the text, as tokens
+        writable_folder(folder, private=True)  # contains the text, as tokens
         prepared = prepare(self._inputs, self._heldout, self._config, folder)
         job = PretrainJob(
             config=self._config,
@@ -93,16 +89,16 @@ class BasePretrainer:
         params = self._config.model_dump(mode="json")
         tracker = RunTracker(self._tracking_uri, EXPERIMENT, params=params, tags=dict(texts), place=folder)
         try:
-            with following(lambda report: self._told(tracker, report)) as queue:
+            with following(lambda report: self._record(tracker, report)) as queue:
                 fit(
                     _worker,
                     {"job": job, "queue": queue},
                     name=key,
-                    place=folder,
+                    folder=folder,
                     workers=self._workers,
                     stop=job.stop,
                 )
-            _check_made(self._output)
+            _check_written(self._output)
             tracker.end("FINISHED", "base", self._output)
         except (TrainingStoppedError, KeyboardInterrupt):
             tracker.end("KILLED")
@@ -110,11 +106,10 @@ class BasePretrainer:
         except BaseException:
             tracker.end("FAILED")
             raise
-        return MadeBase(
-            self._output, base_model_digest(self._output), mlflow_run_id(folder), folder, prepared.bad_lines
-        )
+        digest = base_model_digest(self._output)
+        return PretrainedBase(self._output, digest, mlflow_run_id(folder), folder, prepared.bad_lines)
 
-    def _told(self, tracker: RunTracker, report: PretrainReport) -> None:
+    def _record(self, tracker: RunTracker, report: PretrainReport) -> None:
         point = report.point
         tracker.metrics(
             point.step,
@@ -128,8 +123,8 @@ class BasePretrainer:
         self._on_report(report)
 
 
-def check_places(inputs: Sequence[Path], heldout: Path | None, output: Path) -> None:
-    """Raise InputError, before anything is started, for a file that cannot be read or a place that is not free."""
+def check_paths(inputs: Sequence[Path], heldout: Path | None, output: Path) -> None:
+    """Raise InputError for an unreadable input or an output that is not empty."""
     if not inputs:
         raise InputError("No text.", remedy="Name at least one .jsonl or .jsonl.gz file.", param="input")
     for path in (*inputs, *filter(None, [heldout])):
@@ -138,19 +133,19 @@ def check_places(inputs: Sequence[Path], heldout: Path | None, output: Path) -> 
     writable_folder(output.parent)
 
 
-def _check_made(output: Path) -> None:
+def _check_written(output: Path) -> None:
     if not (output / "config.json").is_file():
         raise TrainingError(
-            f"The workers finished, but {output} is not there.",
+            f"The workers finished, but {output} does not exist.",
             remedy="Put output and work folder on storage that all nodes share.",
         )
 
 
-def _worker(told: dict[str, Any]) -> None:
-    """Run in each worker process of Ray Train."""
+def _worker(loop_config: dict[str, Any]) -> None:
+    """Run one worker, in a process where Ray Train has set up the process group."""
     from ray.train.torch import get_device
 
-    from mongars.pretraining.worker import run_pretraining  # seconds, and not in Ray's controller
+    from mongars.pretraining.worker import run_pretraining  # slow to import, and not needed by the controller
 
     rank = ray.train.get_context().get_world_rank()
-    run_pretraining(told["job"], rank=rank, device=get_device(), report=told["queue"].put)
+    run_pretraining(loop_config["job"], rank=rank, device=get_device(), report=loop_config["queue"].put)

@@ -1,7 +1,6 @@
 """One worker of a pretraining run, from the prepared text to the model's folder.
 
-Owns the order of a worker's work. Must not know Ray: it runs in any process, with a process group where there are
-several of them.
+Runs in any process, without Ray. Several workers need a process group.
 """
 
 from collections.abc import Callable
@@ -12,10 +11,10 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoTokenizer
 
 from mongars.pretraining.card import write_card
+from mongars.pretraining.job import PretrainJob, PretrainReport
 from mongars.pretraining.loop import pretrain_steps
 from mongars.pretraining.model import fresh_model, write_model
 from mongars.pretraining.objective import matmul_precision
-from mongars.pretraining.run import PretrainJob, PretrainReport
 from mongars.pretraining.state import TrainingState
 from mongars.storage.atomic import new_folder
 from mongars.training.objectives.precision import computes_in_bf16
@@ -31,7 +30,7 @@ def run_pretraining(
 ) -> None:
     """Train to the end, from the checkpoint if there is one; rank 0 writes the model.
 
-    Raises TrainingError, TrainingStoppedError when `job.stop` appears.
+    Raises TrainingError, and TrainingStoppedError if `job.stop` appears.
     """
     config = job.config
     torch.set_num_threads(config.threads)
@@ -41,26 +40,26 @@ def run_pretraining(
     if job.checkpoint.exists():
         state.load(job.checkpoint, config)
     several = config.workers > 1
-    first = rank == 0
+    is_first = rank == 0
 
-    def stopping() -> bool:
-        asked = first and job.stop.exists()
-        return sum_over_workers([float(asked)])[0] > 0 if several else asked
+    def should_stop() -> bool:
+        requested = is_first and job.stop.exists()
+        return sum_over_workers([float(requested)])[0] > 0 if several else requested
 
     with matmul_precision(computes_in_bf16(config.precision, state.model.device)):
         pretrain_steps(
             state,
             rows,
             config,
-            heldout=_heldout(job) if first else None,
+            heldout=_heldout(job) if is_first else None,
             wrap=DistributedDataParallel if several else lambda objective: objective,
             rank=rank,
             mean_over_workers=lambda loss: sum_over_workers([loss])[0] / config.workers if several else loss,
-            report=report if first else lambda _: None,
-            keep=(lambda: state.save(job.checkpoint, config)) if first else lambda: None,
-            stopping=stopping,
+            report=report if is_first else lambda _: None,
+            save=(lambda: state.save(job.checkpoint, config)) if is_first else lambda: None,
+            should_stop=should_stop,
         )
-    if first:
+    if is_first:
         with new_folder(job.output) as folder:
             write_card(state, job, int(rows.size), folder)
             write_model(state.model, tokenizer, folder)

@@ -1,1 +1,1 @@
-"""MNTP adapters trained from a dataset version, tracked and evaluated."""
+"""Training of LoRA adapters in two stages: MNTP, then contrastive learning."""

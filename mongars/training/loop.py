@@ -1,9 +1,4 @@
-"""The training loop of one worker, as plain functions.
-
-Owns the order of a step: draw, count, forward, backward, check, update, report, keep. Must not know Ray,
-DeepSpeed, files or what is learned: the engine, the objective, the sum over workers, the report and what
-keeps a checkpoint are handed in.
-"""
+"""The training loop of one worker, without Ray, DeepSpeed or files: everything else is passed in."""
 
 import math
 import time
@@ -24,59 +19,60 @@ SumOverWorkers = Callable[[Sequence[float]], list[float]]
 Outputs = tuple[Tensor, ...]
 
 
-class Batch(Protocol):
-    """What goes through the model at once."""
+class TrainingBatch(Protocol):
+    """The input of one forward pass."""
 
     @property
     def rows(self) -> TokenRows:
-        """The rows of tokens in it."""
+        """Its rows of tokens."""
         ...
 
     @property
     def targets(self) -> int:
-        """How many losses are in it; a step's loss is the mean over those of all batches and workers."""
+        """Its number of losses; the loss of a step is the mean over all batches and workers."""
         ...
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> "TrainingBatch":
         """Return the batch on a device."""
         ...
 
 
 @dataclass(frozen=True)
 class PassLoss:
-    """What a forward pass came to, as sums over targets.
+    """The loss of one forward pass, as sums over its targets.
 
-    `gradient_of` is differentiated: over all workers and passes of a step, its gradients sum to that of the
-    summed loss. `loss`, in nats, is what this pass adds to it; `right` of `judged` predictions were right.
+    `differentiable` is the tensor to differentiate: over all passes and workers of a step, its gradients sum to
+    the gradient of the summed loss. `loss`, in nats, is the part of this pass in that sum. Of `scored`
+    predictions, `correct` were right.
     """
 
-    gradient_of: Tensor
+    differentiable: Tensor
     loss: float
-    right: float
-    judged: float
+    correct: float
+    scored: float
 
 
 class Objective(Protocol):
-    """What one worker learns in a step."""
+    """The batches and the loss of one worker."""
 
-    def batches(self, step: int) -> Sequence[Batch]:
+    def batches(self, step: int) -> Sequence[TrainingBatch]:
         """Return the worker's batches of a step (from 0), one for each forward pass."""
         ...
 
     def loss(self, outputs: Outputs, batch: Any) -> PassLoss:
-        """Return the loss of a batch from what the model made of it."""
+        """Return the loss of a batch, given the model's outputs for it."""
         ...
 
 
-class Engine(Protocol):
+class TrainingEngine(Protocol):
     """A model with its optimizer."""
 
     def forward(self, batch: Any) -> Outputs:
-        """Return what the model makes of a batch."""
+        """Return the model's outputs for a batch."""
         ...
 
-    def backward(self, share: Tensor) -> None:
-        """Add the gradient of a share of the loss; the shares of all passes and workers sum to the loss."""
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of a part of the step's loss, which is the sum over all passes and workers."""
         ...
 
     def step(self) -> None:
@@ -85,116 +81,120 @@ class Engine(Protocol):
 
 
 @dataclass
-class _Sums:
-    """What the workers add up in a step."""
+class _StepSums:
+    """Sums over the passes, then the workers, of a step."""
 
     loss: float = 0.0
-    right: float = 0.0
-    judged: float = 0.0
+    correct: float = 0.0
+    scored: float = 0.0
     tokens: float = 0.0
-    places: float = 0.0  # tokens with padding
+    padded_tokens: float = 0.0
 
-    def add(self, batch: Batch, found: PassLoss) -> None:
+    def add(self, batch: TrainingBatch, found: PassLoss) -> None:
         self.loss += found.loss
-        self.right += found.right
-        self.judged += found.judged
+        self.correct += found.correct
+        self.scored += found.scored
         self.tokens += sum(batch.rows.lengths)
-        self.places += batch.rows.places
+        self.padded_tokens += batch.rows.places
 
 
 def train_steps(
-    engine: Engine,
+    engine: TrainingEngine,
     objective: Objective,
     config: AdapterRecipe,
     start: Progress | None = None,
     *,
     rank: int = 0,
     sum_over_workers: SumOverWorkers = list,
-    keep: Callable[[Progress], None] = lambda _: None,
-    stopping: Callable[[], bool] = lambda: False,
+    save: Callable[[Progress], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
     report: Callable[[StepReport], None] = lambda _: None,
     device: torch.device | None = None,
 ) -> Progress:
-    """Run the steps of one worker that `start` has not done, and return where the run is then.
+    """Run the steps of one worker after those of `start`, and return the progress at the end.
 
-    `keep` is called on every worker, when a checkpoint is due and before a stop; one `stopping` stops all.
-    With dropout 0 the losses do not depend on the number of workers, but for the order of floating-point sums.
-    Raises, on every worker, TrainingStoppedError when asked to stop, and TrainingError, before the update, when a
-    loss is not finite.
+    `save` is called on every worker, when a checkpoint is due and before a stop. If `should_stop` is true on one
+    worker, all stop. Without dropout the losses do not depend on the number of workers, except for the order of
+    floating-point sums. Raises, on every worker, TrainingStoppedError after a request to stop, and TrainingError,
+    before the update, if a loss is not finite.
     """
     progress = start or Progress()
-    kept = progress.step
+    saved_step = progress.step
     while progress.step < config.steps:
         started = time.perf_counter()
         batches = objective.batches(progress.step)
-        targets, asked = sum_over_workers([sum(batch.targets for batch in batches), float(stopping())])
-        if asked:
-            if progress.step > kept:
-                keep(progress)
+        targets, stop = sum_over_workers([sum(batch.targets for batch in batches), float(should_stop())])
+        if stop:
+            if progress.step > saved_step:
+                save(progress)
             raise stopped_after(progress.step, config.steps)
         _seed_dropout(config.seed, progress.step, rank)
         sums = _passes(engine, objective, batches, targets, device)
-        total = _Sums(*sum_over_workers(list(vars(sums).values())))
+        total = _StepSums(*sum_over_workers(list(vars(sums).values())))
         loss = total.loss / max(targets, 1)
         if not math.isfinite(loss):
-            raise _not_finite(loss, progress.step + 1, kept)
+            raise _not_finite(loss, progress.step + 1, saved_step)
         engine.step()
-        done = _report(progress.step, config, loss, total, time.perf_counter() - started, device)
-        progress = progress.advanced(done)
-        report(done)
+        step_report = _report(progress.step, config, loss, total, time.perf_counter() - started, device)
+        progress = progress.advanced(step_report)
+        report(step_report)
         if progress.step % config.checkpoint_steps == 0 and progress.step < config.steps:
-            keep(progress)
-            kept = progress.step
+            save(progress)
+            saved_step = progress.step
     return progress
 
 
 def _passes(
-    engine: Engine, objective: Objective, batches: Sequence[Batch], targets: float, device: torch.device | None
-) -> _Sums:
+    engine: TrainingEngine,
+    objective: Objective,
+    batches: Sequence[TrainingBatch],
+    targets: float,
+    device: torch.device | None,
+) -> _StepSums:
     """Run a worker's forward and backward passes of a step."""
-    sums = _Sums()
+    sums = _StepSums()
     for batch in batches:
-        placed = batch.to(device) if device else batch
-        found = objective.loss(engine.forward(placed), placed)
-        engine.backward(found.gradient_of / max(targets, 1))
-        sums.add(placed, found)
+        on_device = batch.to(device) if device else batch
+        found = objective.loss(engine.forward(on_device), on_device)
+        engine.backward(found.differentiable / max(targets, 1))
+        sums.add(on_device, found)
     return sums
 
 
 def stopped_after(step: int, steps: int) -> TrainingStoppedError:
-    """Return the error of a run that was asked to stop and kept where it is."""
-    kept = "its checkpoint is kept" if step else "nothing was done yet"
+    """Return the error of a run that was stopped on request, after it wrote its checkpoint."""
+    state = "its checkpoint is kept" if step else "it had done no step yet"
     return TrainingStoppedError(
-        f"The run was stopped after step {step} of {steps}; {kept}.",
-        remedy="Start the same run again and it goes on from there.",
+        f"The run was stopped after step {step} of {steps}; {state}.",
+        remedy="Start the same run again to continue it.",
     )
 
 
-def _not_finite(loss: float, step: int, kept: int) -> TrainingError:
-    found = f"the checkpoint after step {kept} is kept" if kept else "there is no checkpoint yet"
+def _not_finite(loss: float, step: int, saved_step: int) -> TrainingError:
+    state = f"the checkpoint after step {saved_step} is kept" if saved_step else "there is no checkpoint yet"
     return TrainingError(
-        f"The loss is {loss} at step {step}; the adapter was not saved, {found}.",
-        remedy="Look for damaged rows, or lower learning_rate (resume_from goes on from a checkpoint with it).",
+        f"The loss is {loss} at step {step}; the adapter was not saved, {state}.",
+        remedy="Look for damaged rows, or resume from a checkpoint with a lower learning_rate (resume_from).",
     )
 
 
 def _seed_dropout(seed: int, step: int, rank: int) -> None:
-    """Make dropout a function of (seed, step, rank), so that a step does not depend on the ones before it."""
+    """Make dropout a function of (seed, step, rank), so that a step does not depend on earlier ones."""
     torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0]))
 
 
 def _report(
-    step: int, config: AdapterRecipe, loss: float, total: _Sums, seconds: float, device: torch.device | None
+    step: int, config: AdapterRecipe, loss: float, total: _StepSums, seconds: float, device: torch.device | None
 ) -> StepReport:
     on_gpu = device is not None and device.type == "cuda"
     return StepReport(
         step=step + 1,
         steps=config.steps,
         loss=loss,
-        accuracy=total.right / total.judged if total.judged else None,
+        accuracy=total.correct / total.scored if total.scored else None,
         accuracy_name=config.accuracy_name,
         tokens_per_second=total.tokens / seconds,
-        padding_share=1 - total.tokens / total.places,
+        padding_share=1 - total.tokens / total.padded_tokens,
         workers=config.workers,
         gpu_memory=torch.cuda.max_memory_allocated(device) if on_gpu else None,
     )

@@ -1,8 +1,4 @@
-"""AdapterTrainer: a dataset version to an adapter of either stage, on Ray Data and Ray Train with DeepSpeed.
-
-Owns the order of a run on the driver: tokenise, track, train, keep. Must not know the catalog, whose Parquet parts
-are handed in, nor where the adapter is published.
-"""
+"""AdapterTrainer: trains an adapter of either stage on a dataset version, by Ray Data, Ray Train and DeepSpeed."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,7 +41,7 @@ TrainProgress = Callable[[int, int, float, float], None]  # step (from 1), steps
 
 @dataclass(frozen=True)
 class TrainedAdapter:
-    """A finished run. `reused` says that the same recipe, dataset and base had been trained before."""
+    """A finished run. `reused` is true if an equal run had left the adapter before."""
 
     folder: Path
     metrics: Mapping[str, float]
@@ -54,13 +50,13 @@ class TrainedAdapter:
 
 
 class AdapterTrainer:
-    """Trains one adapter. Ray must be running in this process; its workers must see the same file system.
+    """Trains one adapter. Ray must be running in this process; its workers must share a file system.
 
-    What is learned follows from the class of the recipe. `on_progress` is called for each step, on a thread
-    of the trainer's. `resume_from` is the checkpoint of another run, which this one goes on from; `init_from`
-    the folder of an adapter whose weights it starts from. `retries` is how often workers that died are
-    started again. Where the recipe is elastic, the run goes on from its checkpoint with other workers when there
-    is room for more, which is looked for every `look_s` seconds, or for fewer only.
+    The class of the recipe selects the objective. `on_progress` is called for each step, on a thread of the
+    trainer. `resume_from` is the checkpoint of another run to continue; `init_from` the folder of an adapter whose
+    weights to start from. Workers that died are restarted up to `retries` times. An elastic run restarts from its
+    checkpoint with more or fewer workers when the cluster's resources change, which it checks every
+    `resize_check_s` seconds.
     """
 
     def __init__(
@@ -78,7 +74,7 @@ class AdapterTrainer:
         use_gpu: bool = False,
         cpus_per_worker: float = 1,
         retries: int = 3,
-        look_s: float = 60.0,
+        resize_check_s: float = 60.0,
         cpu_optimizations: bool = True,
     ) -> None:
         self._config = config
@@ -92,19 +88,19 @@ class AdapterTrainer:
         self._init_from = init_from.resolve() if init_from else None
         self._cpu_optimizations = cpu_optimizations
         self._workers = Workers(
-            config.workers, use_gpu, cpus_per_worker, retries, least=config.min_workers, look_s=look_s
+            config.workers, use_gpu, cpus_per_worker, retries, config.min_workers, resize_check_s
         )
 
     def train(self) -> TrainedAdapter:
         """Train, or return the adapter that an equal run left in `output_dir/<key>/`.
 
-        A run that did not end goes on from the checkpoint beside that folder. SIGINT and SIGTERM, on the main
-        thread, let it keep where it is and stop.
+        An unfinished run continues from the checkpoint next to that folder. On the main thread, SIGINT and SIGTERM
+        make the run write a checkpoint and stop.
 
-        Raises DatasetRefusedError for a version that is not `ready` or is empty, ModelNotFoundError for the
-        base, InputError for a `resume_from` that is no checkpoint, AdapterRefusedError for an `init_from`
-        that does not fit base and recipe, TrainingError for a run that cannot go on, TrainingStoppedError for
-        one that was stopped, UnavailableError without Ray or the tracking store, ResourceError without space.
+        Raises DatasetRefusedError for a version that is not `ready` or is empty, ModelNotFoundError for the base,
+        InputError for a `resume_from` that is no checkpoint, AdapterRefusedError for an `init_from` that does not
+        fit base and recipe, TrainingError for a run that failed, TrainingStoppedError for one that was stopped,
+        UnavailableError without Ray or the tracking store, and ResourceError on a full disk.
         """
         refuse_unsafe_ray_data()
         _check(self._dataset, self._parts)
@@ -116,38 +112,45 @@ class AdapterTrainer:
             with naming_full_disk(self._output_dir):
                 writable_folder(self._output_dir)
                 self._train(job)
-        job.checkpoint.unlink(missing_ok=True)  # here, because a run may be killed between its last two files
+        job.checkpoint.unlink(missing_ok=True)  # a worker may be killed after it wrote the adapter
         remove_torn(job.folder.parent, job.folder.name)
         return _result(job.folder, reused=reused)
 
     def _job(self) -> TrainingJob:
-        """Return what the workers will be told, with the checkpoints looked at."""
+        """Return the job of the workers, after a check of the checkpoints."""
         base = base_folder(self._base_path).resolve()
         digest = base_model_digest(base)
-        resumed = _other_checkpoint(self._resume_from) if self._resume_from else None
-        parent = find_init_adapter(self._init_from, self._config, base, digest) if self._init_from else None
-        folder = self._output_dir / adapter_key(self._config, self._dataset, digest, resumed, parent)
+        resume_from = _resume_source(self._resume_from) if self._resume_from else None
+        init_from = find_init_adapter(self._init_from, self._config, base, digest) if self._init_from else None
+        folder = self._output_dir / adapter_key(self._config, self._dataset, digest, resume_from, init_from)
         name = base_name(self._base_path)
         job = TrainingJob(
-            self._config, self._dataset, base, name, digest, folder, resumed, parent, self._cpu_optimizations
+            self._config,
+            self._dataset,
+            base,
+            name,
+            digest,
+            folder,
+            resume_from,
+            init_from,
+            self._cpu_optimizations,
         )
-        if resumed:
-            check_checkpoint(resumed.path, job)
+        if resume_from:
+            check_checkpoint(resume_from.path, job)
         if job.checkpoint.exists():
             check_checkpoint(job.checkpoint, job)
         return job
 
     def _train(self, job: TrainingJob) -> None:
-        """Tokenise, track, train."""
-        with ThreadPoolExecutor(1) as beside:
-            tokenising = beside.submit(tokenise, self._parts, job.base_path, self._config)
-            tracker = self._start_tracking(job)  # a new SQLite store takes seconds
+        with ThreadPoolExecutor(1) as background:
+            tokenising = background.submit(tokenise, self._parts, job.base_path, self._config)
+            tracker = self._start_tracking(job)  # meanwhile: a new SQLite store takes seconds
         try:
             rows = tokenising.result()
             _check_rows(rows, self._dataset)
             tracker.params({"rows": len(rows), "tokens": rows.token_count})
             tracker.dataset(self._dataset.name, self._dataset.version, self._dataset.digest)
-            with following(lambda report: self._told(tracker, report)) as queue:
+            with following(lambda report: self._on_report(tracker, report)) as queue:
                 self._fit(job, rows, queue)
             tracker.end("FINISHED", "adapter", job.folder, digest=folder_digest(job.folder))
         except (TrainingStoppedError, KeyboardInterrupt):
@@ -166,13 +169,13 @@ class AdapterTrainer:
             "base_digest": job.base_digest,
             "recipe_digest": self._config.recipe_digest(),
         }
-        if job.parent:
-            tags["init_from"] = job.parent.digest
+        if job.init_from:
+            tags["init_from"] = job.init_from.digest
         params = self._config.model_dump(mode="json")
         experiment = f"mongars-{self._config.objective}"
         return RunTracker(self._tracking_uri, experiment, params=params, tags=tags, place=job.folder)
 
-    def _told(self, tracker: RunTracker, report: StepReport) -> None:
+    def _on_report(self, tracker: RunTracker, report: StepReport) -> None:
         self._on_progress(report.step, report.steps, report.loss, report.tokens_per_second)
         tracker.metrics(
             report.step,
@@ -192,58 +195,58 @@ class AdapterTrainer:
             _worker,
             {"job": job, "rows": ray.put(rows), "queue": queue},
             name=job.folder.name,
-            place=self._output_dir,
+            folder=self._output_dir,
             workers=self._workers,
             stop=job.stop,
         )
         if not is_complete(job.folder):
             raise TrainingError(
-                f"The workers finished, but {job.folder} is not there.",
+                f"The workers finished, but {job.folder} does not exist.",
                 remedy="Put output_dir on storage that all nodes share.",
             )
 
 
 MNTPTrainer = AdapterTrainer
-"""The name of the first design, when there was one stage."""
+"""The trainer of either stage, under the name of stage 1's objective."""
 
 
 def tokenise(parts: Sequence[Path], base: Path, config: AdapterRecipe) -> TokenTable | PairTable:
-    """Return what the recipe trains on of the `train` split, as token ids, by Ray Data.
+    """Return the recipe's training data from the `train` split, tokenised by Ray Data.
 
     Raises InputError for a damaged tokenizer.
     """
-    load_tokenizer(str(base))  # here, because what a task of Ray Data raises comes back as a text
+    load_tokenizer(str(base))  # Ray Data would turn the typed error of a task into text
     if isinstance(config, ContrastiveConfig):
         columns = (*COLUMNS, *_opinions(parts)) if config.pairs == "feedback" else COLUMNS
-        return PairTable.of(_mapped(parts, columns, tokenise_pairs, {"base": str(base), "config": config}))
-    rows = _mapped(parts, COLUMNS, tokenise_batch, {"base": str(base), "max_tokens": config.max_tokens})
+        return PairTable.of(_map_rows(parts, columns, tokenise_pairs, {"base": str(base), "config": config}))
+    rows = _map_rows(parts, COLUMNS, tokenise_batch, {"base": str(base), "max_tokens": config.max_tokens})
     return TokenTable.of((row["id"], row["tokens"]) for row in rows)
 
 
 def _opinions(parts: Sequence[Path]) -> list[str]:
-    """Return the column of opinions where the version has one: those from before feedback have none."""
+    """Return the column of opinions, which versions from before feedback lack."""
     return [name for name in ("opinions",) if parts and name in pq.read_schema(parts[0]).names]
 
 
-def _mapped(
-    parts: Sequence[Path], columns: Sequence[str], read: Callable[..., Any], arguments: dict[str, Any]
+def _map_rows(
+    parts: Sequence[Path], columns: Sequence[str], function: Callable[..., Any], arguments: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows that `read` makes of the batches of a version's files."""
+    """Yield the rows that `function` returns for the batches of a version's files."""
     if not parts:
         return
     dataset = ray.data.read_parquet([str(part.resolve()) for part in parts]).select_columns(list(columns))
     dataset.context.enable_progress_bars = False
-    read_rows = dataset.map_batches(read, fn_kwargs=arguments, batch_format="pyarrow")
-    for block in ray.get(read_rows.to_arrow_refs()):
+    mapped = dataset.map_batches(function, fn_kwargs=arguments, batch_format="pyarrow")
+    for block in ray.get(mapped.to_arrow_refs()):
         if block.num_rows:
             yield from block.to_pylist()
 
 
 def _worker(loop_config: dict[str, Any]) -> None:
-    """Run in each worker process of Ray Train, which has set up the process group."""
+    """Run one worker, in a process where Ray Train has set up the process group."""
     from ray.train.torch import get_device
 
-    from mongars.training.worker import run_worker  # peft and deepspeed: seconds, and not in Ray's controller
+    from mongars.training.worker import run_worker  # slow imports, which the controller does not need
 
     run_worker(
         loop_config["job"],
@@ -276,9 +279,9 @@ def _check_rows(rows: TokenTable | PairTable, dataset: DatasetRef) -> None:
         raise DatasetRefusedError(f"{label} has no training text.", remedy="Curate more text.")
 
 
-def _other_checkpoint(path: Path) -> ResumeSource:
+def _resume_source(path: Path) -> ResumeSource:
     if not path.is_file():
-        raise InputError(f"{path} is not there.", remedy="Name a checkpoint, KEY.checkpoint.safetensors.")
+        raise InputError(f"{path} does not exist.", remedy="Name a checkpoint, KEY.checkpoint.safetensors.")
     return ResumeSource(path, file_digest(path))
 
 

@@ -1,8 +1,7 @@
-"""One worker of a run, from the base model to the saved adapter.
+"""One worker of a run, from the base model to the saved adapter. Runs in any process with a process group.
 
-Owns the order of a worker's work, and where it begins: at the run's own checkpoint, at that of another run which
-it was given, or at step 0, with fresh weights or those of another adapter. Must not know Ray: it runs in any
-process that has a process group.
+A run starts from its own checkpoint if there is one, else from that of another run (`resume_from`), else at step 0
+with fresh weights or those of another adapter (`init_from`).
 """
 
 from collections.abc import Callable
@@ -36,25 +35,25 @@ def run_worker(
     device: torch.device,
     report: Callable[[StepReport], None],
 ) -> None:
-    """Train to the end; rank 0 reports each step, keeps checkpoints and writes the adapter.
+    """Train to the end; rank 0 reports each step and writes checkpoints and the adapter.
 
-    The world is that of the process group; where the recipe is elastic it may be another than that of the run's
-    checkpoint. Raises TrainingError, TrainingStoppedError when `job.stop` appears, ResourceError without space.
+    The world size is that of the process group, which in an elastic run may differ from that of the checkpoint.
+    Raises TrainingError, TrainingStoppedError if `job.stop` appears, and ResourceError on a full disk.
     """
     if is_complete(job.folder):
-        return  # the workers were started again after their last work: one died then, or the cluster grew
+        return  # restarted after the end, because a worker died then or the cluster grew
     config = job.config.with_world_size(world_size())
     torch.set_num_threads(config.threads)
     base = load_base(job.base_path, dtype=torch.float32, cpu_optimizations=job.cpu_optimizations)
     if base.digest != job.base_digest:
-        raise TrainingError("The base model changed since the run was started.", remedy="Start it again.")
+        raise TrainingError("The base model changed since the run started.", remedy="Start it again.")
     objective = objective_of(config, base, rows, rank)
     torch.manual_seed(config.seed)  # the fresh LoRA weights
     adapted = adapted_encoder(base, config, job.base_name)
-    if job.parent:
-        load_into(adapted, job.parent)
-    engine, start = _begin(job, config, objective.model(adapted))
-    first = rank == 0
+    if job.init_from:
+        load_into(adapted, job.init_from)
+    engine, start = _start(job, config, objective.model(adapted))
+    is_first = rank == 0
     with naming_full_disk(job.folder.parent):
         end = train_steps(
             engine,
@@ -63,28 +62,28 @@ def run_worker(
             start.resized(config.workers),
             rank=rank,
             sum_over_workers=sum_over_workers,
-            keep=lambda progress: _keep(engine, progress, job, first=first),
-            stopping=job.stop.exists if first else lambda: False,
-            report=report if first else lambda _: None,
+            save=lambda progress: _save(engine, progress, job, is_first=is_first),
+            should_stop=job.stop.exists if is_first else lambda: False,
+            report=report if is_first else lambda _: None,
             device=device,
         )
         trained = engine.trained_weights()
-        if first:
+        if is_first:
             card = adapter_card(
                 job.config,
                 job.dataset,
                 base,
                 job.base_name,
                 end.metrics,
-                resumed_from=job.resumed.digest if job.resumed else None,
-                init_from=job.parent.digest if job.parent else None,
+                resumed_from=job.resume_from.digest if job.resume_from else None,
+                init_from=job.init_from.digest if job.init_from else None,
                 world_sizes=end.world_sizes if job.config.min_workers else None,
             )
             write_adapter(job.folder, adapted, trained, card)
 
 
 def objective_of(recipe: AdapterRecipe, base: Base, rows: Rows, rank: int) -> MNTPObjective | ContrastiveObjective:
-    """Return what a worker of this recipe learns from the rows of its kind."""
+    """Return the objective of a recipe over its kind of rows."""
     if isinstance(recipe, MNTPConfig) and isinstance(rows, TokenTable):
         return MNTPObjective(recipe, base, rows, rank)
     if isinstance(recipe, ContrastiveConfig) and isinstance(rows, PairTable):
@@ -92,22 +91,22 @@ def objective_of(recipe: AdapterRecipe, base: Base, rows: Rows, rank: int) -> MN
     raise TypeError(f"{type(recipe).__name__} does not train on a {type(rows).__name__}")
 
 
-def _begin(
+def _start(
     job: TrainingJob, config: AdapterRecipe, model: MNTPModel | EmbeddingModel
 ) -> tuple[DeepSpeedEngine, Progress]:
-    """Return the engine where the run goes on. Weights come before the engine, which copies and shards them."""
-    found = job.checkpoint if job.checkpoint.exists() else job.resumed and job.resumed.path
-    if not found:
+    """Return the engine and the progress that the run starts with."""
+    path = job.checkpoint if job.checkpoint.exists() else job.resume_from and job.resume_from.path
+    if not path:
         return DeepSpeedEngine(model, config), Progress()
-    kept = read_checkpoint(found)
-    load_weights(model.encoder, kept.weights)
+    checkpoint = read_checkpoint(path)
+    load_weights(model.encoder, checkpoint.weights)  # before the engine, which copies and shards them
     engine = DeepSpeedEngine(model, config)
-    engine.resume(kept.moments, kept.progress.step)
-    return engine, kept.progress
+    engine.resume(checkpoint.moments, checkpoint.progress.step)
+    return engine, checkpoint.progress
 
 
-def _keep(engine: DeepSpeedEngine, progress: Progress, job: TrainingJob, *, first: bool) -> None:
-    """Gather the state on every worker, which sharding demands, and write it on one."""
-    kept = Checkpoint(progress, engine.trained_weights(), engine.moments())
-    if first:
-        write_checkpoint(job.checkpoint, kept, job.fixed, f"{job.dataset.name}@{job.dataset.version}")
+def _save(engine: DeepSpeedEngine, progress: Progress, job: TrainingJob, *, is_first: bool) -> None:
+    """Write a checkpoint. Every worker must call it, because the state is gathered from all; rank 0 writes."""
+    checkpoint = Checkpoint(progress, engine.trained_weights(), engine.moments())
+    if is_first:
+        write_checkpoint(job.checkpoint, checkpoint, job.fixed, f"{job.dataset.name}@{job.dataset.version}")

@@ -11,8 +11,8 @@ from mongars.workflows.wiring import SILENT, Progress, training_note
 
 if TYPE_CHECKING:
     from mongars.pretraining.corpus.build import Account
-    from mongars.pretraining.run import PretrainReport
-    from mongars.pretraining.trainer import MadeBase
+    from mongars.pretraining.job import PretrainReport
+    from mongars.pretraining.trainer import PretrainedBase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,20 +39,20 @@ def pretrain(
     *,
     ray: str | None = None,
     progress: Progress = SILENT,
-) -> "MadeBase":
+) -> "PretrainedBase":
     """Train a base on JSON Lines of conversations or texts, on the Ray at `ray` or a local one.
 
     The same call resumes a run that did not end. Raises SettingsError for hyperparameters and InputError for
     files, both before Ray starts, and what BasePretrainer raises.
     """
     from mongars.pretraining.config import PretrainConfig
-    from mongars.pretraining.trainer import BasePretrainer, check_places
+    from mongars.pretraining.trainer import BasePretrainer, check_paths
     from mongars.serving.cluster import ray_session
     from mongars.training.config import config_from
     from mongars.training.runtime.ray_train import Workers
 
     config = config_from(PretrainConfig, options.hyperparameters)
-    check_places(inputs, options.heldout, output)
+    check_paths(inputs, options.heldout, output)
     with ray_session(settings, ray):
         progress.stage("Pretraining")
         made = BasePretrainer(

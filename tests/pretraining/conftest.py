@@ -38,7 +38,7 @@ def tiny_tokenizer():
 
 @pytest.fixture(scope="session")
 def token_rows() -> np.ndarray:
-    """Return rows in which each token is the one before plus one: int32 [40, 16]."""
+    """Rows in which each token is the one before plus one, int32 [40, 16]."""
     starts = np.random.default_rng(0).integers(10, 200, size=40)
     return (starts[:, None] + np.arange(16)).astype(np.int32)
 

@@ -3,12 +3,12 @@ import pytest
 import torch
 
 from mongars.errors import TrainingError
+from mongars.pretraining.job import PretrainReport
 from mongars.pretraining.loop import heldout_loss, pretrain_steps
 from mongars.pretraining.objective import NextTokenLoss
-from mongars.pretraining.run import PretrainReport
 
 
-def test_the_loss_falls_and_each_interval_is_reported(fresh, tiny, token_rows):
+def test_the_loss_falls_and_every_interval_is_reported(fresh, tiny, token_rows):
     config = tiny.model_copy(update={"steps": 60})
     reports: list[PretrainReport] = []
     state = fresh()
@@ -22,13 +22,13 @@ def test_the_loss_falls_and_each_interval_is_reported(fresh, tiny, token_rows):
     assert points[-1].heldout_loss < points[2].heldout_loss
 
 
-def test_the_first_loss_is_that_of_guessing(fresh, tiny, token_rows):
+def test_the_initial_loss_is_that_of_a_uniform_guess(fresh, tiny, token_rows):
     assert heldout_loss(NextTokenLoss(fresh().model, "fp32"), token_rows) == pytest.approx(
         np.log(tiny.vocab_size), rel=0.02
     )
 
 
-def test_two_halves_of_a_batch_have_the_gradient_of_the_whole(fresh, tiny, token_rows):
+def test_the_mean_gradient_of_two_workers_is_that_of_one(fresh, tiny, token_rows):
     halves = tiny.model_copy(update={"workers": 2, "steps": 1, "warmup_steps": 0, "decay_steps": 0})
     whole = halves.model_copy(update={"workers": 1})
 
@@ -46,17 +46,17 @@ def test_two_halves_of_a_batch_have_the_gradient_of_the_whole(fresh, tiny, token
         assert torch.allclose((one + other) / 2, expected, atol=1e-6)
 
 
-def test_a_gradient_that_is_not_finite_stops_the_run_before_the_update(fresh, tiny, token_rows):
+def test_a_non_finite_gradient_stops_the_run_before_the_update(fresh, tiny, token_rows):
     state = fresh()
     with torch.no_grad():
         state.model.model.norm.weight[0] = float("nan")
     kept: list[int] = []
     with pytest.raises(TrainingError, match="learning_rate"):
-        pretrain_steps(state, token_rows, tiny, keep=lambda: kept.append(state.step))
+        pretrain_steps(state, token_rows, tiny, save=lambda: kept.append(state.step))
     assert (state.step, kept) == (0, [])
 
 
-def test_checkpoints_are_due_at_their_steps_and_at_the_end(fresh, tiny, token_rows):
+def test_checkpoints_are_written_at_their_interval_and_at_the_end(fresh, tiny, token_rows):
     state, kept = fresh(), list[int]()
-    pretrain_steps(state, token_rows, tiny.model_copy(update={"steps": 10}), keep=lambda: kept.append(state.step))
+    pretrain_steps(state, token_rows, tiny.model_copy(update={"steps": 10}), save=lambda: kept.append(state.step))
     assert kept == [4, 8, 10]

@@ -5,23 +5,23 @@ from mongars.pretraining.muon import Muon, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(24, 24), (16, 48), (48, 16)])
-def test_every_singular_value_of_an_update_is_near_one(shape: tuple[int, int]):
+def test_singular_values_of_an_update_are_near_one(shape: tuple[int, int]):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     update = orthogonal(matrix)
     assert update.shape == shape
     assert torch.linalg.svdvals(matrix).max() / torch.linalg.svdvals(matrix).min() > 2
-    # The bounds of the quintic with these coefficients, from the post that it is from.
+    # The bounds of the quintic iteration with these coefficients, from the post.
     assert 0.6 < torch.linalg.svdvals(update).min() <= torch.linalg.svdvals(update).max() < 1.3
 
 
 def test_the_update_keeps_the_singular_vectors():
     matrix = torch.randn(12, 20, generator=torch.Generator().manual_seed(1))
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-    turned = left.T @ orthogonal(matrix) @ right.T
-    assert torch.allclose(turned, torch.diag(turned.diagonal()), atol=1e-4)
+    rotated = left.T @ orthogonal(matrix) @ right.T
+    assert torch.allclose(rotated, torch.diag(rotated.diagonal()), atol=1e-4)
 
 
-def test_it_agrees_with_torch_within_the_precision_of_bf16():
+def test_updates_agree_with_torch_within_the_precision_of_bf16():
     start = torch.randn(16, 32, generator=torch.Generator().manual_seed(2))
     ours, theirs = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
     optimizers = [

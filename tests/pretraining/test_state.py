@@ -18,20 +18,20 @@ def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
 
 @pytest.fixture
 def stopped(tmp_path: Path, fresh, tiny, token_rows) -> Path:
-    """Return the checkpoint of a run that was killed after its first one, at step 4."""
+    """The checkpoint of a run that was killed at step 4."""
     path = tmp_path / "checkpoint.safetensors"
     state = fresh()
 
-    def keep() -> None:
+    def save_and_stop() -> None:
         state.save(path, tiny)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pretrain_steps(state, token_rows, tiny, keep=keep)
+        pretrain_steps(state, token_rows, tiny, save=save_and_stop)
     return path
 
 
-def test_a_resumed_run_ends_with_the_bits_of_one_that_never_stopped(stopped, fresh, tiny, token_rows):
+def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(stopped, fresh, tiny, token_rows):
     whole, resumed = fresh(), fresh()
     pretrain_steps(whole, token_rows, tiny)
     resumed.load(stopped, tiny)
@@ -42,7 +42,7 @@ def test_a_resumed_run_ends_with_the_bits_of_one_that_never_stopped(stopped, fre
 
 
 @pytest.mark.parametrize("step", [3, 5])
-def test_a_run_that_is_asked_to_stop_between_two_points_of_its_curve_ends_with_the_same_bits_and_curve(
+def test_a_stop_between_points_of_the_curve_changes_neither_bits_nor_curve(
     tmp_path, fresh, tiny, token_rows, step
 ):
     path, whole, stopped, resumed = tmp_path / "checkpoint.safetensors", fresh(), fresh(), fresh()
@@ -51,8 +51,8 @@ def test_a_run_that_is_asked_to_stop_between_two_points_of_its_curve_ends_with_t
             stopped,
             token_rows,
             tiny,
-            keep=lambda: stopped.save(path, tiny),
-            stopping=lambda: stopped.step == step,
+            save=lambda: stopped.save(path, tiny),
+            should_stop=lambda: stopped.step == step,
         )
     pretrain_steps(whole, token_rows, tiny)
     resumed.load(path, tiny)
@@ -62,14 +62,14 @@ def test_a_run_that_is_asked_to_stop_between_two_points_of_its_curve_ends_with_t
     assert whole.curve == resumed.curve
 
 
-def test_a_run_that_is_asked_to_stop_at_once_keeps_nothing(fresh, tiny, token_rows):
+def test_a_stop_before_the_first_step_writes_no_checkpoint(fresh, tiny, token_rows):
     kept: list[int] = []
-    with pytest.raises(TrainingStoppedError, match="nothing was done yet"):
-        pretrain_steps(fresh(), token_rows, tiny, keep=lambda: kept.append(0), stopping=lambda: True)
+    with pytest.raises(TrainingStoppedError, match="it had done no step yet"):
+        pretrain_steps(fresh(), token_rows, tiny, save=lambda: kept.append(0), should_stop=lambda: True)
     assert kept == []
 
 
-def test_without_the_optimizers_state_it_would_not(stopped, fresh, tiny, token_rows):
+def test_without_the_optimizers_state_a_resumed_run_ends_with_other_bits(stopped, fresh, tiny, token_rows):
     whole, resumed = fresh(), fresh()
     pretrain_steps(whole, token_rows, tiny)
     resumed.load(stopped, tiny)
@@ -79,7 +79,7 @@ def test_without_the_optimizers_state_it_would_not(stopped, fresh, tiny, token_r
     assert not equal(weights(whole), weights(resumed))
 
 
-def test_a_run_can_be_made_longer_before_its_decay(stopped, fresh, tiny, token_rows):
+def test_a_run_can_be_extended_before_its_decay(stopped, fresh, tiny, token_rows):
     longer = tiny.model_copy(update={"steps": 16})
     whole, resumed = fresh(), fresh()
     pretrain_steps(whole, token_rows, longer)
@@ -88,14 +88,14 @@ def test_a_run_can_be_made_longer_before_its_decay(stopped, fresh, tiny, token_r
     assert equal(weights(whole), weights(resumed))
 
 
-def test_once_the_rate_falls_the_end_is_fixed(tmp_path, fresh, tiny, token_rows):
+def test_a_run_cannot_be_extended_during_its_decay(tmp_path, fresh, tiny, token_rows):
     path, state = tmp_path / "checkpoint.safetensors", fresh()
-    pretrain_steps(state, token_rows, tiny, keep=lambda: state.save(path, tiny))
+    pretrain_steps(state, token_rows, tiny, save=lambda: state.save(path, tiny))
     with pytest.raises(TrainingError, match="steps=12, decay_steps=4"):
         fresh().load(path, tiny.model_copy(update={"steps": 16}))
 
 
-def test_a_checkpoint_has_no_pickle_and_every_part_of_the_state(stopped):
+def test_a_checkpoint_is_safetensors_with_the_optimizers_state(stopped):
     from safetensors import safe_open
 
     with safe_open(str(stopped), "pt") as file:
@@ -105,7 +105,7 @@ def test_a_checkpoint_has_no_pickle_and_every_part_of_the_state(stopped):
     assert "momentum|model.embed_tokens.weight" not in names
 
 
-def test_linear_layers_go_by_muon_and_the_rest_by_adamw(fresh):
+def test_muon_updates_linear_layers_and_adamw_the_rest(fresh):
     state = fresh()
     muon, adamw = state.optimizers
     assert isinstance(muon, Muon)

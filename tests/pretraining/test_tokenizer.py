@@ -12,7 +12,7 @@ TEXTS = ["Book a table for two, please.", "A table for two on Friday?"] * 5
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory):
-    """The tokenizer as it is read back from its folder."""
+    """A tokenizer loaded from its folder."""
     folder: Path = tmp_path_factory.mktemp("tokenizer")
     train_tokenizer(TEXTS, vocab_size=320, max_tokens=64).save_pretrained(folder)
     return AutoTokenizer.from_pretrained(folder)
@@ -28,11 +28,11 @@ def test_special_tokens_have_the_first_ids_in_order(tokenizer):
     assert tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS)) == list(range(len(SPECIAL_TOKENS)))
 
 
-def test_plain_text_begins_with_bos(tokenizer):
+def test_plain_text_starts_with_bos(tokenizer):
     assert tokenizer("two")["input_ids"][0] == tokenizer.bos_token_id
 
 
-def test_the_chat_template_ends_where_the_assistant_begins(tokenizer):
+def test_the_chat_template_ends_with_the_generation_prompt(tokenizer):
     text = tokenizer.apply_chat_template(
         [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
         tokenize=False,
@@ -42,5 +42,5 @@ def test_the_chat_template_ends_where_the_assistant_begins(tokenizer):
 
 
 def test_the_same_texts_give_the_same_tokenizer(tokenizer):
-    again = train_tokenizer(TEXTS, vocab_size=320, max_tokens=64)
-    assert again.get_vocab() == tokenizer.get_vocab()
+    second = train_tokenizer(TEXTS, vocab_size=320, max_tokens=64)
+    assert second.get_vocab() == tokenizer.get_vocab()

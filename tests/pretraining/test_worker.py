@@ -1,4 +1,4 @@
-"""One worker without Ray: from prepared text to a model that plain transformers loads."""
+"""A worker without Ray, from prepared text to a model that plain transformers loads."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mongars.lm.base import load_base
 from mongars.lm.base_files import base_model_digest
-from mongars.pretraining.run import PretrainJob
+from mongars.pretraining.job import PretrainJob
 from mongars.pretraining.worker import run_pretraining
 
 
@@ -29,7 +29,7 @@ def job(tmp_path: Path, tiny, tiny_tokenizer, token_rows) -> PretrainJob:
     )
 
 
-def test_the_folder_loads_by_plain_transformers_and_answers(job: PretrainJob):
+def test_plain_transformers_loads_the_folder_and_generates(job: PretrainJob):
     run_pretraining(job)
     model = AutoModelForCausalLM.from_pretrained(job.output)
     tokenizer = AutoTokenizer.from_pretrained(job.output)
@@ -47,7 +47,7 @@ def test_the_folder_loads_by_plain_transformers_and_answers(job: PretrainJob):
     assert tokenizer.eos_token_id in stops
 
 
-def test_the_weights_are_kept_in_half_the_size_and_computed_with_in_full(job: PretrainJob):
+def test_weights_are_stored_in_bf16_and_computed_in_fp32(job: PretrainJob):
     run_pretraining(job)
     base = load_base(job.output, dtype=torch.float32)
     parameters = sum(tensor.numel() for tensor in base.model.parameters())
@@ -65,7 +65,7 @@ def test_the_same_text_and_recipe_give_the_same_digest(job: PretrainJob, tmp_pat
     assert base_model_digest(job.output) == first
 
 
-def test_the_card_says_what_it_is_and_how_it_was_made(job: PretrainJob):
+def test_the_card_describes_model_and_training(job: PretrainJob):
     run_pretraining(job)
     card = (job.output / "README.md").read_text()
     assert "not a model to serve customers with" in card

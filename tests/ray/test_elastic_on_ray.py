@@ -21,7 +21,7 @@ from mongars.training.objectives.mntp import MNTPObjective
 from mongars.training.runtime.adapter_writer import adapted_encoder
 from mongars.training.runtime.checkpoint import read_checkpoint
 from mongars.training.runtime.job import StepReport
-from mongars.training.runtime.ray_train import count_nodes_anew
+from mongars.training.runtime.ray_train import recount_nodes
 from mongars.training.trainer import MNTPTrainer, tokenise
 from tests.training.conftest import PlainEngine, Workers
 
@@ -89,7 +89,7 @@ def test_a_run_grows_and_shrinks_with_its_cluster_and_has_the_losses_of_one_work
 ):
     dataset, place = DatasetRef("chats", "1", "d" * 64, "ready", ROWS), tmp_path / "out"
     uri, told, failures = f"sqlite:///{tmp_path / 'mlflow.db'}", Told(), []
-    trainer = MNTPTrainer(CONFIG, [part], dataset, base_folder, place, uri, told, retries=1, look_s=1)
+    trainer = MNTPTrainer(CONFIG, [part], dataset, base_folder, place, uri, told, retries=1, resize_check_s=1)
 
     def train() -> None:
         try:
@@ -101,7 +101,7 @@ def test_a_run_grows_and_shrinks_with_its_cluster_and_has_the_losses_of_one_work
     run.start()
     told.wait(lambda: worlds_kept(place) == [1])
     node = cluster.add_node(num_cpus=1)
-    count_nodes_anew()  # else within 20 s
+    recount_nodes()  # else within 20 s
     told.wait(lambda: worlds_kept(place) == [1, 2])
     cluster.remove_node(node)
     told.wait(lambda: worlds_kept(place) == [1, 2, 1])

@@ -14,7 +14,7 @@ import pytest
 from mongars.errors import InputError, TrainingError, TrainingStoppedError
 from mongars.lm.base import load_base
 from mongars.pretraining.config import PretrainConfig
-from mongars.pretraining.trainer import BasePretrainer, MadeBase
+from mongars.pretraining.trainer import BasePretrainer, PretrainedBase
 from mongars.training.runtime.ray_train import Workers
 
 pytestmark = pytest.mark.ray
@@ -78,7 +78,7 @@ def pretrainer(local_ray, texts):
 
 
 @pytest.fixture(scope="module")
-def made(pretrainer, tmp_path_factory: pytest.TempPathFactory) -> tuple[MadeBase, list]:
+def made(pretrainer, tmp_path_factory: pytest.TempPathFactory) -> tuple[PretrainedBase, list]:
     reports: list = []
     home = tmp_path_factory.mktemp("home")
     return pretrainer(home, on_report=reports.append).train(), reports

@@ -31,7 +31,7 @@ def attempt(local_ray, tmp_path: Path):
 
     def run(fails: str) -> None:
         told = {"attempts": str(notes), "fails": fails}
-        fit(work, told, name="trial", place=tmp_path, workers=Workers(1, cpus=0.5, retries=1))
+        fit(work, told, name="trial", folder=tmp_path, workers=Workers(1, cpus=0.5, retries=1))
 
     return run, lambda: notes.stat().st_size
 

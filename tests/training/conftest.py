@@ -1,4 +1,4 @@
-"""Training without Ray or DeepSpeed: a plain engine, and workers that are threads."""
+"""Training without Ray or DeepSpeed: a plain engine, and threads as workers."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing
 
 from mongars.errors import TrainingError
 from mongars.lm.base import load_base
@@ -34,7 +33,7 @@ TINY = {
 
 
 class Workers:
-    """Threads that add up numbers and gradients as a process group does."""
+    """Collective operations over threads, like those of a process group."""
 
     def __init__(self, count: int) -> None:
         self._barrier = threading.Barrier(count, timeout=60)
@@ -59,7 +58,7 @@ class Workers:
 
 
 class PlainEngine:
-    """A `loop.Engine` of torch alone, for a rank of `workers`."""
+    """A `TrainingEngine` of plain torch, for one rank of `workers`."""
 
     def __init__(self, model: Any, config: AdapterRecipe, rank: int, workers: Workers) -> None:
         self.model = model
@@ -70,8 +69,8 @@ class PlainEngine:
     def forward(self, batch: Any) -> Any:
         return self.model(batch)
 
-    def backward(self, share: torch.Tensor) -> None:
-        share.backward()
+    def backward(self, loss: torch.Tensor) -> None:
+        loss.backward()
 
     def step(self) -> None:
         for parameter in self.trained:
@@ -83,7 +82,7 @@ class PlainEngine:
 
 @pytest.fixture(scope="session")
 def token_rows() -> TokenTable:
-    """Rows of a language with a rule: each token is followed by the one after it."""
+    """Rows that can be learned: each token is the one before plus one."""
     rng = np.random.default_rng(0)
     rows = []
     for index in range(40):
@@ -97,10 +96,10 @@ Objectives = Callable[[AdapterRecipe, Any, int, Workers], Any]
 
 @pytest.fixture
 def train_with(base_folder) -> Callable[..., Any]:
-    """Return train_with(config, objective, ...) -> (reports, engine of rank 0), the workers as threads.
+    """Return train_with(config, objective, ...) -> (reports, engine of rank 0), with threads as workers.
 
-    `objective(config, base, rank, workers)` makes a worker's objective; `prepare` sees each worker's model;
-    `loop` are further arguments of `train_steps`.
+    `objective(config, base, rank, workers)` returns a worker's objective. `prepare` is called with each worker's
+    model. `loop` are further arguments of `train_steps`.
     """
 
     def run(
@@ -135,7 +134,7 @@ def train_with(base_folder) -> Callable[..., Any]:
                     **(loop or {}),
                 )
             except TrainingError:
-                raise  # on every worker, so none waits for this one
+                raise  # raised on every worker, so none waits for this one
             except BaseException:
                 workers.stop()
                 raise
@@ -151,36 +150,22 @@ def train_with(base_folder) -> Callable[..., Any]:
 
 @pytest.fixture
 def train(train_with, token_rows) -> Callable[..., Any]:
-    """Return train(**knobs) -> (reports, engine of rank 0), of masked rows."""
+    """Return train(**options) -> (reports, engine of rank 0), for masked rows."""
 
     def run(
-        prepare: Callable[[Any], None] = lambda _: None, loop: dict[str, Any] | None = None, **knobs: Any
+        prepare: Callable[[Any], None] = lambda _: None, loop: dict[str, Any] | None = None, **options: Any
     ) -> Any:
         def objective(config: AdapterRecipe, base: Any, rank: int, _: Workers) -> MNTPObjective:
             return MNTPObjective(config, base, token_rows, rank)
 
-        return train_with(MNTPConfig(**(TINY | knobs)), objective, prepare, loop)
+        return train_with(MNTPConfig(**(TINY | options)), objective, prepare, loop)
 
     return run
 
 
 @pytest.fixture(scope="session")
-def run_workers(tmp_path_factory) -> Callable[..., None]:
-    """Return run_workers(rows, world, [(job, step to stop after)]), each worker a process."""
-    from tests.training.processes import work
-
-    def start(rows: Any, world: int, jobs: list[tuple[Any, int]]) -> None:
-        for job, _ in jobs:
-            job.folder.parent.mkdir(exist_ok=True)
-        meeting = tmp_path_factory.mktemp("meeting") / "file"
-        torch.multiprocessing.spawn(work, (world, str(meeting), jobs, rows), nprocs=world)
-
-    return start
-
-
-@pytest.fixture
 def write_parent(base):
-    """Return write_parent(folder, config) -> folder: an adapter of the base with random weights."""
+    """Return write_parent(folder, config) -> folder with an adapter of the base, of random weights."""
 
     def write(folder: Path, config: AdapterRecipe) -> Path:
         torch.manual_seed(5)
@@ -198,10 +183,10 @@ def write_parent(base):
 
 @pytest.fixture(scope="session")
 def pair_rows(token_rows) -> PairTable:
-    """Each row with the tokens that follow its own: 40 pairs, of which two have one query."""
+    """Pairs of each row and its successor tokens: 40 pairs, of which two have the same query."""
     rows = [token_rows.row(index).tolist() for index in range(len(token_rows))]
     rows[-1] = rows[-2]
     return PairTable.of(
-        {"id": f"{place:02d}", "query": row, "positive": [token + 1 for token in row[1:]], "negative": None}
-        for place, row in enumerate(rows)
+        {"id": f"{index:02d}", "query": row, "positive": [token + 1 for token in row[1:]], "negative": None}
+        for index, row in enumerate(rows)
     )

@@ -1,7 +1,7 @@
 """Our encoder and loss against llm2vec 0.2.3 under transformers 4.44.2.
 
-`data/llm2vec` was made there by benchmarks/peers/llm2vec_fixture.py: a base and an adapter as llm2vec saves them,
-a batch that its collator masked, the states of its real tokens and its loss.
+benchmarks/peers/llm2vec_fixture.py wrote the folder `llm2vec` there: a base and an adapter as saved by llm2vec, a
+batch masked by its collator, the hidden states of the real tokens and the loss.
 """
 
 import json
@@ -31,7 +31,7 @@ def their_base():
 
 @pytest.fixture(scope="module")
 def imported(their_base, tmp_path_factory) -> Path:
-    """Their adapter as `mongars adapters import` keeps it."""
+    """Their adapter after `mongars adapters import`."""
     target = tmp_path_factory.mktemp("imported") / "adapter"
     import_adapter(MADE / "adapter", target, "encoder", BaseSpec.of(their_base.path), base_name="tiny")
     return target
@@ -44,7 +44,7 @@ def theirs() -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def rows(theirs) -> list[MaskedRow]:
-    """Their masked batch, of which the labels are -100 but at the targets, as rows of ours."""
+    """Their masked batch as our rows; their labels are -100 except at targets."""
     found = []
     for index, real in enumerate(theirs["attention_mask"].bool()):
         ids, labels = theirs["input_ids"][index][real].numpy(), theirs["labels"][index][real].numpy()
@@ -63,7 +63,7 @@ def model(their_base, imported, packing) -> MNTPModel:
 
 @LAYOUTS
 @torch.no_grad()
-def test_an_adapter_of_llm2vec_gives_its_hidden_states_here(model, rows, theirs, their_base, packing):
+def test_an_adapter_of_llm2vec_gives_the_same_hidden_states(model, rows, theirs, their_base, packing):
     found = collate(rows, packing=packing).rows.states(model.encoder)
     torch.testing.assert_close(found, theirs["states"], atol=1e-5, rtol=0)
     without = collate(rows).rows.states(bidirectional_encoder(their_base))
@@ -72,7 +72,7 @@ def test_an_adapter_of_llm2vec_gives_its_hidden_states_here(model, rows, theirs,
 
 @LAYOUTS
 @torch.no_grad()
-def test_the_loss_of_a_masked_batch_is_that_of_llm2vec_within_1e_5(model, rows, packing):
+def test_the_loss_of_a_masked_batch_equals_llm2vecs_within_1e_5(model, rows, packing):
     batch = collate(rows, packing=packing)
     losses, _ = model(batch)
     expected = json.loads((MADE / "expected.json").read_text())

@@ -15,14 +15,14 @@ def test_the_loss_falls(train):
     assert [report.step for report in reports] == list(range(1, 31))
 
 
-def test_two_workers_have_the_losses_of_one(train):
+def test_two_workers_have_the_losses_of_one_worker(train):
     one, _ = train(workers=1)
     two, _ = train(workers=2)
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
     assert [report.accuracy for report in two] == [report.accuracy for report in one]
 
 
-def test_accumulated_passes_have_the_losses_of_one_pass(train):
+def test_accumulated_passes_have_the_losses_of_a_single_pass(train):
     whole, _ = train()
     passes, _ = train(micro_rows=2)
     assert losses(passes) == pytest.approx(losses(whole), rel=1e-4)
@@ -35,7 +35,7 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit(train):
     assert all(torch.equal(a, b) for a, b in zip(engine.trained, other.trained, strict=True))
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_update(train):
+def test_a_non_finite_loss_stops_before_the_update(train):
     engines = []
 
     def poison(model):
@@ -49,55 +49,55 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(train):
     assert sum(bool(p.isnan().any()) for p in trained) == 1
 
 
-def test_only_the_adapter_learns(train):
+def test_only_lora_weights_are_trainable(train):
     _, engine = train(steps=2)
     names = [name for name, p in engine.model.named_parameters() if p.requires_grad]
     assert names
     assert all("lora_" in name for name in names)
 
 
-def test_a_checkpoint_is_due_every_so_many_steps_but_not_where_the_adapter_follows(train):
-    kept: list[Progress] = []
-    train(loop={"keep": kept.append}, steps=9, checkpoint_steps=3)
-    assert [progress.step for progress in kept] == [3, 6]
+def test_checkpoints_are_written_at_their_interval_but_not_at_the_end(train):
+    saved: list[Progress] = []
+    train(loop={"save": saved.append}, steps=9, checkpoint_steps=3)
+    assert [progress.step for progress in saved] == [3, 6]
 
 
-def test_a_run_that_is_asked_to_stop_keeps_where_it_is_on_every_worker(train):
-    kept: list[Progress] = []
-    asked = iter([False] * 9 + [True])  # of two workers, each asked once a step: one of them in the fifth
+def test_a_stop_on_one_worker_makes_every_worker_write_a_checkpoint(train):
+    saved: list[Progress] = []
+    asked = iter([False] * 9 + [True])  # two workers, each asked once a step: true for one of them in the fifth
     with pytest.raises(TrainingStoppedError, match="after step 4 of 12"):
-        train(loop={"keep": kept.append, "stopping": lambda: next(asked)}, workers=2, checkpoint_steps=3)
-    assert [progress.step for progress in kept] == [3, 3, 4, 4]
+        train(loop={"save": saved.append, "should_stop": lambda: next(asked)}, workers=2, checkpoint_steps=3)
+    assert [progress.step for progress in saved] == [3, 3, 4, 4]
 
 
-def test_what_is_kept_already_is_not_kept_again(train):
-    kept: list[Progress] = []
+def test_a_stop_right_after_a_checkpoint_writes_no_second_one(train):
+    saved: list[Progress] = []
     asked = iter([False] * 3 + [True])
     with pytest.raises(TrainingStoppedError):
-        train(loop={"keep": kept.append, "stopping": lambda: next(asked)}, checkpoint_steps=3)
-    assert [progress.step for progress in kept] == [3]
+        train(loop={"save": saved.append, "should_stop": lambda: next(asked)}, checkpoint_steps=3)
+    assert [progress.step for progress in saved] == [3]
 
 
-def test_the_steps_that_were_done_are_not_done_again(train):
+def test_a_resumed_run_starts_with_the_next_step(train):
     reports, _ = train(loop={"start": Progress(10, {"loss_first": 5.0})})
     assert [report.step for report in reports] == [11, 12]
 
 
-def test_a_card_tells_of_the_first_and_the_last_step_over_all_starts(train):
+def test_progress_over_a_resumption_equals_that_of_an_uninterrupted_run(train):
     reports, _ = train()
     whole = resumed = Progress()
     for report in reports:
-        whole = whole.after(report)
+        whole = whole.advanced(report)
     for part in (reports[:5], reports[5:]):
         resumed = Progress(resumed.step, dict(resumed.metrics))
         for report in part:
-            resumed = resumed.after(report)
+            resumed = resumed.advanced(report)
     assert whole == resumed
     assert (whole.step, whole.metrics["loss_first"]) == (12, reports[0].loss)
     assert whole.metrics["loss_last"] == reports[-1].loss
 
 
-def test_a_loss_that_is_not_finite_names_the_checkpoint_that_is_kept(train):
+def test_a_non_finite_loss_names_the_last_checkpoint(train):
     models = []
 
     def poison(progress):
@@ -106,4 +106,4 @@ def test_a_loss_that_is_not_finite_names_the_checkpoint_that_is_kept(train):
                 next(p for p in models[0].parameters() if p.requires_grad).fill_(float("nan"))
 
     with pytest.raises(TrainingError, match=r"at step 7; .* checkpoint after step 6 is kept"):
-        train(models.append, loop={"keep": poison}, checkpoint_steps=3)
+        train(models.append, loop={"save": poison}, checkpoint_steps=3)

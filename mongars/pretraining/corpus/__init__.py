@@ -1,1 +1,1 @@
-"""The pretraining text of mongars-nano, gathered from public data sets."""
+"""The pretraining text of mongars-nano, compiled from public data sets."""

@@ -1,7 +1,6 @@
-"""The text of mongars-nano: public data sets gathered into one folder of JSON lines, with what each one is.
+"""Compiles the text of mongars-nano from public data sets into JSON Lines, with a record of sources and licences.
 
-Owns which data sets there are, their licences, and the account of them (SOURCES.json). Must not know models. Only
-the files named here are opened: what is held out to measure with lies beside them.
+Opens only the files that are named here, because held-out files are in the same folder.
 """
 
 import json
@@ -23,7 +22,7 @@ ACCOUNT = "SOURCES.json"
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """A public data set: its file's name, where it is from, and the reader of its form."""
+    """A public data set: its file, its origin and licence, and the reader of its format."""
 
     name: str
     file: str
@@ -76,7 +75,7 @@ DATA_SETS = (
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What one data set gave. Words are split at white space; words and characters count system turns too."""
+    """Statistics of one data set's text. Words are split at whitespace; all counts include system turns."""
 
     name: str
     upstream: str
@@ -95,16 +94,16 @@ class Account:
 def gather(
     data: Path, output: Path, *, seed: int = 0, on_source: Callable[[Account], None] | None = None
 ) -> list[Account]:
-    """Write each data set of the folder `data` to `output/<name>.jsonl.gz`, and an account of all to SOURCES.json.
+    """Write each data set in the folder `data` to `output/<name>.jsonl.gz`, and statistics to SOURCES.json.
 
-    The same files and seed give the same bytes. Raises InputError when a file is missing or not in its form; then
-    there is no SOURCES.json of this run.
+    Equal files and seeds give equal bytes. Raises InputError, before it writes SOURCES.json, for a file that is
+    missing or not in its format.
     """
     missing = [each.file for each in DATA_SETS if not (data / each.file).is_file()]
     if missing:
         raise InputError(
             f"{data} lacks {', '.join(missing)}.",
-            remedy="Put the public data sets' files into the folder given with --data, under these names.",
+            remedy="Put the files of the public data sets into the folder --data, under these names.",
             param="data",
         )
     (output / ACCOUNT).unlink(missing_ok=True)

@@ -1,12 +1,9 @@
-"""Turns the text of public data sets back into text as people write it: spaces, quotes, marks of transcription.
-
-Owns rules about strings and nothing else. Must not know files, data sets or models.
-"""
+"""Restores natural text from the tokenised or transcribed text of public data sets: spaces, quotes, markers."""
 
 import re
 from collections.abc import Iterable, Iterator
 
-# wikitext writes 1 @,@ 000, 0 @.@ 7 and north @-@ west, so that a tokenizer that splits at spaces keeps the parts.
+# wikitext writes 1 @,@ 000, 0 @.@ 7 and north @-@ west for tokenizers that split at spaces.
 _JOINED = re.compile(r" @([-.,])@ ")
 _CLOSING = re.compile(r" ([.,;:!?%)\]°]+)(?=[\s\"'-]|$)")
 _OPENING = re.compile(r"(?<![^\s\"'])([(\[$£¥€#]) ")
@@ -15,11 +12,11 @@ _GENITIVE = re.compile(r"(?<=s) '(?= |$)")
 _SLASH = re.compile(r"(?<=\w) / (?=\w)")
 _HYPHEN = re.compile(r"(?<=\w) - (?=\w)")
 _O_CLOCK = re.compile(r"\bo ' clock\b")
-# {vocalsound}, {disfmarker}, {pause}, ... and "@ @", words nobody understood, are the ICSI corpus's; [Laughter.]
-# and the like are the parliaments' records'. A bracket around other words is part of what was said.
+# The ICSI corpus has {vocalsound}, {disfmarker}, {pause}, ... and "@ @" for unintelligible words; parliamentary
+# records have [Laughter.] and the like. Brackets around other words are part of the speech.
 _TRANSCRIPTION = re.compile(r"\{\w+\}|(?<!\S)@(?!\S)|\[[A-Z][a-z]+\.\]")
-# {disfmarker} is where a speaker breaks off; a word taken up again after it was meant once.
-_TAKEN_UP_AGAIN = re.compile(r"\b(\w+)(?: \{disfmarker\} \1\b)+", re.IGNORECASE)
+# A speaker breaks off at {disfmarker}; a word repeated after it was meant once.
+_REPEATED_WORD = re.compile(r"\b(\w+)(?: \{disfmarker\} \1\b)+", re.IGNORECASE)
 _REPEATED_MARK = re.compile(r"(?<!\S)([,.?!])(?: [,.?!])+(?!\S)")
 _FIRST_MARKS = re.compile(r"^[\s,.;:?!]+")
 _CALCULATION = re.compile(r"<<[^>]*>>")
@@ -28,10 +25,10 @@ _SENTENCE_ENDS = frozenset(".!?")
 
 
 def untokenise(text: str) -> str:
-    """Return text whose words and punctuation stood apart as it is written: `a , b` becomes `a, b`, on one line.
+    """Return text without the spaces of tokenisation, on one line: `a , b` becomes `a, b`.
 
-    A straight quote does not say which way it faces: they open and close by turns. Of an odd number none can be
-    placed, and all are left out; an apostrophe alone after an s is then taken as a genitive first.
+    Straight quotes have no direction, so they open and close alternately. An odd number of them cannot be paired
+    and is removed; before that, a lone apostrophe after an s counts as a genitive.
     """
     text = _O_CLOCK.sub("o'clock", " ".join(_JOINED.sub(r"\1", text).split()))
     text = _paired(_CONTRACTION.sub(r"\1", text), '"')
@@ -42,22 +39,22 @@ def untokenise(text: str) -> str:
 
 
 def spoken(text: str) -> str:
-    """Return a turn of a transcribed meeting as it is written; empty when nothing was said in words."""
-    text = _TRANSCRIPTION.sub(" ", _TAKEN_UP_AGAIN.sub(r"\1", " ".join(text.split())))
+    """Return a turn of a transcribed meeting as natural text; empty if it has no words."""
+    text = _TRANSCRIPTION.sub(" ", _REPEATED_WORD.sub(r"\1", " ".join(text.split())))
     text = _HYPHEN.sub("-", " ".join(text.split()))
     text = _FIRST_MARKS.sub("", untokenise(_REPEATED_MARK.sub(r"\1", text)))
     return text if any(character.isalnum() for character in text) else ""
 
 
 def worked_answer(text: str) -> str:
-    """Return a GSM8K answer without the calculator's `<<48/2=24>>`; its last line `#### 24` becomes a sentence."""
+    """Return a GSM8K answer without calculator annotations, and with `#### 24` at its end as a sentence."""
     return _FINAL_ANSWER.sub(r"The answer is \1.", _CALCULATION.sub("", text))
 
 
 def tokenised_sentences(text: str) -> Iterator[str]:
-    """Yield the sentences of tokenised text: one ends at a mark that stands alone, which no abbreviation's does.
+    """Yield the sentences of tokenised text, which end at a separate mark; abbreviations do not have one.
 
-    A quote mark after the end belongs to the sentence in which the quote was opened.
+    A closing quote after the end belongs to the sentence in which the quote was opened.
     """
     sentence: list[str] = []
     ended = False
@@ -73,7 +70,7 @@ def tokenised_sentences(text: str) -> Iterator[str]:
 
 
 def groups_of_lines(lines: Iterable[str], words: int) -> Iterator[str]:
-    """Yield the lines in order, joined into texts of at most so many words; a longer line is a text of its own."""
+    """Yield the lines in order, joined into texts of at most `words` words; a longer line is a text of its own."""
     group: list[str] = []
     count = 0
     for line in lines:
@@ -88,7 +85,7 @@ def groups_of_lines(lines: Iterable[str], words: int) -> Iterator[str]:
 
 
 def parts_of_line(line: str, words: int) -> Iterator[str]:
-    """Yield a line in parts of at most so many words, cut where sentences end; a longer sentence stays whole."""
+    """Yield a line in parts of at most `words` words, split between sentences; a longer sentence stays whole."""
     for part in groups_of_lines(re.split(r"(?<=[.!?]) ", line), words):
         yield part.replace("\n", " ")
 
@@ -98,16 +95,16 @@ def _paired(text: str, quote: str) -> str:
     if words.count(quote) % 2:
         return " ".join(word for word in words if word != quote)
     written: list[str] = []
-    waiting = ""  # an opened quote that its first word has not reached
+    pending = ""  # an opening quote, to attach to the next word
     opened = False
     for word in words:
         if word != quote:
-            written.append(waiting + word)
-            waiting = ""
+            written.append(pending + word)
+            pending = ""
         elif not opened:
-            waiting, opened = quote, True
+            pending, opened = quote, True
         else:
-            if not waiting:  # else the quote was empty
+            if not pending:  # an empty quote is dropped
                 written[-1] += quote
-            waiting, opened = "", False
+            pending, opened = "", False
     return " ".join(written)

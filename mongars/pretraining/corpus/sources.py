@@ -1,8 +1,7 @@
-"""The text of each public data set as documents to pretrain on.
+"""Readers of the public data sets: each file's format, and the rules for what becomes a document.
 
-Owns the forms of the data sets' files and their rules: what becomes a document, what is left out and counted.
-Must not know where the documents go. A document is a JSON object: `{"id", "source", "messages"}`, a conversation,
-or `{"id", "source", "text"}`. A file that is not in its form raises InputError with the line, never with its text.
+A document is a JSON object: `{"id", "source", "messages"}` for a conversation, or `{"id", "source", "text"}`. A
+file in another format raises InputError with the line number, never with its text.
 """
 
 import csv
@@ -33,17 +32,17 @@ from mongars.records import Conversation, Turn
 
 Document = dict[str, Any]
 Reader = Callable[[Path, Random, Counter[str]], Iterator[Document]]
-"""Yields the documents of a file; notes in the counter what is left out, by reason."""
+"""Yields the documents of a file, and counts what it leaves out by reason."""
 
-# About 400 tokens: a text and its frame fit a context of 512 whole.
+# About 400 tokens, so that a text with its template fits a context of 512.
 WORDS_OF_A_TEXT = 300
 UTTERANCES_OF_A_TEXT = 10
-UNKNOWN = "<unk>"  # stands in wikitext for every word that the data set's vocabulary lacks
+UNKNOWN = "<unk>"  # wikitext's substitute for words outside its vocabulary
 _HEADING = re.compile(r"(=(?: =)*) (.+) \1")
 _UNKNOWN_ASIDE = re.compile(rf"\( [^()]*{UNKNOWN}[^()]* \) ?")
-# A sentence of fewer words that is left between sentences left out is mostly the rest of one.
-_LEAST_WORDS = 4
-_Form = TypeVar("_Form", bound=BaseModel)
+# Shorter sentences between removed ones are mostly fragments.
+_MIN_WORDS = 4
+_Line = TypeVar("_Line", bound=BaseModel)
 
 
 class _Problem(BaseModel):
@@ -68,21 +67,21 @@ class _Meeting(BaseModel):
 
 
 class _Clinc(BaseModel):
-    """The parts to train on; files with `val` and `test` have them ignored."""
+    """The training parts; `val` and `test` are ignored."""
 
     train: list[tuple[str, str]]
     oos_train: list[tuple[str, str]]
 
 
 def conversations(path: Path, rng: Random, left_out: Counter[str]) -> Iterator[Document]:
-    """Yield the conversations of a file, a seeded share of them begun with a system turn as the server sends it.
+    """Yield the conversations of a file, a random share of them with the system turn that serving adds.
 
-    The white space around a turn is left out: a model would learn to end its replies with it.
+    Whitespace around turns is stripped, because a model would learn to end its replies with it.
     """
     found: list[Conversation] = []
     for item in read_conversations(path):
         if isinstance(item, BadLine):
-            raise _not_in_form(path, f"line {item.line}", item.reason)
+            raise _wrong_format(path, f"line {item.line}", item.reason)
         stripped = (Turn(turn.role, turn.content.strip()) for turn in item.turns)
         turns = tuple(turn for turn in stripped if turn.content)
         left_out["empty turns"] += len(item.turns) - len(turns)
@@ -94,7 +93,7 @@ def conversations(path: Path, rng: Random, left_out: Counter[str]) -> Iterator[D
 
 
 def problems(path: Path, _: Random, left_out: Counter[str]) -> Iterator[Document]:
-    """Yield GSM8K's problems: the question is the user's turn, the worked answer the assistant's."""
+    """Yield GSM8K's problems: the question as the user's turn, the worked answer as the assistant's."""
     for number, problem in _lines(path, _Problem):
         answer = worked_answer(problem.answer)
         left_out["calculator annotations"] += problem.answer.count("<<")
@@ -102,9 +101,9 @@ def problems(path: Path, _: Random, left_out: Counter[str]) -> Iterator[Document
 
 
 def meetings(path: Path, _: Random, left_out: Counter[str]) -> Iterator[Document]:
-    """Yield QMSum's meetings, a line a turn, in texts of at most WORDS_OF_A_TEXT; then each query with its answer.
+    """Yield QMSum's meetings in texts of at most WORDS_OF_A_TEXT, then each query with its answer.
 
-    Texts begin and end with a turn. A turn longer than a text is cut at the ends of sentences.
+    A line is a turn; one that is longer than a text is split between sentences.
     """
     for number, meeting in _lines(path, _Meeting):
         texts = groups_of_lines(_turn_lines(meeting, left_out), WORDS_OF_A_TEXT)
@@ -119,10 +118,10 @@ def meetings(path: Path, _: Random, left_out: Counter[str]) -> Iterator[Document
 def articles(path: Path, _: Random, left_out: Counter[str]) -> Iterator[Document]:
     """Yield wikitext's sections in texts of about WORDS_OF_A_TEXT: the article's title, the heading, paragraphs.
 
-    Nine paragraphs of ten hold an unknown word (3,687 of 4,024), so sentences are left out, not paragraphs: first
-    an aside in parentheses with the unknown word in it, then each sentence that still holds one, and short or
-    headless rests of sentences. About a quarter of the words stay (104,004 of 445,183): whole sentences, but not
-    always in touch with their neighbours. To leave out the unknown word alone would keep more, and keep nonsense.
+    Most paragraphs contain an unknown word, so the unit of removal is smaller: asides in parentheses with an
+    unknown word, then sentences that still have one, and fragments of sentences. About a quarter of the words
+    remain, in whole sentences that are not always adjacent in the source. Removing only the unknown words would
+    leave nonsense.
     """
     number = 0
     for headings, paragraphs in _sections(path):
@@ -141,19 +140,19 @@ def banking77(path: Path, _: Random, left_out: Counter[str]) -> Iterator[Documen
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             header, *rows = csv.reader(stream, strict=True)
-    except (ValueError, csv.Error) as error:  # nothing to unpack, not UTF-8, or a quote that does not close
-        raise _not_in_form(path, "the file", "not CSV in UTF-8 with a header") from error
+    except (ValueError, csv.Error) as error:  # empty, not UTF-8, or an unclosed quote
+        raise _wrong_format(path, "the file", "not CSV in UTF-8 with a header") from error
     if header != ["text", "category"] or any(len(row) != len(header) for row in rows):
-        raise _not_in_form(path, "the file", "its columns are not text and category")
+        raise _wrong_format(path, "the file", "its columns are not text and category")
     yield from _utterances("banking77", ((text, intent) for text, intent in rows))
 
 
 def clinc(path: Path, _: Random, left_out: Counter[str]) -> Iterator[Document]:
-    """Yield CLINC's utterances to train on, those out of scope as one group, see `_utterances`."""
+    """Yield CLINC's training utterances, the out-of-scope ones as one intent, see `_utterances`."""
     try:
         parts = TypeAdapter(_Clinc).validate_json(path.read_bytes())
     except ValidationError as error:
-        raise _not_in_form(path, "the file", _first(error)) from error
+        raise _wrong_format(path, "the file", _first(error)) from error
     yield from _utterances("clinc150", [*parts.train, *parts.oos_train])
 
 
@@ -164,15 +163,14 @@ def chat(identity: str, source: str, turns: Iterable[Turn]) -> Document:
 
 
 def plain(identity: str, source: str, text: str) -> Document:
-    """Return a text of no speaker as a document."""
+    """Return a text without speakers as a document."""
     return {"id": identity, "source": source, "text": text}
 
 
 def _utterances(source: str, rows: Iterable[tuple[str, str]]) -> Iterator[Document]:
-    """Yield utterances of one intent, UTTERANCES_OF_A_TEXT a text and one a line; the intent's name is not text.
+    """Yield texts of up to UTTERANCES_OF_A_TEXT utterances of one intent, one a line, without the intent's name.
 
-    As conversations of one user turn they would teach that no reply follows a user. Together they are ways to say
-    one thing.
+    As conversations of a single user turn they would teach a model not to reply.
     """
     by_intent: dict[str, list[str]] = {}
     for text, intent in rows:
@@ -194,13 +192,13 @@ def _turn_lines(meeting: _Meeting, left_out: Counter[str]) -> Iterator[str]:
 
 
 def _sections(path: Path) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield ([title, heading], [paragraph, ...]) of each section; a heading with an unknown word is left out."""
+    """Yield ([title, heading], [paragraph, ...]) of each section, without headings that have an unknown word."""
     title: list[str] = []
     section: tuple[list[str], list[str]] = ([], [])
     try:
         text = gzip.decompress(path.read_bytes()).decode("utf-8")
     except (EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
-        raise _not_in_form(path, "the file", "not UTF-8 in gzip") from error
+        raise _wrong_format(path, "the file", "not UTF-8 in gzip") from error
     for line in map(str.strip, text.split("\n")):
         heading = _HEADING.fullmatch(line)
         if heading:
@@ -220,7 +218,7 @@ def _known_sentences(paragraph: str, left_out: Counter[str]) -> str:
         words = sentence.split()
         if UNKNOWN in words:
             left_out["sentences with an unknown word"] += 1
-        elif len(words) < _LEAST_WORDS or words[0][0].islower():
+        elif len(words) < _MIN_WORDS or words[0][0].islower():
             left_out["rests of sentences"] += 1
         else:
             kept.append(untokenise(sentence))
@@ -228,25 +226,25 @@ def _known_sentences(paragraph: str, left_out: Counter[str]) -> str:
     return " ".join(kept)
 
 
-def _lines(path: Path, form: type[_Form]) -> Iterator[tuple[int, _Form]]:
+def _lines(path: Path, model: type[_Line]) -> Iterator[tuple[int, _Line]]:
     for number, line in numbered_lines(path):
         if isinstance(line, BadLine):
-            raise _not_in_form(path, f"line {number}", line.reason)
+            raise _wrong_format(path, f"line {number}", line.reason)
         try:
-            yield number, form.model_validate_json(line)
+            yield number, model.model_validate_json(line)
         except ValidationError as error:
-            raise _not_in_form(path, f"line {number}", _first(error)) from error
+            raise _wrong_format(path, f"line {number}", _first(error)) from error
 
 
 def _first(error: ValidationError) -> str:
-    """Return where and what the first mistake is, without the text that has it."""
+    """Return location and message of the first error, without the text."""
     first = error.errors(include_input=False, include_url=False)[0]
     return f"{'.'.join(map(str, first['loc']))} {first['msg']}".strip()
 
 
-def _not_in_form(path: Path, place: str, reason: str) -> InputError:
+def _wrong_format(path: Path, location: str, reason: str) -> InputError:
     return InputError(
-        f"{path} is not in the form of its data set, {place}: {reason}.",
-        remedy="Fetch the file anew from its upstream.",
+        f"{path} is not in the format of its data set, {location}: {reason}.",
+        remedy="Download the file again from its upstream.",
         param="data",
     )

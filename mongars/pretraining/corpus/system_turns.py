@@ -1,7 +1,7 @@
-"""Begins some conversations with the system turn that Cortex puts before every conversation it serves.
+"""Adds to some conversations the system turn that Cortex puts before every conversation in serving.
 
-Owns how many, and with which memories; the words are those of `mongars.conversation.prompt`. Must not know files.
-A model that never saw that turn in training would meet it for the first time when it is served.
+Without it a model would see that turn for the first time in serving. The wording is that of
+`mongars.conversation.prompt`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,42 +14,43 @@ from mongars.records import Conversation, Memory, Turn
 
 SYSTEM_SHARE = 0.25
 MEMORY_SHARE = 0.08
-MOST_MEMORIES = 3
-# Data sets are mostly sorted by topic, and what is recalled is mostly on the topic: it is taken from so near.
+MAX_MEMORIES = 3
+# Recalled memories are mostly on the topic, and data sets are mostly sorted by topic, so memories come from
+# nearby.
 NEIGHBOURS = 20
-# No data set says when a turn was said. One date for all says nothing that could be learnt.
-SAID_AT = datetime(2025, 3, 14, 9, 0, tzinfo=UTC)
-# The context of the small base. Memories that do not fit in their part of it are left out, as in serving.
+# No data set has dates. A constant carries no information that a model could learn.
+CREATED_AT = datetime(2025, 3, 14, 9, 0, tzinfo=UTC)
+# The context of the small base. Memories beyond their part of it are left out, as in serving.
 BUDGET = PromptBudget(tokens=512, count=count_by_characters)
-# `build_prompt` wants a question at the end. The system turn does not depend on it, and it is not kept.
+# `build_prompt` requires a question at the end. The system turn does not depend on it.
 _QUESTION = Turn("user", "?")
 
 
 def with_system_turns(conversations: Sequence[Conversation], rng: Random) -> Iterator[Conversation]:
-    """Yield the conversations in order: MEMORY_SHARE of them behind the system prompt and one to three memories.
+    """Yield the conversations in order: MEMORY_SHARE of them with the system prompt and one to three memories.
 
-    SYSTEM_SHARE of them have the system prompt alone, as have those whose memories do not fit. Memories are turns
-    of one other conversation; where there is no other one there are none.
+    SYSTEM_SHARE of them get the system prompt alone, as do those whose memories do not fit. Memories are turns of
+    one other conversation, if there is one.
     """
-    for place, conversation in enumerate(conversations):
-        drawn = rng.random()
-        if drawn >= MEMORY_SHARE + SYSTEM_SHARE:
+    for index, conversation in enumerate(conversations):
+        uniform = rng.random()
+        if uniform >= MEMORY_SHARE + SYSTEM_SHARE:
             yield conversation
             continue
-        memories = _memories(conversations, place, rng) if drawn < MEMORY_SHARE else []
+        memories = _memories(conversations, index, rng) if uniform < MEMORY_SHARE else []
         system = build_prompt([*conversation.turns, _QUESTION], memories, BUDGET)[0]
         rest = (turn for turn in conversation.turns if turn.role != "system")
         yield replace(conversation, turns=(system, *rest))
 
 
-def _memories(conversations: Sequence[Conversation], place: int, rng: Random) -> list[Memory]:
-    first = max(0, place - NEIGHBOURS)
-    others = [*conversations[first:place], *conversations[place + 1 : place + 1 + NEIGHBOURS]]
+def _memories(conversations: Sequence[Conversation], index: int, rng: Random) -> list[Memory]:
+    first = max(0, index - NEIGHBOURS)
+    others = [*conversations[first:index], *conversations[index + 1 : index + 1 + NEIGHBOURS]]
     if not others:
         return []
     other = rng.choice(others)
     turns = [turn for turn in other.turns if turn.role != "system"]
-    chosen = rng.sample(turns, min(len(turns), rng.randint(1, MOST_MEMORIES)))
+    chosen = rng.sample(turns, min(len(turns), rng.randint(1, MAX_MEMORIES)))
     return [
         Memory(
             id=f"{other.id}-{number}",
@@ -57,7 +58,7 @@ def _memories(conversations: Sequence[Conversation], place: int, rng: Random) ->
             conversation_id=other.id,
             role=turn.role,
             text=turn.content,
-            created_at=SAID_AT,
+            created_at=CREATED_AT,
         )
         for number, turn in enumerate(chosen)
     ]

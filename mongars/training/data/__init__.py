@@ -1,1 +1,1 @@
-"""Dataset rows as tokens: masking, pairs, sampling."""
+"""Training data: dataset rows as tokens, masking, pairs and sampling."""

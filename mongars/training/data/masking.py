@@ -1,7 +1,7 @@
-"""Which tokens of a row are predicted, and what is shown in their place.
+"""Masks of rows: which tokens are predicted, and which tokens replace them in the input.
 
-Owns the masks. A row's mask depends on (seed, row id, epoch) alone, so that it is the same on any worker, at any
-world size and after a resume. Must not know models or batches.
+A mask depends only on (seed, row id, epoch), so it is the same on any worker, at any world size and after a
+resume.
 """
 
 import hashlib
@@ -15,15 +15,16 @@ from mongars.errors import TrainingError
 from mongars.training.config import MNTPConfig
 from mongars.training.data.tokenize import special_token_ids
 
-LLM2VEC_MASK = "_"  # what LLM2Vec shows in place of a masked token where the tokenizer has no mask token
+LLM2VEC_MASK = "_"  # LLM2Vec's substitute for tokenizers without a mask token
 
 
 @dataclass(frozen=True)
 class MaskedRow:
     """A row as the model sees it.
 
-    `ids` [tokens] are the tokens shown; `positions` [targets], ascending and never 0, are those to predict and
-    `labels` [targets] the true tokens there; `hidden` [targets] says where the mask token is shown.
+    `ids` [tokens] are the input tokens. `positions` [targets], ascending and never 0, are the positions to
+    predict, `labels` [targets] the true tokens there, and `hidden` [targets] whether the input has the mask token
+    there.
     """
 
     id: str
@@ -34,7 +35,7 @@ class MaskedRow:
 
 
 class Masker:
-    """Masks rows of one tokenizer by one recipe."""
+    """Masks the rows of a run."""
 
     def __init__(self, config: MNTPConfig, *, mask_id: int, vocab_size: int, special: frozenset[int]) -> None:
         self._config = config
@@ -44,7 +45,7 @@ class Masker:
 
     @classmethod
     def of(cls, config: MNTPConfig, tokenizer: Any) -> "Masker":
-        """Return the masker of a tokenizer. Raises TrainingError when it has no usable mask token."""
+        """Return the masker for a tokenizer. Raises TrainingError if it has no usable mask token."""
         return cls(
             config,
             mask_id=mask_token_id(config, tokenizer),
@@ -53,7 +54,7 @@ class Masker:
         )
 
     def mask(self, row_id: str, ids: Sequence[int] | np.ndarray, epoch: int) -> MaskedRow:
-        """Mask a row. Special tokens and position 0 are never targets; a row with any other token has one."""
+        """Mask a row: special tokens and position 0 are never targets, and any other token suffices for one."""
         tokens = np.asarray(ids, dtype=np.int64)
         rng = _generator(self._config.seed, row_id, epoch)
         eligible = np.flatnonzero(~np.isin(tokens, self._special))
@@ -61,9 +62,9 @@ class Masker:
         positions = eligible[rng.random(eligible.size) < self._config.mask_share]
         if positions.size == 0 and eligible.size:
             positions = rng.choice(eligible, size=1)
-        draw = rng.random(positions.size)
-        hidden = draw < self._config.hide_share
-        replaced = ~hidden & (draw < self._config.hide_share + self._config.random_share)
+        uniform = rng.random(positions.size)
+        hidden = uniform < self._config.hide_share
+        replaced = ~hidden & (uniform < self._config.hide_share + self._config.random_share)
         shown = tokens.copy()
         shown[positions[hidden]] = self._mask_id
         shown[positions[replaced]] = rng.choice(self._ordinary, size=int(replaced.sum()))
@@ -71,10 +72,10 @@ class Masker:
 
 
 def mask_token_id(config: MNTPConfig, tokenizer: Any) -> int:
-    """Return the token shown for a masked one: the configured id, else the tokenizer's mask token, else `_`.
+    """Return the mask token: the configured id, else the tokenizer's own, else `_`.
 
-    The tokenizer is never changed: setting its mask token changes how `_` is split after saving.
-    Raises TrainingError when there is none.
+    Does not set it on the tokenizer, because that changes how a saved tokenizer splits `_`.
+    Raises TrainingError if there is none.
     """
     if config.mask_token_id is not None:
         if config.mask_token_id >= len(tokenizer):

@@ -1,6 +1,6 @@
-"""How a conversation becomes token ids.
+"""Conversations of a dataset version as token ids.
 
-Owns the reading of a dataset version's Parquet rows and the choice of text form. Must not know masks or models.
+Runs in Ray Data's tasks, so it imports neither torch nor transformers at the top.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ COLUMNS = ("id", "split", "messages")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One conversation of a dataset version: `messages` are {role, content} mappings, in order."""
+    """A conversation of a dataset version; `messages` are {role, content} mappings."""
 
     id: str
     messages: Sequence[dict[str, str]]
@@ -31,7 +31,8 @@ class Row:
 class TokenTable:
     """Conversations as token ids, in one array that processes of a machine can share.
 
-    Row i is `ids[i]` with the tokens [offsets[i], offsets[i + 1]); int32 [tokens], int64 [rows + 1].
+    Row i has the id `ids[i]` and the tokens [offsets[i], offsets[i + 1]). Arrays are int32 [tokens] and
+    int64 [rows + 1].
     """
 
     ids: tuple[str, ...]
@@ -75,10 +76,10 @@ def read_rows(parts: Iterable[Path], split: Split) -> Iterator[Row]:
 
 
 def token_ids(tokenizer: Any, messages: Sequence[dict[str, str]], max_tokens: int) -> list[int]:
-    """Return a conversation's token ids, at most `max_tokens`, cut at the end.
+    """Return a conversation's token ids, truncated to `max_tokens`.
 
-    With a chat template the roles are its special tokens. A base without one (the plain language models
-    that LLM2Vec trains) reads the contents as lines of text.
+    A chat template marks roles by special tokens. Without one, as in the plain language models that LLM2Vec
+    trains, the contents are lines of text.
     """
     if not messages:
         return []
@@ -91,10 +92,9 @@ def token_ids(tokenizer: Any, messages: Sequence[dict[str, str]], max_tokens: in
 
 
 def tokenise_batch(batch: pa.Table, *, base: str, max_tokens: int) -> pa.Table:
-    """Return the `train` rows of a batch as (id, tokens), by the tokenizer in the folder `base`.
+    """Return the `train` rows of a batch as (id, tokens), tokenised by the tokenizer in the folder `base`.
 
-    A row of fewer than two tokens is left out: position 0 is never predicted. Runs in Ray Data's tasks, which is
-    why this module imports neither torch nor transformers.
+    Rows of fewer than two tokens are left out, because position 0 is never predicted.
     """
     tokenizer = load_tokenizer(base)
     rows = [
@@ -108,7 +108,7 @@ def tokenise_batch(batch: pa.Table, *, base: str, max_tokens: int) -> pa.Table:
 
 @lru_cache(maxsize=1)
 def load_tokenizer(base: str) -> Any:
-    """Return the tokenizer in a folder, loaded once in this process. Raises InputError for one that is damaged."""
+    """Return the tokenizer in a folder, cached in this process. Raises InputError for a damaged one."""
     from transformers import AutoTokenizer
 
     from mongars.lm.base import naming_base
@@ -118,5 +118,5 @@ def load_tokenizer(base: str) -> Any:
 
 
 def special_token_ids(tokenizer: Any) -> frozenset[int]:
-    """Return the ids of every special token: the named ones (bos, eos, ...) and the template's role markers."""
+    """Return the ids of all special tokens: the named ones (bos, eos, ...) and the template's role markers."""
     return frozenset(tokenizer.convert_tokens_to_ids(sorted(special_tokens(tokenizer))))

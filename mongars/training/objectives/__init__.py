@@ -1,1 +1,1 @@
-"""What a step minimises: MNTP and contrastive losses, and the precision of the pass."""
+"""Training objectives: masked next-token prediction and contrastive learning."""

@@ -1,7 +1,7 @@
-"""The adapter that a run makes: LoRA on the inner model, its folder and its card.
+"""The adapter of a run: LoRA on the inner model, its folder and its card.
 
-Owns the layout of the folder. Everything in it is a function of (recipe, dataset, base), so that equal runs have
-equal digests: times, paths and run ids stay outside. Must not know how the weights were trained.
+The folder's content is a function of (recipe, dataset, base), so that equal runs have equal digests. It contains
+no times, paths or run ids.
 """
 
 import json
@@ -24,10 +24,10 @@ from mongars.training.config import AdapterRecipe
 
 
 def adapted_encoder(base: Base, config: AdapterRecipe, base_name: str) -> PeftModel:
-    """Return the base as a bidirectional encoder with fresh LoRA weights, the only ones that are trained.
+    """Return the base as a bidirectional encoder with fresh LoRA weights, the only trainable ones.
 
-    Draws from torch's global generator. Raises TrainingError when the base lacks a target module, or
-    one is not linear.
+    Uses torch's global random generator. Raises TrainingError if the base lacks a target module, or one is not
+    linear.
     """
     encoder = bidirectional_encoder(base)
     modules = {name.rsplit(".", 1)[-1] for name, _ in encoder.named_modules()}
@@ -46,7 +46,7 @@ def adapted_encoder(base: Base, config: AdapterRecipe, base_name: str) -> PeftMo
     )
     try:
         adapted = get_peft_model(encoder, lora)
-    except ValueError as error:  # of a module that is there and has no LoRA, a norm say
+    except ValueError as error:  # a target module that LoRA does not support, such as a norm
         raise TrainingError(
             f"{base_name}: {str(error).partition('. ')[0]}.",
             remedy="Set target_modules to names of its linear layers.",
@@ -60,7 +60,7 @@ def adapted_encoder(base: Base, config: AdapterRecipe, base_name: str) -> PeftMo
 def _recompute(encoder: Any, base_name: str) -> None:
     try:
         encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    except ValueError as error:  # transformers tells by it that an architecture cannot
+    except ValueError as error:  # raised for architectures without support
         raise TrainingError(f"{base_name} cannot recompute activations.", remedy="Set recompute=false.") from error
 
 
@@ -75,11 +75,10 @@ def adapter_card(
     init_from: str | None = None,
     world_sizes: Sequence[tuple[int, int]] | None = None,
 ) -> AdapterCard:
-    """Return the card of an adapter.
+    """Return the card: the adapter's provenance and its final metrics.
 
-    `resumed_from` is the digest of another run's checkpoint that the run continued, `init_from` that of the
-    adapter it was initialised from. `world_sizes` has the first step and the number of workers of each stretch of
-    an elastic run.
+    `resumed_from` is the digest of the checkpoint of another run that this one continued, `init_from` that of the
+    adapter whose weights it started from. `world_sizes`, of an elastic run, lists (first step, workers).
     """
     return AdapterCard(
         schema=1,
@@ -99,24 +98,24 @@ def adapter_card(
 
 
 def write_adapter(target: Path, adapted: PeftModel, trained: Mapping[str, Tensor], card: AdapterCard) -> None:
-    """Write the folder `target` at once, in the layout that plain peft loads on plain AutoModel.
+    """Write the folder `target` atomically, in the layout that plain peft loads on plain AutoModel.
 
     `trained` are the LoRA weights by the names of `adapted`'s parameters.
     """
-    # peft would ask the hub for the base's vocabulary, to guess whether embeddings were trained
+    # without save_embedding_layers=False, peft asks the hub for the base's vocabulary
     state = get_peft_model_state_dict(adapted, state_dict=dict(trained), save_embedding_layers=False)
     with new_folder(target) as folder:
         tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
-        (folder / ADAPTER_WEIGHTS).write_bytes(save(tensors))  # not save_file: a full disk must be an OSError
+        (folder / ADAPTER_WEIGHTS).write_bytes(save(tensors))  # unlike save_file, raises OSError on a full disk
         adapted.peft_config["default"].save_pretrained(str(folder))
         _sort_lists(folder / "adapter_config.json")
         write_card(folder, card)
 
 
 def _sort_lists(path: Path) -> None:
-    """Order what peft keeps in sets, which come out in another order in every process."""
+    """Sort lists that peft writes from sets, whose order differs between processes."""
     config = json.loads(path.read_text(encoding="utf-8"))
-    config["inference_mode"] = True  # what PeftModel.save_pretrained writes
+    config["inference_mode"] = True  # as PeftModel.save_pretrained writes it
     config["target_modules"] = sorted(config["target_modules"])
     _write_json(path, config)
 

@@ -1,7 +1,4 @@
-"""What the workers of a run tell each other, on the process group that is already there.
-
-Owns the collective operations that are not DeepSpeed's or DDP's. Must not know models.
-"""
+"""Collective operations of the workers on the existing process group, other than those of DeepSpeed and DDP."""
 
 from collections.abc import Sequence
 
@@ -11,12 +8,12 @@ from torch import Tensor
 
 
 def world_size() -> int:
-    """Return how many workers the process group has."""
+    """Return the number of workers in the process group."""
     return dist.get_world_size()
 
 
 def sum_over_workers(values: Sequence[float]) -> list[float]:
-    """Return the sums over all workers of the process group."""
+    """Return the sums over all workers, on each of them."""
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     tensor = torch.tensor(values, dtype=torch.float64, device=device)
     dist.all_reduce(tensor)
@@ -25,9 +22,9 @@ def sum_over_workers(values: Sequence[float]) -> list[float]:
 
 
 def gather_over_workers(own: Tensor) -> Tensor:
-    """Return the tensors of all workers, by rank, joined along the first dimension; no gradient goes through.
+    """Return the workers' tensors concatenated along the first dimension, by rank and without gradient.
 
-    All workers must call it, with tensors of one shape.
+    Every worker must call it, with tensors of equal shapes.
     """
     parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, own.detach().contiguous())

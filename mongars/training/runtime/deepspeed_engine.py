@@ -1,7 +1,4 @@
-"""The model under DeepSpeed, on the process group that is already there.
-
-Owns DeepSpeed's configuration and its averaging. Must not know Ray, rows or files.
-"""
+"""The model and its optimizer under DeepSpeed, on the existing process group."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
@@ -19,26 +16,26 @@ from deepspeed.utils import (
 from torch import Tensor, nn
 
 from mongars.training.config import AdapterRecipe
-from mongars.training.loop import Batch, Outputs
+from mongars.training.loop import Outputs, TrainingBatch
 
-MOMENTS = ("exp_avg", "exp_avg_sq")  # what torch's AdamW calls them
+MOMENTS = ("exp_avg", "exp_avg_sq")  # the names in torch's AdamW
 
 
 class Trainable(Protocol):
-    """A module with LoRA in its `encoder`; nothing else of it is trained."""
+    """A module whose only trainable weights are LoRA in its `encoder`."""
 
     encoder: nn.Module
 
-    def smallest_batch(self) -> Batch:
-        """Return any batch that goes through it."""
+    def smallest_batch(self) -> TrainingBatch:
+        """Return a minimal batch of arbitrary tokens, on the CPU."""
         ...
 
 
 class DeepSpeedEngine:
-    """A `loop.Engine`: ZeRO 0 to 3 over the LoRA weights, AdamW of torch, fp32."""
+    """A `TrainingEngine` with ZeRO 0 to 3 over the LoRA weights and torch's AdamW, in fp32."""
 
     def __init__(self, model: Any, config: AdapterRecipe) -> None:
-        # Else its first start on a CPU compiles an op for 84 to 123 s; the losses are the same (measured).
+        # Otherwise the first start on a CPU compiles an op for over a minute, for the same losses.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         model.train()
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -46,8 +43,8 @@ class DeepSpeedEngine:
         self._engine: Any = deepspeed.initialize(
             model=model,
             model_parameters=trained,
-            # Handed in: named in the configuration, DeepSpeed compiles its own for minutes.
-            # No weight decay, as LLM2Vec's script (the default of transformers' Trainer).
+            # An object: for a name in the configuration DeepSpeed compiles its own optimizer for minutes.
+            # No weight decay, like LLM2Vec (the default of transformers' Trainer).
             optimizer=torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=0.0),
             config={
                 "train_micro_batch_size_per_gpu": config.micro_batch,
@@ -59,26 +56,26 @@ class DeepSpeedEngine:
             dist_init_required=False,
         )[0]
         self._stage, self._workers, self._passes = config.zero_stage, config.workers, config.accumulation
-        # DeepSpeed takes the mean over workers and over passes; the loop's shares are to be summed.
+        # DeepSpeed averages over workers and passes; the losses of the loop must be summed.
         self._averaged_over = config.workers * config.accumulation
-        self._open_pass = False
+        self._pending_pass = False
 
     def forward(self, batch: Any) -> Outputs:
         outputs: Outputs = self._engine(batch)
         return outputs
 
-    def backward(self, share: Tensor) -> None:
-        if self._open_pass:
-            self._engine.step()  # between two passes DeepSpeed only counts; the update comes after the last one
-        self._engine.backward(share * self._averaged_over)
-        self._open_pass = True
+    def backward(self, loss: Tensor) -> None:
+        if self._pending_pass:
+            self._engine.step()  # between passes this only counts; DeepSpeed updates after the last one
+        self._engine.backward(loss * self._averaged_over)
+        self._pending_pass = True
 
     def step(self) -> None:
         self._engine.step()
-        self._open_pass = False
+        self._pending_pass = False
 
     def trained_weights(self) -> dict[str, Tensor]:
-        """Return the full fp32 LoRA weights by the names of the encoder's parameters. All workers must call it."""
+        """Return the full fp32 LoRA weights by the encoder's parameter names. Every worker must call it."""
         weights = {}
         for name, parameter in self._trained():
             full = safe_get_full_fp32_param(parameter)
@@ -86,7 +83,7 @@ class DeepSpeedEngine:
         return weights
 
     def moments(self) -> dict[str, Tensor]:
-        """Return AdamW's full moments as `moment|parameter`, at any ZeRO stage. All workers must call it."""
+        """Return AdamW's full moments as `moment|parameter`, at any ZeRO stage. Every worker must call it."""
         return {
             f"{key}|{name}": self._moment(parameter, key).detach().clone()
             for name, parameter in self._trained()
@@ -94,9 +91,9 @@ class DeepSpeedEngine:
         }
 
     def resume(self, moments: Mapping[str, Tensor], step: int) -> None:
-        """Take up AdamW where it was after `step` steps. All workers must call it, before their first step.
+        """Restore AdamW's state after `step` steps. Every worker must call it, before its first step.
 
-        The weights of that time must have been in the model already when the engine was made.
+        The model must have had the weights of that step when the engine was created.
         """
         self._make_optimizer_state()
         for name, parameter in self._trained():
@@ -109,9 +106,9 @@ class DeepSpeedEngine:
         return ((name, each) for name, each in self._model.encoder.named_parameters() if each.requires_grad)
 
     def _make_optimizer_state(self) -> None:
-        """Take a step whose gradient is zero, which leaves the weights as they are.
+        """Take a step with a zero gradient, which leaves the weights unchanged.
 
-        Neither AdamW nor ZeRO, which flattens and shards, has a state that could be set before its first step.
+        Neither AdamW nor ZeRO, which flattens and shards, has a state to restore before its first step.
         """
         batch = self._model.smallest_batch().to(self._engine.device)
         for _ in range(self._passes):
@@ -124,10 +121,10 @@ class DeepSpeedEngine:
         return state
 
     def _set_moment(self, parameter: nn.Parameter, key: str, full: Tensor) -> None:
-        if self._stage == 0:  # plain data parallelism: torch's own optimizer, whole on each worker
+        if self._stage == 0:  # plain data parallelism: each worker has torch's optimizer, unsharded
             self._engine.basic_optimizer.state[parameter][key].copy_(full)
         elif self._stage == 3:  # noqa: PLR2004 (its number)
-            # Not the call for the full state: it fails where a parameter does not divide by the workers.
+            # safe_set_full_optimizer_state fails for parameters whose size the workers do not divide.
             local = safe_get_local_optimizer_state(parameter, key)
             own = nn.functional.pad(full.flatten(), (0, local.numel() * self._workers - full.numel()))
             own = own[local.numel() * dist.get_rank() :][: local.numel()]

@@ -1,7 +1,6 @@
-"""What travels between the driver, the workers and Ray's own processes in a run.
+"""The messages between the driver and the workers of a run, and the names of its files.
 
-Owns a run's name, the places of its files and its messages. Imports neither torch nor peft: every process that
-unpickles a message imports this module, and those take seconds.
+Imports neither torch nor peft, because every process that unpickles a message imports this module.
 """
 
 from collections.abc import Mapping
@@ -17,8 +16,8 @@ from mongars.training.runtime.unfinished_runs import CHECKPOINT
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "card.json")
 
 
-# What may change when a run goes on from the checkpoint of another one: neither the rows of a step nor the shapes
-# of the weights depend on it. The learning rate is here for the run whose loss was not finite.
+# Fields that may differ between a run and the one whose checkpoint it resumes: neither the rows of a step nor the
+# shapes of the weights depend on them. A lower learning rate can rescue a run whose loss was not finite.
 RESUMABLE_FIELDS = frozenset(
     {"workers", "min_workers", "threads", "zero_stage", "micro_rows", "packing", "learning_rate"}
 )
@@ -26,7 +25,7 @@ RESUMABLE_FIELDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ResumeSource:
-    """The checkpoint of another run that this one goes on from. It makes another adapter, so it is in the key."""
+    """The checkpoint of another run that this one continues. The result depends on it, hence the key does."""
 
     path: Path
     digest: str
@@ -34,7 +33,7 @@ class ResumeSource:
 
 @dataclass(frozen=True, slots=True)
 class InitAdapter:
-    """The adapter whose weights a run starts from. It makes another adapter, so it is in the key."""
+    """The adapter whose weights a run starts from. The result depends on it, hence the key does."""
 
     path: Path
     digest: str
@@ -42,7 +41,7 @@ class InitAdapter:
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """What every worker of a run is told. `folder` is where rank 0 puts the adapter; the rest lies beside it."""
+    """The job of every worker. Rank 0 writes the adapter to `folder`; other files of the run are next to it."""
 
     config: AdapterRecipe
     dataset: DatasetRef
@@ -50,49 +49,48 @@ class TrainingJob:
     base_name: str
     base_digest: str
     folder: Path
-    resumed: ResumeSource | None = None
-    parent: InitAdapter | None = None
+    resume_from: ResumeSource | None = None
+    init_from: InitAdapter | None = None
     cpu_optimizations: bool = True
 
     @property
     def checkpoint(self) -> Path:
-        """The file that the run itself goes on from. It is gone when the adapter is there."""
+        """The run's own checkpoint, which is removed once the adapter exists."""
         return self.folder.with_name(f"{self.folder.name}.{CHECKPOINT}")
 
     @property
     def stop(self) -> Path:
-        """An empty file that asks the workers to keep where they are and stop."""
+        """An empty file that asks the workers to write a checkpoint and stop."""
         return self.folder.with_name(f"{self.folder.name}.stop")
 
     @property
     def fixed(self) -> dict[str, Any]:
-        """All that must be the same where a checkpoint is taken up."""
+        """The values that a run and the checkpoint it resumes from must share."""
         recipe = self.config.model_dump(mode="json", exclude=set(RESUMABLE_FIELDS))
-        parent = self.parent.digest if self.parent else None
-        return recipe | {"dataset": self.dataset.digest, "base": self.base_digest, "init_from": parent}
+        init_from = self.init_from.digest if self.init_from else None
+        return recipe | {"dataset": self.dataset.digest, "base": self.base_digest, "init_from": init_from}
 
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What a step did, over all workers. `accuracy` is None when no target was hidden."""
+    """The result of a step over all workers. `accuracy` is None if no target was hidden."""
 
     step: int  # from 1
     steps: int
-    loss: float  # nats per target: a masked token, or a text whose positive is to be found
-    accuracy: float | None  # share of truly masked tokens predicted right, or of positives ranked first
+    loss: float  # nats per target: a masked token, or a query
+    accuracy: float | None  # share of hidden tokens predicted, or of positives ranked first
     accuracy_name: str
-    tokens_per_second: float  # real tokens, without padding
+    tokens_per_second: float  # without padding
     padding_share: float
     workers: int
-    gpu_memory: int | None = None  # bytes, the most that the first worker held; None on a CPU
+    gpu_memory: int | None = None  # peak bytes of the first worker; None on a CPU
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: the steps done, and what its card will say of them.
+    """The number of steps done, and the metrics for the card.
 
-    `world_sizes` has the first step (from 1) and the number of workers of each stretch of the run; more than one
-    entry means that the run was resized.
+    `world_sizes` lists (first step from 1, workers) of each part of the run; a run that was resized has several.
     """
 
     step: int = 0
@@ -100,15 +98,15 @@ class Progress:
     world_sizes: tuple[tuple[int, int], ...] = ()
 
     def advanced(self, report: StepReport) -> "Progress":
-        """Return the progress with one more step. Nothing in it differs between two equal runs."""
-        told = {"loss": report.loss, report.accuracy_name: report.accuracy}
-        known = {name: value for name, value in told.items() if value is not None}
-        first = {f"{name}_first": value for name, value in known.items()}
-        last = {f"{name}_last": value for name, value in known.items()}
+        """Return the progress after one more step. It is the same in equal runs."""
+        values = {"loss": report.loss, report.accuracy_name: report.accuracy}
+        metrics = {name: value for name, value in values.items() if value is not None}
+        first = {f"{name}_first": value for name, value in metrics.items()}
+        last = {f"{name}_last": value for name, value in metrics.items()}
         return Progress(report.step, first | dict(self.metrics) | last, self.world_sizes)
 
     def resized(self, workers: int) -> "Progress":
-        """Return the progress with so many workers from the next step on."""
+        """Return the progress with this number of workers from the next step on."""
         before = tuple(world for world in self.world_sizes if world[0] <= self.step)
         if before and before[-1][1] == workers:
             return replace(self, world_sizes=before)
@@ -119,18 +117,18 @@ def adapter_key(
     config: AdapterRecipe,
     dataset: DatasetRef,
     base_digest: str,
-    resumed: ResumeSource | None = None,
-    parent: InitAdapter | None = None,
+    resume_from: ResumeSource | None = None,
+    init_from: InitAdapter | None = None,
 ) -> str:
-    """Return the name of a run's folder: 16 hex digits over all that its result depends on."""
+    """Return the name of a run's folder: 16 hex digits of a digest over everything that its result depends on."""
     parts: list[Any] = [config.recipe_digest(), dataset.name, dataset.version, dataset.digest, base_digest]
-    if resumed:
-        parts.append(resumed.digest)
-    if parent:
-        parts.append({"init_from": parent.digest})
+    if resume_from:
+        parts.append(resume_from.digest)
+    if init_from:
+        parts.append({"init_from": init_from.digest})
     return canonical_json_digest(parts)[:16]
 
 
 def is_complete(folder: Path) -> bool:
-    """Say whether a run has finished its folder, which appears whole or not at all."""
+    """Return whether a run has written its adapter, which appears atomically."""
     return all((folder / name).is_file() for name in ADAPTER_FILES)

@@ -1,7 +1,4 @@
-"""Workers on Ray Train, and their reports on the way to the driver.
-
-Owns what every run needs of Ray Train: starting, following, stopping, typed errors. Must not know what is trained.
-"""
+"""Starts workers on Ray Train, delivers their reports to the driver, stops them and raises their typed errors."""
 
 import logging
 import signal
@@ -29,70 +26,71 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """How many workers, and what each has. `retries` is how often they are started again when one dies.
+    """The number of workers and the resources of each. If one dies, all are restarted, up to `retries` times.
 
-    With `least` there are as many, from that to `count`, as the cluster has room for. It is looked at again every
-    `look_s` seconds: for other workers all are ended, without notice, and started again.
+    With `min_count` the run is elastic: it has as many workers, up to `count`, as fit in the cluster. Every
+    `resize_check_s` seconds Ray Train checks whether that number has changed; if so, it kills and restarts all.
     """
 
     count: int
     use_gpu: bool = False
     cpus: float = 1
     retries: int = 0
-    least: int | None = None
-    look_s: float = 60.0  # Ray Train's own
+    min_count: int | None = None
+    resize_check_s: float = 60.0  # Ray Train's default
 
     @property
     def scaling(self) -> ScalingConfig:
-        """The same in Ray Train's words."""
+        """The scaling configuration of Ray Train."""
         return ScalingConfig(
-            num_workers=self.count if self.least is None else (self.least, self.count),
+            num_workers=self.count if self.min_count is None else (self.min_count, self.count),
             use_gpu=self.use_gpu,
             resources_per_worker={"CPU": self.cpus},
-            elastic_resize_monitor_interval_s=self.look_s,
+            elastic_resize_monitor_interval_s=self.resize_check_s,
         )
 
-    def warn_of_too_little_room(self) -> None:
-        """Say that the run will wait where the cluster has no room for it: it may grow, so that is no error."""
+    def warn_if_insufficient(self) -> None:
+        """Log a warning if the cluster lacks resources. This is no error, because the cluster may grow."""
         kind = "GPU" if self.use_gpu else "CPU"
-        needed = (self.least or self.count) * (1 if self.use_gpu else self.cpus)
-        there = ray.cluster_resources().get(kind, 0)
-        if there < needed:
+        needed = (self.min_count or self.count) * (1 if self.use_gpu else self.cpus)
+        available = ray.cluster_resources().get(kind, 0)
+        if available < needed:
             logger.warning(
-                "The run waits until its workers have %g %ss; this Ray has %g. Fewer workers would start.",
+                "The run waits for %g %ss for its workers; this Ray cluster has %g. Fewer workers could start.",
                 needed,
                 kind,
-                there,
+                available,
             )
 
 
 def fit(
     work: Callable[[dict[str, Any]], None],
-    told: dict[str, Any],
+    config: dict[str, Any],
     *,
     name: str,
-    place: Path,
+    folder: Path,
     workers: Workers,
     stop: Path | None = None,
 ) -> None:
-    """Run `work(told)` in every worker, which Ray Train has given a process group.
+    """Run `work(config)` in every worker, where Ray Train has set up a process group.
 
-    Workers that died are started again, `workers.retries` times; the work must go on from what it kept. A typed
-    error of a worker is final. Raises it, or a TrainingError that names what happened, also that a run of this
-    name lives in `place`, which must exist.
-    On the main thread the first SIGINT or SIGTERM leaves the empty file `stop`, for which the workers must look
-    and end by themselves; a second signal does what it does elsewhere.
+    If a worker dies, all are restarted, up to `workers.retries` times, and must resume from their checkpoint. A
+    typed error of a worker is raised as it is; other failures, and a live run of this name in `folder`, raise
+    TrainingError. `folder` must exist.
+
+    On the main thread the first SIGINT or SIGTERM creates the empty file `stop`, upon which the workers must end
+    by themselves. A second signal has its usual effect.
     """
     if stop is None:
-        _fit(work, told, name=name, place=place, workers=workers)
+        _fit(work, config, name=name, folder=folder, workers=workers)
         return
-    stop.unlink(missing_ok=True)  # of a run that was killed while it stopped
+    stop.unlink(missing_ok=True)  # left by a run that was killed while it stopped
     try:
         if threading.current_thread() is not threading.main_thread():
-            _fit(work, told, name=name, place=place, workers=workers)
+            _fit(work, config, name=name, folder=folder, workers=workers)
             return
         with _first_signal(stop.touch):
-            _run_off_main_thread(lambda: _fit(work, told, name=name, place=place, workers=workers))
+            _run_off_main_thread(lambda: _fit(work, config, name=name, folder=folder, workers=workers))
     finally:
         stop.unlink(missing_ok=True)
 
@@ -108,7 +106,7 @@ def _first_signal(act: Callable[[], None]) -> Iterator[None]:
 
     def handle(number: int, _: object) -> None:
         restore()
-        logger.warning("Stopping after the step that runs (%s).", signal.Signals(number).name)
+        logger.warning("Stopping after the current step (%s).", signal.Signals(number).name)
         act()
 
     for number in before:
@@ -120,16 +118,16 @@ def _first_signal(act: Callable[[], None]) -> Iterator[None]:
 
 
 def _run_off_main_thread(work: Callable[[], None]) -> None:
-    """Run `work` on a thread and wait: on the main thread Ray Train takes SIGINT, and aborts the workers."""
+    """Run `work` on a thread and wait for it: on the main thread Ray Train aborts the workers on SIGINT."""
     failures: list[BaseException] = []
 
     def run() -> None:
         try:
             work()
-        except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
+        except BaseException as error:  # noqa: BLE001 (re-raised in the caller's thread)
             failures.append(error)
 
-    thread = threading.Thread(target=run, name="ray-train", daemon=True)  # a second signal must not wait for it
+    thread = threading.Thread(target=run, name="ray-train", daemon=True)  # a second signal does not wait for it
     thread.start()
     thread.join()
     if failures:
@@ -137,33 +135,33 @@ def _run_off_main_thread(work: Callable[[], None]) -> None:
 
 
 def _fit(
-    work: Callable[[dict[str, Any]], None], told: dict[str, Any], *, name: str, place: Path, workers: Workers
+    work: Callable[[dict[str, Any]], None], config: dict[str, Any], *, name: str, folder: Path, workers: Workers
 ) -> None:
-    workers.warn_of_too_little_room()
-    for left in range(workers.retries, -1, -1):
+    workers.warn_if_insufficient()
+    for attempts_left in range(workers.retries, -1, -1):
         try:
-            _fit_once(work, told, name=name, place=place, workers=workers)
+            _fit_once(work, config, name=name, folder=folder, workers=workers)
         except TrainingFailedError as error:
             typed = _typed(error)
             if typed is not None:
                 raise typed from error
-            if not left:
+            if not attempts_left:
                 raise _untyped(error) from error
-            logger.warning("A training worker died; %d more attempts.", left)
-            if workers.least is not None:
-                count_nodes_anew()
+            logger.warning("A training worker died; attempts left: %d.", attempts_left)
+            if workers.min_count is not None:
+                recount_nodes()
         else:
             return
 
 
 def _fit_once(
-    work: Callable[[dict[str, Any]], None], told: dict[str, Any], *, name: str, place: Path, workers: Workers
+    work: Callable[[dict[str, Any]], None], config: dict[str, Any], *, name: str, folder: Path, workers: Workers
 ) -> None:
-    # Ray Train keeps its own state there; a run that ended needs none of it.
-    with storage_of_run(place, name) as storage:
+    # Ray Train keeps its own state there, which is useless after the run.
+    with storage_of_run(folder, name) as storage:
         trainer = TorchTrainer(
             work,
-            train_loop_config=told,
+            train_loop_config=config,
             torch_config=TorchConfig(backend="nccl" if workers.use_gpu else "gloo"),
             scaling_config=workers.scaling,
             run_config=RunConfig(name=name, storage_path=str(storage)),
@@ -171,11 +169,11 @@ def _fit_once(
         trainer.fit()
 
 
-def count_nodes_anew() -> None:
-    """Have Ray look which nodes there are. It does so every 20 s, and until then plans with one that is gone.
+def recount_nodes() -> None:
+    """Make Ray update its list of nodes, which it otherwise does every 20 s.
 
-    Without it a run whose node was taken away waits 60 s for workers there, Ray Train's limit (measured). There is
-    no public way to ask.
+    Otherwise a run that lost a node waits for workers on that node until Ray Train's timeout of 60 s. There is no
+    public API for this.
     """
     coordinator = get_or_create_autoscaling_coordinator()
     ray.get(coordinator.get_reserved_resources.remote("mongars", recompute=True))
@@ -183,11 +181,11 @@ def count_nodes_anew() -> None:
 
 @contextmanager
 def following(on_report: Callable[[Any], None]) -> Iterator[Queue]:
-    """Yield a queue whose items go to `on_report` as they come, on a thread; what it raises is raised at the end.
+    """Yield a queue whose items a thread passes to `on_report`; its exception is raised at the end of the block.
 
-    Not by ray.train.report: that is a barrier which waits for the controller's next poll (2 s).
+    ray.train.report is no alternative: it is a barrier that waits for the controller's next poll, every 2 s.
     """
-    # Here, because a node of the workers may be taken away.
+    # On the driver's node, because the cluster may lose those of the workers.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     failures: list[BaseException] = []
@@ -195,10 +193,10 @@ def following(on_report: Callable[[Any], None]) -> Iterator[Queue]:
     def follow() -> None:
         while (report := queue.get()) is not None:
             if failures:
-                continue  # keep the queue empty until the workers end
+                continue  # drain the queue until the workers end
             try:
                 on_report(report)
-            except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
+            except BaseException as error:  # noqa: BLE001 (re-raised in the caller's thread)
                 failures.append(error)
 
     follower = threading.Thread(target=follow, name="training-progress", daemon=True)
@@ -218,12 +216,12 @@ def _failures(error: TrainingFailedError) -> list[BaseException]:
 
 
 def _typed(error: TrainingFailedError) -> MongarsError | None:
-    """Return a worker's own typed error, if there is one."""
+    """Return the first typed error of a worker, if any."""
     return next((each for each in _failures(error) if isinstance(each, MongarsError)), None)
 
 
 def _untyped(error: TrainingFailedError) -> TrainingError:
-    """Return a TrainingError that names what happened, without a traceback."""
+    """Return a TrainingError with the workers' messages, without a traceback."""
     found = "; ".join(sorted({f"{type(each).__name__}: {each}" for each in _failures(error)})) or str(error)
     return TrainingError(
         f"A training worker failed: {found}", remedy="The worker's log is in Ray's session folder."

@@ -1,8 +1,7 @@
-"""What runs leave that did not end: found, told and removed.
+"""The files of unfinished runs: lists and removes them, and detects whether a run is alive.
 
-Owns the names of what a run keeps beside its folder, and whether a run lives. Must not know Ray, nor what is
-trained. What is left holds weights that users' text made, and a base's run the text itself, so it can be deleted
-like the text (`mongars runs`).
+Such files contain weights trained on users' text, and for a base model the text itself. Users can delete them like
+the text, with `mongars runs`.
 """
 
 import json
@@ -29,7 +28,7 @@ _LEFT = re.compile(rf"({KEY})\.{CHECKPOINT}|({KEY})\.stop|\.({KEY})\..*\.tmp|\.r
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedRun:
-    """A run, and what it left. `step` is None before the first checkpoint; the base's text has no dataset."""
+    """A run and its files. `step` is None before the first checkpoint; a base is trained on no dataset version."""
 
     key: str
     makes: Literal["adapter", "base"]
@@ -43,85 +42,85 @@ class UnfinishedRun:
 
 
 @contextmanager
-def storage_of_run(place: Path, key: str) -> Iterator[Path]:
-    """Yield a new folder in `place` for what only a living run needs; it goes when the run ends.
+def storage_of_run(folder: Path, key: str) -> Iterator[Path]:
+    """Yield a new folder in `folder` for the temporary state of a run, and remove it at the end.
 
-    What an equal run left that was killed goes before. Raises TrainingError while an equal run lives.
+    First removes the leftovers of an equal run that was killed. Raises TrainingError while an equal run is alive.
     """
-    _refuse_living(place, key)
-    for storage in _storages(place, key):
+    _refuse_alive(folder, key)
+    for storage in _storages(folder, key):
         _remove(storage)
-    remove_torn(place, key)
+    remove_torn(folder, key)
     with (
-        tempfile.TemporaryDirectory(dir=place, prefix=f"{_STORAGE}{key}-") as made,
-        FileLock(Path(made) / _LOCK),  # the system releases it when this process dies
+        tempfile.TemporaryDirectory(dir=folder, prefix=f"{_STORAGE}{key}-") as made,
+        FileLock(Path(made) / _LOCK),  # the operating system releases it when this process dies
     ):
         yield Path(made)
 
 
-def remove_torn(place: Path, key: str) -> None:
-    """Remove the halves of files that a run's workers were killed at. None of them may live."""
-    for torn in place.glob(f".{key}.*.tmp"):
-        if torn.is_dir() or CHECKPOINT in torn.name:  # not the small files, which are the driver's
+def remove_torn(folder: Path, key: str) -> None:
+    """Remove files that workers left half written when they were killed. The run must not be alive."""
+    for torn in folder.glob(f".{key}.*.tmp"):
+        if torn.is_dir() or CHECKPOINT in torn.name:  # the others are small, and the driver's
             _remove(torn)
 
 
 def unfinished_runs(adapters: Path, bases: Path) -> list[UnfinishedRun]:
-    """Return the runs that left something in these folders, by key.
+    """Return the runs with files in these folders, by key.
 
-    A run of a base keeps its text when it has ended, too, so each of them is told.
+    Includes finished runs of bases, because they keep the text.
     """
     left: dict[str, list[Path]] = {}
     for path in adapters.iterdir() if adapters.is_dir() else ():
         if found := _LEFT.fullmatch(path.name):
             left.setdefault(next(filter(None, found.groups())), []).append(path)
     runs = [
-        _told(key, "adapter", paths, adapters, adapters / f"{key}.{CHECKPOINT}") for key, paths in left.items()
+        _describe(key, "adapter", paths, adapters, adapters / f"{key}.{CHECKPOINT}") for key, paths in left.items()
     ]
-    works = [path for path in (bases.iterdir() if bases.is_dir() else ()) if re.fullmatch(KEY, path.name)]
-    runs += [_told(path.name, "base", [path], path, path / CHECKPOINT) for path in works]
+    base_runs = [path for path in (bases.iterdir() if bases.is_dir() else ()) if re.fullmatch(KEY, path.name)]
+    runs += [_describe(path.name, "base", [path], path, path / CHECKPOINT) for path in base_runs]
     return sorted(runs, key=lambda run: run.key)
 
 
 def delete_run(run: UnfinishedRun) -> None:
-    """Remove what a run left, and nothing that a finished one made. Raises TrainingError while it lives."""
-    _refuse_living(run.left[0] if run.makes == "base" else run.left[0].parent, run.key)
+    """Remove the files of an unfinished run, but no result. Raises TrainingError while the run is alive."""
+    _refuse_alive(run.left[0] if run.makes == "base" else run.left[0].parent, run.key)
     for path in run.left:
         _remove(path)
 
 
-def _told(
-    key: str, makes: Literal["adapter", "base"], paths: list[Path], place: Path, checkpoint: Path
+def _describe(
+    key: str, makes: Literal["adapter", "base"], paths: list[Path], folder: Path, checkpoint: Path
 ) -> UnfinishedRun:
     files = [each for path in paths for each in (path, *path.rglob("*"))]
     stats = [each.lstat() for each in files]
-    kept = _header(checkpoint)
+    header = _header(checkpoint)
     return UnfinishedRun(
         key,
         makes,
-        dataset=kept.get("label"),
-        step=kept.get("step"),
-        steps=kept.get("steps"),
+        dataset=header.get("label"),
+        step=header.get("step"),
+        steps=header.get("steps"),
         bytes=sum(stat.st_size for each, stat in zip(files, stats, strict=True) if each.is_file()),
         changed=datetime.fromtimestamp(max(stat.st_mtime for stat in stats), UTC),
-        alive=_lives(place, key),
+        alive=_is_alive(folder, key),
         left=tuple(sorted(paths)),
     )
 
 
 def _header(checkpoint: Path) -> dict[str, Any]:
-    """Return what a checkpoint of either kind says of itself; nothing where there is none, or a damaged one."""
+    """Return label, step and steps of a checkpoint of either kind; empty if it is missing or damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(checkpoint), "numpy") as file:
-            told = file.metadata() or {}
+            metadata = file.metadata() or {}
     except (OSError, SafetensorError):
         return {}
-    if "state" in told:
-        state: dict[str, Any] = json.loads(told["state"])
+    if "state" in metadata:
+        state: dict[str, Any] = json.loads(metadata["state"])
         return state
-    run = json.loads(told.get("run", "{}"))
+    run = json.loads(metadata.get("run", "{}"))
     return {
         "label": run.get("label"),
         "step": run.get("progress", {}).get("step"),
@@ -129,22 +128,22 @@ def _header(checkpoint: Path) -> dict[str, Any]:
     }
 
 
-def _storages(place: Path, key: str) -> list[Path]:
-    return sorted(place.glob(f"{_STORAGE}{key}-*"))
+def _storages(folder: Path, key: str) -> list[Path]:
+    return sorted(folder.glob(f"{_STORAGE}{key}-*"))
 
 
-def _lives(place: Path, key: str) -> bool:
-    for folder in _storages(place, key):
+def _is_alive(folder: Path, key: str) -> bool:
+    for storage in _storages(folder, key):
         try:
-            with FileLock(folder / _LOCK).acquire(timeout=0):
+            with FileLock(storage / _LOCK).acquire(timeout=0):
                 pass
         except Timeout:
             return True
     return False
 
 
-def _refuse_living(place: Path, key: str) -> None:
-    if _lives(place, key):
+def _refuse_alive(folder: Path, key: str) -> None:
+    if _is_alive(folder, key):
         raise TrainingError(f"The run {key} is running in another process.", remedy="Wait for it, or stop it.")
 
 

@@ -38,17 +38,17 @@ WORDS = st.lists(st.sampled_from(["a", "bee", "cat.", "dog,", "end!", "x"]), min
         ("", ""),
     ],
 )
-def test_tokenised_text_is_written_as_people_write(tokenised: str, written: str) -> None:
+def test_tokenised_text_becomes_natural_text(tokenised: str, written: str) -> None:
     assert untokenise(tokenised) == written
 
 
 @given(st.text(alphabet="ab ,.'\"()-", max_size=40))
-def test_untokenising_keeps_letters_and_order(text: str) -> None:
+def test_untokenise_keeps_letters_in_order(text: str) -> None:
     assert re.sub(r"[^ab]", "", untokenise(text)) == re.sub(r"[^ab]", "", text)
 
 
 @given(st.text(alphabet="ab ,.'\"@-", max_size=40))
-def test_untokenised_text_is_one_line_without_double_spaces(text: str) -> None:
+def test_untokenise_returns_one_line_without_double_spaces(text: str) -> None:
     written = untokenise(text)
     assert "  " not in written
     assert written == written.strip()
@@ -67,16 +67,16 @@ def test_untokenised_text_is_one_line_without_double_spaces(text: str) -> None:
         ("{comment}", ""),
     ],
 )
-def test_a_transcribed_turn_loses_its_marks(transcribed: str, written: str) -> None:
+def test_transcription_marks_are_removed(transcribed: str, written: str) -> None:
     assert spoken(transcribed) == written
 
 
-def test_a_worked_answer_ends_in_a_sentence_and_has_no_annotations() -> None:
+def test_a_worked_answer_ends_with_a_sentence_and_has_no_annotations() -> None:
     answer = "He has 3*4 = $<<3*4=12>>12.\nThat is 12+1,000 = <<12+1000=1012>>1,012.\n#### 1,012"
     assert worked_answer(answer) == "He has 3*4 = $12.\nThat is 12+1,000 = 1,012.\nThe answer is 1,012."
 
 
-def test_sentences_end_at_a_mark_that_stands_alone_and_keep_their_closing_quote() -> None:
+def test_sentences_end_at_a_separate_mark_and_keep_their_closing_quote() -> None:
     text = 'No. 2 sailed . He said " wait . " " Why ? " she asked . The end'
     assert list(tokenised_sentences(text)) == [
         "No. 2 sailed .",
@@ -88,20 +88,20 @@ def test_sentences_end_at_a_mark_that_stands_alone_and_keep_their_closing_quote(
 
 
 @given(WORDS)
-def test_sentences_together_are_the_text(words: list[str]) -> None:
+def test_joined_sentences_are_the_text(words: list[str]) -> None:
     text = " ".join(words).replace(".", " .")
     assert " ".join(tokenised_sentences(text)) == text
 
 
 @given(st.lists(WORDS.map(" ".join), max_size=10), st.integers(1, 20))
-def test_groups_hold_every_line_once_and_only_a_long_line_is_over_the_limit(lines: list[str], limit: int) -> None:
+def test_groups_contain_every_line_once_and_respect_the_limit(lines: list[str], limit: int) -> None:
     groups = list(groups_of_lines(lines, limit))
     assert [line for group in groups for line in group.split("\n")] == lines
     assert all(len(group.split()) <= limit or "\n" not in group for group in groups)
 
 
 @given(WORDS.map(" ".join), st.integers(1, 10))
-def test_the_parts_of_a_line_together_are_the_line(line: str, limit: int) -> None:
+def test_joined_parts_of_a_line_are_the_line(line: str, limit: int) -> None:
     parts = list(parts_of_line(line, limit))
     assert " ".join(parts) == line
     assert all(part[-1] in ".!?" for part in parts[:-1])

@@ -22,7 +22,7 @@ def lines(path: Path, *values: Any) -> Path:
     return path
 
 
-def said(document: Document) -> list[tuple[str, str]]:
+def turns_of(document: Document) -> list[tuple[str, str]]:
     return [(message["role"], message["content"]) for message in document["messages"]]
 
 
@@ -35,7 +35,7 @@ def meeting(*turns: tuple[str, str], queries: tuple[tuple[str, str], ...] = ()) 
     }
 
 
-def test_conversations_are_as_they_are_but_for_white_space_and_empty_turns(tmp_path: Path) -> None:
+def test_conversations_lose_whitespace_and_empty_turns_only(tmp_path: Path) -> None:
     turns = [("user", " Hello? "), ("assistant", "  "), ("assistant", "Hello!")]
     messages = [{"role": role, "content": content} for role, content in turns]
     path = lines(
@@ -45,32 +45,32 @@ def test_conversations_are_as_they_are_but_for_white_space_and_empty_turns(tmp_p
     )
     (document,), left_out = read(nano_sources.conversations, path)
     assert (document["id"], document["source"]) == ("a", "talks")
-    assert said(document)[-2:] == [("user", "Hello?"), ("assistant", "Hello!")]
+    assert turns_of(document)[-2:] == [("user", "Hello?"), ("assistant", "Hello!")]
     assert left_out == {"empty turns": 2, "conversations without words": 1}
 
 
 def test_a_problem_is_a_question_and_its_worked_answer(tmp_path: Path) -> None:
     path = lines(tmp_path / "p.jsonl.gz", {"question": "Two hens and two?", "answer": "2+2 = <<2+2=4>>4\n#### 4"})
     (document,), left_out = read(nano_sources.problems, path)
-    assert said(document) == [("user", "Two hens and two?"), ("assistant", "2+2 = 4\nThe answer is 4.")]
+    assert turns_of(document) == [("user", "Two hens and two?"), ("assistant", "2+2 = 4\nThe answer is 4.")]
     assert left_out == {"calculator annotations": 1}
 
 
-def test_a_meeting_is_texts_of_turns_and_a_conversation_for_each_query(tmp_path: Path) -> None:
+def test_a_meeting_gives_texts_of_turns_and_a_conversation_for_each_query(tmp_path: Path) -> None:
     turns = [("Gardener A", "The peas {disfmarker} are up ."), ("Clerk", "{vocalsound}"), ("Clerk", "Good !")]
     queries = (("Sum it up", "Peas grew ."), ("And the clerk ?", "Was glad ."))
     documents, left_out = read(
         nano_sources.meetings, lines(tmp_path / "m.jsonl.gz", meeting(*turns, queries=queries))
     )
     assert documents[0]["text"] == "Gardener A: The peas are up.\nClerk: Good!"
-    assert [said(document) for document in documents[1:]] == [
+    assert [turns_of(document) for document in documents[1:]] == [
         [("user", "Sum it up"), ("assistant", "Peas grew.")],
         [("user", "And the clerk?"), ("assistant", "Was glad.")],
     ]
     assert left_out == {"turns without words": 1}
 
 
-def test_a_long_meeting_is_cut_between_turns_and_a_long_turn_between_sentences(tmp_path: Path) -> None:
+def test_a_long_meeting_is_split_between_turns_and_long_turns_between_sentences(tmp_path: Path) -> None:
     turns = [(f"Guest {number}", "so " * 100) for number in range(7)]
     turns.append(("Host", "We dug the beds and sowed peas . " * 120))
     documents, _ = read(nano_sources.meetings, lines(tmp_path / "m.jsonl.gz", meeting(*turns)))
@@ -81,7 +81,7 @@ def test_a_long_meeting_is_cut_between_turns_and_a_long_turn_between_sentences(t
     assert sum(text.count("sowed") for text in texts) == 120
 
 
-def test_an_article_is_its_sections_without_unknown_words(tmp_path: Path) -> None:
+def test_an_article_gives_its_sections_without_unknown_words(tmp_path: Path) -> None:
     path = tmp_path / "w.txt.gz"
     path.write_bytes(
         gzip.compress(
@@ -108,7 +108,7 @@ def test_an_article_is_its_sections_without_unknown_words(tmp_path: Path) -> Non
     }
 
 
-def test_utterances_of_an_intent_are_one_text_and_its_name_is_not_in_it(tmp_path: Path) -> None:
+def test_utterances_of_an_intent_form_texts_without_its_name(tmp_path: Path) -> None:
     path = tmp_path / "b.csv"
     rows = [f'"Where, pray, is hen {number}?\n",lost_hen' for number in range(12)]
     path.write_text("\n".join(["text,category", rows[0], "Is it noon?,clock", *rows[1:]]) + "\n")
@@ -120,7 +120,7 @@ def test_utterances_of_an_intent_are_one_text_and_its_name_is_not_in_it(tmp_path
     assert "lost_hen" not in str(documents)
 
 
-def test_only_the_parts_of_clinc_to_train_on_are_read(tmp_path: Path) -> None:
+def test_only_the_training_parts_of_clinc_are_read(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
     parts = {"train": [["wake me", "alarm"]], "oos_train": [["why moss", "oos"]], "test": [["held out", "alarm"]]}
     path.write_text(json.dumps(parts))
@@ -129,7 +129,7 @@ def test_only_the_parts_of_clinc_to_train_on_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reader", "content", "told"),
+    ("reader", "content", "reason"),
     [
         (nano_sources.conversations, gzip.compress(b'{"id": "SECRET"}\n'), "line 1: no list `messages`"),
         (nano_sources.problems, gzip.compress(b'{"question": "SECRET"}\n'), "line 1: answer"),
@@ -142,13 +142,13 @@ def test_only_the_parts_of_clinc_to_train_on_are_read(tmp_path: Path) -> None:
         (nano_sources.clinc, b'{"train": [["SECRET"]], "oos_train": []}', "train.0.1"),
     ],
 )
-def test_a_file_that_is_not_in_its_form_is_named_without_its_text(
-    tmp_path: Path, reader: Reader, content: bytes, told: str
+def test_a_file_in_another_format_is_refused_without_its_text(
+    tmp_path: Path, reader: Reader, content: bytes, reason: str
 ) -> None:
     path = tmp_path / "data.gz"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="not in the form") as raised:
+    with pytest.raises(InputError, match="not in the format") as raised:
         read(reader, path)
-    assert told in str(raised.value)
+    assert reason in str(raised.value)
     assert str(path) in str(raised.value)
     assert "SECRET" not in str(raised.value)

@@ -3,7 +3,7 @@ from random import Random
 import pytest
 
 from mongars.conversation.prompt import MEMORY_NOTE, SYSTEM_PROMPT, quote_memory
-from mongars.pretraining.corpus.system_turns import NEIGHBOURS, SAID_AT, with_system_turns
+from mongars.pretraining.corpus.system_turns import CREATED_AT, NEIGHBOURS, with_system_turns
 from mongars.records import Conversation, Memory, Turn
 
 
@@ -28,48 +28,48 @@ def is_recalling(conversation: Conversation) -> bool:
 
 
 @pytest.mark.parametrize("first", ["user", "assistant"])
-def test_a_seeded_share_begins_with_a_system_turn_and_the_rest_is_as_it_was(first: str) -> None:
+def test_a_random_share_starts_with_a_system_turn_and_the_rest_is_unchanged(first: str) -> None:
     before = talks(1000, first=first)
     after = list(with_system_turns(before, Random(3)))
-    begun = [talk for talk in after if talk.turns[0].role == "system"]
-    recalling = [talk for talk in begun if is_recalling(talk)]
-    assert 280 < len(begun) < 380
+    prompted = [talk for talk in after if talk.turns[0].role == "system"]
+    recalling = [talk for talk in prompted if is_recalling(talk)]
+    assert 280 < len(prompted) < 380
     assert 55 < len(recalling) < 105
-    assert {talk.turns[0].content for talk in begun if not is_recalling(talk)} == {SYSTEM_PROMPT}
+    assert {talk.turns[0].content for talk in prompted if not is_recalling(talk)} == {SYSTEM_PROMPT}
     for old, new in zip(before, after, strict=True):
         assert new.turns[-len(old.turns) :] == old.turns
-        assert len(new.turns) - len(old.turns) == (new in begun)
+        assert len(new.turns) - len(old.turns) == (new in prompted)
 
 
-def test_memories_are_one_to_three_turns_of_one_near_conversation_quoted_as_the_prompt_quotes() -> None:
+def test_memories_are_one_to_three_quoted_turns_of_one_nearby_conversation() -> None:
     before = talks(300)
     quoted = {
         quote_memory(
-            Memory(id="", user="", conversation_id="", role=turn.role, text=turn.content, created_at=SAID_AT)
-        ): place
-        for place, talk in enumerate(before)
+            Memory(id="", user="", conversation_id="", role=turn.role, text=turn.content, created_at=CREATED_AT)
+        ): index
+        for index, talk in enumerate(before)
         for turn in talk.turns
     }
     recalling = [
-        (place, talk)
-        for place, talk in enumerate(with_system_turns(before, Random(3)))
+        (index, talk)
+        for index, talk in enumerate(with_system_turns(before, Random(3)))
         if talk.turns[0].role == "system" and is_recalling(talk)
     ]
     assert recalling
-    for place, talk in recalling:
+    for index, talk in recalling:
         sources = {quoted[quote] for quote in quotes(talk)}
         assert 1 <= len(quotes(talk)) <= 3
         assert len(sources) == 1
-        assert 0 < abs(sources.pop() - place) <= NEIGHBOURS
+        assert 0 < abs(sources.pop() - index) <= NEIGHBOURS
 
 
-def test_a_conversation_alone_recalls_nothing() -> None:
+def test_a_single_conversation_gets_no_memories() -> None:
     for seed in range(60):
         (talk,) = with_system_turns(talks(1), Random(seed))
         assert not is_recalling(talk)
 
 
-def test_a_system_turn_of_its_own_stays_in_the_one_system_turn() -> None:
+def test_an_existing_system_turn_is_merged_into_the_added_one() -> None:
     own = Conversation(id="o", user="o", turns=(Turn("system", "Be kind."), Turn("user", "Hi")))
     (talk,) = next(
         talks

@@ -20,57 +20,59 @@ TALK = [
 
 @pytest.fixture
 def pairs(base_folder):
-    """Return pairs(talk, ...) -> [(query, positive or None)], as text again."""
+    """Return pairs(talk, ...) -> the rows of token ids of one conversation."""
 
-    def read(talk=TALK, split="train", opinions=(), **knobs):
+    def read(talk=TALK, split="train", opinions=(), **options):
         messages = [{"role": role, "content": content} for role, content in talk]
-        told = [dict(zip(("query", "text", "good"), opinion, strict=True)) for opinion in opinions]
-        batch = pa.Table.from_pylist([{"id": "a", "split": split, "messages": messages, "opinions": told}])
-        return tokenise_pairs(batch, base=str(base_folder), config=ContrastiveConfig(**knobs)).to_pylist()
+        rated = [dict(zip(("query", "text", "good"), opinion, strict=True)) for opinion in opinions]
+        batch = pa.Table.from_pylist([{"id": "a", "split": split, "messages": messages, "opinions": rated}])
+        return tokenise_pairs(batch, base=str(base_folder), config=ContrastiveConfig(**options)).to_pylist()
 
     return read
 
 
 @pytest.fixture
-def told(pairs, base):
+def texts_of(pairs, base):
+    """Return texts_of(talk, ...) -> [(query, positive, negative)] as text, None for a missing one."""
+
     def text(ids):
         return ids and base.tokenizer.decode(ids, skip_special_tokens=True)
 
-    def texts(*arguments, **knobs):
+    def texts(*arguments, **options):
         return [
             tuple(text(row[part]) for part in ("query", "positive", "negative"))
-            for row in pairs(*arguments, **knobs)
+            for row in pairs(*arguments, **options)
         ]
 
     return texts
 
 
-def test_a_turn_and_the_next_one_of_the_other_role_are_a_pair(told):
-    assert told(pairs="turns", min_tokens=1) == [
+def test_a_turn_and_the_next_one_of_the_other_role_are_a_pair(texts_of):
+    assert texts_of(pairs="turns", min_tokens=1) == [
         ("a first question", "a first answer", None),
         ("a second answer", "hello", None),
         ("hello", "a third answer", None),
     ]
 
 
-def test_a_turn_that_is_too_short_is_left_out_with_its_pairs(told):
-    assert told(pairs="turns", min_tokens=4) == [("a first question", "a first answer", None)]
+def test_too_short_turns_are_left_out_with_their_pairs(texts_of):
+    assert texts_of(pairs="turns", min_tokens=4) == [("a first question", "a first answer", None)]
 
 
-def test_each_turn_of_a_person_or_the_assistant_is_its_own_positive(told):
+def test_simcse_pairs_each_turn_of_user_and_assistant_with_itself(texts_of):
     texts = ["a first question", "a first answer", "a second answer", "a third answer"]
-    assert told(pairs="simcse") == [(text, None, None) for text in texts]
+    assert texts_of(pairs="simcse") == [(text, None, None) for text in texts]
 
 
-def test_what_a_user_called_good_is_a_pair_and_what_was_called_bad_a_hard_negative(told):
+def test_answers_rated_good_are_positives_and_bad_ones_hard_negatives(texts_of):
     opinions = [
         ("a first question", "a first answer", False),
         ("a first question", "a better answer", True),
         ("a first question", "an old memory", False),
-        ("a second answer", "hello", True),  # neighbours: no second pair of them
+        ("a second answer", "hello", True),  # adjacent turns: no second pair
         ("hello", "a wrong answer", False),
     ]
-    assert told(pairs="feedback", min_tokens=1, opinions=opinions) == [
+    assert texts_of(pairs="feedback", min_tokens=1, opinions=opinions) == [
         ("a second answer", "hello", None),
         ("hello", "a third answer", "a wrong answer"),
         ("a first question", "a better answer", "a first answer"),
@@ -78,17 +80,17 @@ def test_what_a_user_called_good_is_a_pair_and_what_was_called_bad_a_hard_negati
     ]
 
 
-def test_a_negative_that_is_too_short_leaves_its_pair_without_one(told):
+def test_a_too_short_negative_leaves_its_pair_without_one(texts_of):
     opinions = [("a first question", "no", False)]
-    assert told(pairs="feedback", opinions=opinions)[0] == ("a first question", "a first answer", None)
+    assert texts_of(pairs="feedback", opinions=opinions)[0] == ("a first question", "a first answer", None)
 
 
-def test_opinions_are_read_for_feedback_alone(told):
+def test_opinions_only_count_for_feedback_pairs(texts_of):
     opinions = [("a first question", "a first answer", False)]
-    assert told(pairs="turns", opinions=opinions) == [("a first question", "a first answer", None)]
+    assert texts_of(pairs="turns", opinions=opinions) == [("a first question", "a first answer", None)]
 
 
-def test_a_version_from_before_there_were_opinions_gives_its_turns(base_folder):
+def test_a_version_without_opinions_gives_pairs_of_turns(base_folder):
     messages = [
         {"role": "user", "content": "a first question"},
         {"role": "assistant", "content": "a first answer"},
@@ -100,12 +102,11 @@ def test_a_version_from_before_there_were_opinions_gives_its_turns(base_folder):
 
 
 @pytest.mark.parametrize("kind", ["simcse", "turns", "feedback"])
-def test_what_is_held_out_gives_no_pair(pairs, kind):
+def test_held_out_conversations_give_no_pair(pairs, kind):
     assert pairs(split="test", pairs=kind) == []
 
 
-def test_a_text_is_read_as_it_is_served(pairs, base):
-    """The same tokens, special ones too, and cut where the window ends."""
+def test_texts_have_the_tokens_of_serving_up_to_max_tokens(pairs, base):
     text = "  hello <|user|> there, how are you today? "
     (served,) = Neurons(bidirectional_encoder(base), base.tokenizer).read([text]).windows
     (row,) = pairs([("user", text)])
@@ -114,20 +115,20 @@ def test_a_text_is_read_as_it_is_served(pairs, base):
     assert cut["query"] == served[1][:5]
 
 
-def test_pairs_stay_together_whatever_the_order_they_come_in():
+def test_pairs_stay_together_in_any_order_of_rows():
     rows = [
-        {"id": name, "query": [place], "positive": [place, 7], "negative": [8] * place or None}
-        for place, name in enumerate("cab")
+        {"id": name, "query": [index], "positive": [index, 7], "negative": [8] * index or None}
+        for index, name in enumerate("cab")
     ]
     table = PairTable.of(rows)
     assert table.queries.ids == table.positives.ids == ("a", "b", "c")
-    assert [table.queries.row(place).tolist() for place in range(3)] == [[1], [2], [0]]
-    assert [table.positives.row(place).tolist() for place in range(3)] == [[1, 7], [2, 7], [0, 7]]
-    assert [table.negatives.row(place).tolist() for place in range(3)] == [[8], [8, 8], []]
+    assert [table.queries.row(index).tolist() for index in range(3)] == [[1], [2], [0]]
+    assert [table.positives.row(index).tolist() for index in range(3)] == [[1, 7], [2, 7], [0, 7]]
+    assert [table.negatives.row(index).tolist() for index in range(3)] == [[8], [8, 8], []]
     assert (len(table), table.token_count, table.lengths) == (3, 12, [2, 2, 2])
 
 
-def test_texts_that_are_their_own_positives_are_kept_once():
+def test_texts_that_are_their_own_positives_are_stored_once():
     table = PairTable.of([{"id": "a", "query": [1, 2], "positive": None, "negative": None}])
     assert table.positives is table.queries
     assert (table.token_count, table.lengths) == (2, [2])

@@ -14,18 +14,18 @@ from mongars.registry.card import read_card
 from mongars.storage.digests import folder_digest
 from mongars.training.config import ContrastiveConfig, MNTPConfig
 from mongars.training.runtime.adapter_writer import adapted_encoder, adapter_card, write_adapter
-from mongars.training.runtime.job import InitAdapter, adapter_key, is_complete
+from mongars.training.runtime.job import InitAdapter, ResumeSource, adapter_key, is_complete
 
 DATASET = DatasetRef("chats", "1", "d" * 64, "ready", 40)
 
 
 @pytest.fixture
 def write(train, base):
-    """Return write(folder, **knobs): train, write the adapter, return the encoder that was trained."""
+    """Return write(folder, **options): train, write the adapter, return the trained encoder."""
 
-    def run(folder, **knobs):
-        reports, engine = train(steps=3, **knobs)
-        config = MNTPConfig(steps=3, **knobs)
+    def run(folder, **options):
+        reports, engine = train(steps=3, **options)
+        config = MNTPConfig(steps=3, **options)
         trained = {name: p for name, p in engine.model.encoder.named_parameters() if p.requires_grad}
         card = adapter_card(config, DATASET, base, "tiny", {"loss_last": reports[-1].loss})
         write_adapter(folder, engine.model.encoder, trained, card)
@@ -34,8 +34,8 @@ def write(train, base):
     return run
 
 
-def test_the_folder_loads_by_plain_peft_on_a_plain_model_with_the_trained_weights(write, base_folder, tmp_path):
-    trained = write(tmp_path / "a", packing=False).eval()  # a packed one reads packed rows only
+def test_plain_peft_loads_the_trained_weights_on_a_plain_model(write, base_folder, tmp_path):
+    trained = write(tmp_path / "a", packing=False).eval()  # an encoder that packs accepts packed rows only
     plain = AutoModel.from_pretrained(base_folder)
     plain.config.is_causal = False
     loaded = PeftModel.from_pretrained(plain, tmp_path / "a").eval()
@@ -45,7 +45,7 @@ def test_the_folder_loads_by_plain_peft_on_a_plain_model_with_the_trained_weight
     assert torch.equal(*states)
 
 
-def test_the_folder_loads_where_it_is_served(write, base, tmp_path):
+def test_serving_loads_the_folder(write, base, tmp_path):
     write(tmp_path / "a")
     attach_adapter(bidirectional_encoder(base), tmp_path / "a")
 
@@ -58,7 +58,7 @@ def test_equal_runs_have_equal_digests(write, tmp_path):
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_the_card_is_one_that_the_registry_reads_and_names_no_path(write, base_folder, tmp_path):
+def test_the_registry_reads_the_card_and_no_file_names_a_path(write, base_folder, tmp_path):
     write(tmp_path / "a")
     assert read_card(tmp_path / "a").dataset_name == "chats@1"
     texts = [path.read_text() for path in (tmp_path / "a").glob("*.json")]
@@ -66,7 +66,7 @@ def test_the_card_is_one_that_the_registry_reads_and_names_no_path(write, base_f
     assert json.loads((tmp_path / "a" / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny"
 
 
-def test_a_folder_is_complete_or_absent(write, tmp_path):
+def test_a_folder_is_complete_after_writing_and_never_overwritten(write, tmp_path):
     assert not is_complete(tmp_path / "a")
     write(tmp_path / "a")
     assert is_complete(tmp_path / "a")
@@ -84,7 +84,7 @@ def test_a_base_without_a_target_module_is_refused_by_name(base):
         adapted_encoder(base, MNTPConfig(target_modules=("q_proj", "c_attn")), "tiny")
 
 
-def test_the_key_depends_on_recipe_dataset_base_and_parent():
+def test_the_key_depends_on_recipe_dataset_base_and_initial_adapter():
     config = MNTPConfig()
     keys = {
         adapter_key(config, DATASET, "b1"),
@@ -96,3 +96,10 @@ def test_the_key_depends_on_recipe_dataset_base_and_parent():
         adapter_key(ContrastiveConfig(), DATASET, "b1"),
     }
     assert len(keys) == 7
+
+
+def test_the_key_has_its_known_value():
+    """Another key would train every adapter again."""
+    base, resume_from, init_from = "b" * 64, ResumeSource(Path("p"), "c" * 64), InitAdapter(Path("p"), "a" * 64)
+    assert adapter_key(MNTPConfig(), DATASET, base) == "e1aa0e40cc9ed3d7"
+    assert adapter_key(MNTPConfig(), DATASET, base, resume_from, init_from) == "88008b4d269172e1"

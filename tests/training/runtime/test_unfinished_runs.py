@@ -18,40 +18,40 @@ from mongars.training.runtime.unfinished_runs import delete_run, storage_of_run,
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 
 
-def leave_checkpoint(place: Path, key: str, step: int = 3) -> Path:
-    """Leave what a run of step 1000 that was stopped leaves."""
+def leave_checkpoint(folder: Path, key: str, step: int = 3) -> Path:
+    """Write the checkpoint of a stopped run of 1000 steps."""
     dataset = DatasetRef("chats", "v2", "d" * 64, "ready", 40)
-    job = TrainingJob(MNTPConfig(), dataset, place, "tiny", "b" * 64, place / key)
+    job = TrainingJob(MNTPConfig(), dataset, folder, "tiny", "b" * 64, folder / key)
     kept = Checkpoint(Progress(step), {"a": torch.ones(2)}, {"exp_avg|a": torch.ones(2)})
     write_checkpoint(job.checkpoint, kept, job.fixed, "chats@v2")
     return job.checkpoint
 
 
 @pytest.fixture
-def living(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the storage of the run KEY until its stdin ends."""
+def alive_run(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process with the run KEY alive until its stdin closes."""
     code = (
         "import sys; from pathlib import Path\n"
         "from mongars.training.runtime.unfinished_runs import storage_of_run\n"
-        f"with storage_of_run(Path({str(tmp_path)!r}), {KEY!r}):\n    print('held', flush=True); sys.stdin.read()"
+        f"with storage_of_run(Path({str(tmp_path)!r}), {KEY!r}):\n    print('alive', flush=True); sys.stdin.read()"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, "-c", code], **pipes)
-    assert process.stdout.readline() == "held\n"
+    assert process.stdout.readline() == "alive\n"
     yield process
     process.kill()
     process.communicate()
 
 
-def test_the_storage_of_a_run_goes_when_it_ends(tmp_path):
+def test_the_storage_of_a_run_is_removed_at_its_end(tmp_path):
     with storage_of_run(tmp_path, KEY) as storage:
         (storage / "state").write_text("what Ray keeps")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_run_left_goes_when_an_equal_one_starts_and_what_others_left_stays(living, tmp_path):
-    os.kill(living.pid, signal.SIGKILL)
-    living.wait()
+def test_a_starting_run_removes_leftovers_of_an_equal_killed_run_only(alive_run, tmp_path):
+    os.kill(alive_run.pid, signal.SIGKILL)
+    alive_run.wait()
     (left,) = tmp_path.iterdir()
     torn = tmp_path / f".{KEY}.checkpoint.safetensors.x1.tmp"
     torn.write_text("half a checkpoint")
@@ -62,7 +62,7 @@ def test_what_a_killed_run_left_goes_when_an_equal_one_starts_and_what_others_le
     assert sorted(tmp_path.iterdir()) == sorted(others)
 
 
-def test_a_run_that_lives_is_neither_started_twice_nor_deleted(living, tmp_path):
+def test_a_live_run_is_neither_started_twice_nor_deleted(alive_run, tmp_path):
     checkpoint = leave_checkpoint(tmp_path, KEY)
     with pytest.raises(TrainingError, match="is running in another process"), storage_of_run(tmp_path, KEY):
         pass
@@ -76,7 +76,7 @@ def test_a_run_that_lives_is_neither_started_twice_nor_deleted(living, tmp_path)
         pass
 
 
-def test_an_unfinished_run_says_what_it_is_trained_on_and_how_far_it_is(tmp_path):
+def test_an_unfinished_run_has_its_dataset_and_progress(tmp_path):
     leave_checkpoint(tmp_path, KEY, step=7)
     (tmp_path / f"{OTHER}.stop").touch()
     (tmp_path / OTHER).mkdir()
@@ -90,7 +90,7 @@ def test_an_unfinished_run_says_what_it_is_trained_on_and_how_far_it_is(tmp_path
     assert (stopped.key, stopped.step, stopped.left) == (OTHER, None, (tmp_path / f"{OTHER}.stop",))
 
 
-def test_a_checkpoint_that_is_damaged_can_be_deleted_too(tmp_path):
+def test_a_damaged_checkpoint_can_be_deleted(tmp_path):
     (tmp_path / f"{KEY}.checkpoint.safetensors").write_text("damaged")
     (run,) = unfinished_runs(tmp_path, tmp_path / "none")
     assert run.step is None
@@ -98,7 +98,7 @@ def test_a_checkpoint_that_is_damaged_can_be_deleted_too(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_deleted_is_all_that_a_run_left_and_no_adapter(tmp_path):
+def test_deleting_removes_all_leftovers_of_a_run_and_no_adapter(tmp_path):
     leave_checkpoint(tmp_path, KEY)
     kept = [leave_checkpoint(tmp_path, OTHER), tmp_path / KEY, tmp_path / f"{KEY}.run.json"]
     (tmp_path / f".{KEY}.checkpoint.safetensors.x1.tmp").touch()
@@ -111,7 +111,7 @@ def test_what_is_deleted_is_all_that_a_run_left_and_no_adapter(tmp_path):
     assert sorted(tmp_path.iterdir()) == sorted(kept)
 
 
-def test_the_text_and_the_checkpoint_of_a_base_are_a_run_too(tmp_path):
+def test_the_folder_of_a_base_run_is_listed_and_deleted(tmp_path):
     folder = tmp_path / "pretraining" / KEY
     folder.mkdir(parents=True)
     (folder / "rows.npy").write_bytes(b"text")

@@ -1,6 +1,6 @@
-"""What travels between the driver and the workers of a pretraining run.
+"""The messages between the driver and the workers of a pretraining run.
 
-Owns its messages. Imports neither torch nor transformers, like `training/run.py` and for its reason.
+Imports neither torch nor transformers, because every process that unpickles a message imports this module.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from mongars.training.runtime.unfinished_runs import CHECKPOINT
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """The loss in nats per token: the mean of the steps since the point before, and on held-out text."""
+    """The loss in nats per token: the mean over the steps since the last point, and on held-out text."""
 
     step: int
     loss: float
@@ -23,7 +23,7 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class PretrainReport:
-    """How far a run is."""
+    """The progress of a run."""
 
     point: CurvePoint
     steps: int
@@ -32,7 +32,7 @@ class PretrainReport:
 
 @dataclass(frozen=True, slots=True)
 class PretrainJob:
-    """What every worker is told. `folder` holds the prepared text and the checkpoint; rank 0 writes `output`."""
+    """The job of every worker. `folder` has the prepared text and the checkpoint; rank 0 writes `output`."""
 
     config: PretrainConfig
     folder: Path
@@ -44,16 +44,16 @@ class PretrainJob:
 
     @property
     def checkpoint(self) -> Path:
-        """The file that a killed run goes on from."""
+        """The file from which a killed run resumes."""
         return self.folder / CHECKPOINT
 
     @property
     def stop(self) -> Path:
-        """An empty file that asks the workers to keep where they are and stop."""
+        """An empty file that asks the workers to write a checkpoint and stop."""
         return self.folder / "stop"
 
 
 def check_output(output: Path) -> None:
-    """Raise InputError for a place that is taken."""
+    """Raise InputError unless `output` is an empty folder or does not exist."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output} is not empty.", remedy="Remove it, or choose another folder.", param="output")
