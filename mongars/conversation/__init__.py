@@ -1,1 +1,1 @@
-"""From a user's turns to what is said: prompt, model, Bouche, and Cortex over them."""
+"""From a user's turns to a reply: prompt, model backends, Bouche, and Cortex over them."""

@@ -1,7 +1,6 @@
-"""Cortex: answers a user. Recall, prompt, model, Bouche, remember.
+"""Cortex: answers a user by recall, prompt, model and Bouche, and remembers the exchange.
 
-Owns the order of these steps and the ids of a conversation. Must not know HTTP, Ray or SQL: the hippocampus,
-the model and the mouth are handed in. Text of users never enters a log or a span.
+It knows neither HTTP, Ray nor SQL. Users' text never enters a log or a span.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -27,7 +26,7 @@ from mongars.telemetry import tracer
 
 
 class Recalled(Protocol):
-    """What a recall found, and the encoder that found it (None when only the lexical lane ran)."""
+    """The result of a recall, and its encoder (None when only the lexical retriever ran)."""
 
     @property
     def memories(self) -> tuple[Memory, ...]: ...
@@ -37,7 +36,7 @@ class Recalled(Protocol):
 
 
 class Remembers(Protocol):
-    """The part of the hippocampus that an answer needs."""
+    """The methods of the hippocampus that Cortex calls."""
 
     async def remember(
         self, conversation_id: str, user: str, turns: Sequence[Turn], *, consent: bool
@@ -50,7 +49,7 @@ class Remembers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CortexLimits:
-    """`budget` bounds prompt and reply together; `recall` is how many memories are looked up."""
+    """`budget` bounds prompt and reply together; `recall` is how many memories are searched for."""
 
     budget: PromptBudget
     recall: int = 4
@@ -76,11 +75,11 @@ class Cortex:
         consent: bool = False,
         adapter: str | None = None,
     ) -> AsyncGenerator[ReplyPiece, None]:
-        """Yield the reply in pieces; the last one carries `finish_reason`, usage and the memories used.
+        """Yield the reply in pieces; the last one has `finish_reason`, usage and the memories used.
 
-        The user's last turn and the reply are remembered before the last piece, and only when the reply is
-        complete and the model said something: a reply that failed or that nobody waited for leaves nothing.
-        Raises InputError for turns without a user at the end, and what memory and model raise.
+        The user's last turn and the reply are remembered before the last piece. A reply that is empty, fails or is
+        abandoned leaves nothing. Raises InputError for turns that do not end with a user's, and what memory and
+        model raise.
         """
         asked_at = now()
         sampling = sampling or Sampling()
@@ -109,7 +108,7 @@ class Cortex:
         yield _reply(last, conversation, recalled, message_id)
 
     async def _recall(self, user: str, question: str, turns: Sequence[Turn], conversation: str) -> Recalled:
-        # A client that sends the history itself must not get the same turns again as memories.
+        # A client that sends the history itself must not also get its turns as memories.
         history_sent = sum(turn.role != "system" for turn in turns) > 1
         exclude = conversation if history_sent else None
         with tracer.start_as_current_span("mongars.recall"):

@@ -1,7 +1,6 @@
 """Backends over HTTP: any OpenAI-compatible server, and Ollama by its native API.
 
-Owns the wire formats of both and the translation of their failures into typed errors. Must not know Ray,
-memory or the prompt. Message text is sent to the configured address and nowhere else, and never logged.
+Failures of both become typed errors. Message text is sent only to the configured address and never logged.
 """
 
 import json
@@ -15,7 +14,7 @@ from mongars.conversation.llm_integration import refuse_named_adapter
 from mongars.errors import BackendError, InputError, ModelNotFoundError, MongarsError, OverloadedError
 from mongars.records import AdapterStamp, FinishReason, GenerationPiece, GenerationRequest, Usage
 
-# Connecting is quick or hopeless; the first token may wait for the server to load its model from disk.
+# Connecting is quick or fails; the first token may wait until the server has loaded its model.
 TIMEOUT = httpx.Timeout(connect=5.0, read=300.0, write=30.0, pool=30.0)
 UNKNOWN = AdapterStamp(generation=0)
 CLIENT_ERROR = 400
@@ -36,9 +35,9 @@ class OpenAIBackend:
         self._client = client or httpx.AsyncClient(timeout=TIMEOUT)
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationPiece, None]:
-        """Yield the server's deltas. The stamp is the server's own, where it is a monGARS, else empty.
+        """Yield the server's deltas. The stamp is the server's own if it is a monGARS, else empty.
 
-        A named adapter is asked for as `mongars@<digest12>`, so that a server without it answers 404.
+        A named adapter is requested as `mongars@<digest12>`, so that a server without it answers 404.
         Raises ModelNotFoundError, OverloadedError, InputError or BackendError.
         """
         stamp, reason, usage = UNKNOWN, None, None
@@ -54,7 +53,7 @@ class OpenAIBackend:
                     continue
                 event = _parsed(line.removeprefix("data:"), self.name)
                 if "error" in event:
-                    raise BackendError(f"{self.name} failed while it was answering: {_message(event)}")
+                    raise BackendError(f"{self.name} failed during its answer: {_message(event)}")
                 stamp = _stamp(event, stamp)
                 usage = _openai_usage(event, usage)
                 for choice in event.get("choices", ()):
@@ -97,7 +96,7 @@ class OpenAIBackend:
 
 
 class OllamaBackend:
-    """Generates on Ollama. Its native API is used because only that accepts the context length."""
+    """Generates on Ollama, by its native API: only that accepts the context length."""
 
     ends_at_stop = False
 
@@ -111,15 +110,18 @@ class OllamaBackend:
         self._client = client or httpx.AsyncClient(timeout=TIMEOUT)
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationPiece, None]:
-        """Yield Ollama's pieces. Raises ModelNotFoundError (for a named adapter too), OverloadedError or
-        BackendError, which can also come in mid-stream with HTTP status 200."""
+        """Yield Ollama's pieces.
+
+        Raises ModelNotFoundError (for a named adapter too), OverloadedError or BackendError. Ollama may also
+        report an error in a stream with HTTP status 200.
+        """
         refuse_named_adapter(request, "ollama")
         url, headers = f"{self._host}/api/chat", {"x-request-id": request.id}
         async with _post(self._client, url, self._body(request), headers, self._missing) as response:
             async for line in _lines(response):
                 event = _parsed(line, self.name)
                 if "error" in event:
-                    raise BackendError(f"{self.name} failed while it was answering: {_message(event)}")
+                    raise BackendError(f"{self.name} failed during its answer: {_message(event)}")
                 text = event.get("message", {}).get("content", "")
                 if event.get("done"):
                     yield GenerationPiece(
@@ -159,7 +161,7 @@ class OllamaBackend:
 async def _post(
     client: httpx.AsyncClient, url: str, body: dict[str, Any], headers: dict[str, str], missing: Any
 ) -> AsyncIterator[httpx.Response]:
-    """Open a streaming POST; every way it can fail becomes one of our errors."""
+    """Open a streaming POST; every failure becomes one of our errors."""
     try:
         async with client.stream("POST", url, json=body, headers=headers) as response:
             if response.status_code >= CLIENT_ERROR:
@@ -187,7 +189,7 @@ def _refusal(response: httpx.Response, missing: Any) -> MongarsError:
             error = OverloadedError(f"{host} is busy: {message}")
         case 401 | 403:
             error = BackendError(f"{host} refused the key: {message}", remedy="Set MONGARS_LLM_API_KEY.")
-        case status if status < 500:  # noqa: PLR2004 (the class of client errors ends there, RFC 9110 section 15)
+        case status if status < 500:  # noqa: PLR2004 (the end of client errors, RFC 9110 section 15)
             error = InputError(f"{host} refused the request: {message}")
         case status:
             error = BackendError(f"{host} failed with status {status}: {message}")

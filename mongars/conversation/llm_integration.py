@@ -1,7 +1,6 @@
-"""LLMIntegration: one stream of pieces, whichever backend generates it.
+"""LLMIntegration: one stream of pieces, whichever backend generates it, and the backend over our own deployment.
 
-Owns the choice of backend and our own backend, a deployment behind a handle. Must not know HTTP routes, memory
-or ray: a handle is anything with the calls used here. Backends of other servers: `http_backends.py`.
+It does not import Ray: a handle is anything with the calls used here. Other servers: `http_backends.py`.
 """
 
 import logging
@@ -16,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class ChatBackend(Protocol):
-    """Generates. The last piece carries `finish_reason`; failures are MongarsError.
+    """Generates. The last piece has `finish_reason`; failures are MongarsError.
 
     `ends_at_stop` guarantees that the text ends before the first stop string of the request.
     """
@@ -25,7 +24,7 @@ class ChatBackend(Protocol):
     ends_at_stop: bool
 
     def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationPiece, None]:
-        """Yield the pieces of an answer; closing the generator stops the work behind it."""
+        """Yield the pieces of a reply; closing the generator stops the generation."""
         ...
 
 
@@ -43,10 +42,10 @@ class LLMIntegration:
         return all(backend.ends_at_stop for backend in self._backends)
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationPiece, None]:
-        """Yield the pieces of an answer.
+        """Yield the pieces of a reply.
 
-        A backend that is unavailable before its first piece hands over to the next one, which is logged; a
-        stream that has begun is never mended by another model. Raises what the last backend raised.
+        When a backend is unavailable before its first piece, the next one takes over, which is logged. Another
+        model never continues a stream that has begun. Raises what the last backend raised.
         """
         for position, backend in enumerate(self._backends):
             begun = False
@@ -64,7 +63,7 @@ class LLMIntegration:
 
 
 class StreamingResponse(Protocol):
-    """What a Serve handle returns for a streaming call."""
+    """The response of a Serve handle to a streaming call."""
 
     def __aiter__(self) -> AsyncIterator[GenerationPiece]: ...
 
@@ -78,23 +77,23 @@ class ServeBackend:
     ends_at_stop = True  # the engine must match stop strings in any case, to end the generation
 
     def __init__(self, handle: Any, translated: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
-        """`translated` raises our own errors in place of the handle's."""
+        """`translated` is a context that raises our own errors instead of the handle's."""
         self._handle = handle.options(stream=True)
         self._translated = translated
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[GenerationPiece, None]:
-        """Yield the deployment's pieces; leaving early cancels the call, which frees its replica."""
+        """Yield the deployment's pieces; closing the generator cancels the call, which frees its replica."""
         response: StreamingResponse = self._handle.generate.remote(request)
         try:
             with self._translated():
                 async for piece in response:
                     yield piece
         finally:
-            response.cancel()  # the response has no aclose; cancelling a finished one does nothing
+            response.cancel()  # a response has no aclose; cancelling a finished one has no effect
 
 
 def refuse_named_adapter(request: GenerationRequest, backend: str) -> None:
-    """Raise ModelNotFoundError when a request names one of our adapters at a backend that cannot have it."""
+    """Raise ModelNotFoundError when a request names an adapter at a backend without adapters."""
     if request.adapter is not None:
         raise ModelNotFoundError(
             f"The {backend} backend has no adapter {request.adapter[:12]}.",

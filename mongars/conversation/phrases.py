@@ -1,17 +1,16 @@
-"""Finds phrases in text that arrives in pieces: withholds some, stops at others.
+"""Finds phrases in text that arrives in pieces: removes some, stops at others.
 
-Owns the matching only. Must not know models, pieces of generation, or who is talking.
-The outcome depends on the characters alone, never on where the pieces were cut.
+The result depends only on the characters, never on how the text was cut into pieces.
 """
 
 from collections.abc import Iterable
 
 
 class PhraseFilter:
-    """Passes text on, without `withheld` phrases, up to the first of the `stops`.
+    """Passes text without the `withheld` phrases, up to the first of the `stops`.
 
-    Text that may still become a phrase is held back until it is decided. What was passed on never
-    contains a withheld phrase, not even one that removing another would have joined together.
+    Text that may still become a phrase is buffered until it is decided. The passed text never contains a withheld
+    phrase, not even one that appears when another is removed.
     """
 
     def __init__(self, *, withheld: Iterable[str] = (), stops: Iterable[str] = ()) -> None:
@@ -20,42 +19,42 @@ class PhraseFilter:
         phrases = self._withheld | self._stops
         self._prefixes = frozenset(phrase[:end] for phrase in phrases for end in range(len(phrase)))
         self._longest = max(map(len, phrases), default=0)
-        self._held = ""
+        self._buffer = ""
         self._tail = ""
         self.stopped = False
 
     def feed(self, text: str) -> str:
-        """Take the next piece; return what can be passed on now (often less, sometimes nothing)."""
+        """Add the next piece; return the text that is decided, often less than it, sometimes none."""
         passed: list[str] = []
         for character in text:
             if self.stopped:
                 break
-            self._held += character
-            self._settle(passed, final=False)
+            self._buffer += character
+            self._decide(passed, final=False)
         return "".join(passed)
 
     def finish(self) -> str:
-        """Return what was held back and turned out to be plain text."""
+        """Return the buffered text that is no phrase."""
         passed: list[str] = []
         if not self.stopped:
-            self._settle(passed, final=True)
+            self._decide(passed, final=True)
         return "".join(passed)
 
-    def _settle(self, passed: list[str], *, final: bool) -> None:
-        while self._held and not self.stopped and (final or self._held not in self._prefixes):
+    def _decide(self, passed: list[str], *, final: bool) -> None:
+        while self._buffer and not self.stopped and (final or self._buffer not in self._prefixes):
             phrase = self._phrase_at_start()
             if phrase is None:
-                self._pass_on(self._held[0], passed)
-                self._held = self._held[1:]
+                self._pass_on(self._buffer[0], passed)
+                self._buffer = self._buffer[1:]
             elif phrase in self._stops:
-                self.stopped, self._held = True, ""
+                self.stopped, self._buffer = True, ""
             else:
-                self._held = self._held[len(phrase) :]
+                self._buffer = self._buffer[len(phrase) :]
 
     def _phrase_at_start(self) -> str | None:
-        for length in range(min(self._longest, len(self._held)), 0, -1):
-            if self._held[:length] in self._withheld or self._held[:length] in self._stops:
-                return self._held[:length]
+        for length in range(min(self._longest, len(self._buffer)), 0, -1):
+            if self._buffer[:length] in self._withheld or self._buffer[:length] in self._stops:
+                return self._buffer[:length]
         return None
 
     def _pass_on(self, character: str, passed: list[str]) -> None:

@@ -1,1 +1,1 @@
-"""The language model itself: base, chat template, Llama forward pass, LoRA, adapters."""
+"""The language model: base, chat template, Llama forward pass, LoRA, adapters."""

@@ -1,8 +1,7 @@
-"""The form of an adapter that peft has attached, from which trees with other weights are made.
+"""Templates of adapters: peft attaches the first adapter of a configuration, and the next ones fill its form.
 
-Owns the quick way to attach an adapter that is configured as one before it was, which is how a trained adapter
-follows another. Must not know slots or which adapter is served. What a configuration means is left to peft: it
-attaches the first adapter of a form, and its layers are read.
+Successive versions of a trained adapter usually have equal configurations. What a configuration means is left to
+peft: the template copies the layers that peft made.
 """
 
 from collections.abc import Mapping
@@ -17,8 +16,8 @@ from mongars.errors import AdapterRefusedError
 from mongars.lm.adapters import ADAPTER_WEIGHTS, check_adapter_files, clone_sharing_tensors
 from mongars.lm.lora import PEFT_NAME, LoraLinear
 
-# Where an adapter was made and how it was trained; what is left says what a forward pass does.
-_ELSEWHERE = {
+# Fields about the origin and training of an adapter; the others determine its forward pass.
+_ORIGIN_FIELDS = {
     "base_model_name_or_path",
     "revision",
     "inference_mode",
@@ -27,12 +26,12 @@ _ELSEWHERE = {
     "auto_mapping",
 }
 _PEFT_PREFIX = "base_model.model."
-"""What peft puts before the name of a module, in a tree and in a file."""
+"""peft's prefix of module names, in a tree and in a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """How one linear layer is adapted. Shapes are [r, in] and [out, r]."""
+    """The adaptation of one linear layer. Shapes are [r, in] and [out, r]."""
 
     a_shape: torch.Size
     b_shape: torch.Size
@@ -41,16 +40,16 @@ class _Layer:
 
 
 class AdapterTemplate:
-    """The form of an adapter over a tree without one. `filled` may be called while other trees are at work."""
+    """The form of an adapter over a tree without one. `filled` may be called while other trees are in use."""
 
     def __init__(self, bare: nn.Module, config: dict[str, Any], layers: Mapping[str, _Layer]) -> None:
         self._bare, self._config, self._layers = bare, config, layers
 
     @classmethod
     def of(cls, bare: nn.Module, adapted: nn.Module) -> Self | None:
-        """Take the form of a tree as `attach_adapter` made it of a copy of `bare`; no tensor of it is kept.
+        """Return the form of a tree that `attach_adapter` made from a copy of `bare`, without its tensors.
 
-        None where the adapter is more than LoRA in linear layers.
+        Returns None when the adapter is more than LoRA in linear layers.
         """
         layers, known = dict[str, _Layer](), set(map(id, _tensors(bare)))
         plain = dict(bare.named_modules())
@@ -67,9 +66,9 @@ class AdapterTemplate:
         return cls(bare, _form(config[PEFT_NAME]), layers)
 
     def fits(self, folder: Path) -> bool:
-        """Return whether the adapter in a folder is configured as this one.
+        """Return whether the adapter in a folder has this configuration.
 
-        Raises AdapterRefusedError where a file is missing.
+        Raises AdapterRefusedError when a file is missing.
         """
         from peft import PeftConfig
 
@@ -77,9 +76,9 @@ class AdapterTemplate:
         return _form(PeftConfig.from_pretrained(str(folder))) == self._config
 
     def filled(self, folder: Path) -> nn.Module:
-        """Return a tree with the adapter of a folder that `fits`, whose states are those of `attach_adapter`.
+        """Return a tree with the adapter of a folder that `fits`; it computes what `attach_adapter` gives.
 
-        Raises as that does.
+        Raises AdapterRefusedError for weights that cannot be read or have other shapes.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -111,4 +110,4 @@ def _tensors(tree: nn.Module) -> list[torch.Tensor]:
 
 
 def _form(config: Any) -> dict[str, Any]:
-    return {name: value for name, value in config.to_dict().items() if name not in _ELSEWHERE}
+    return {name: value for name, value in config.to_dict().items() if name not in _ORIGIN_FIELDS}

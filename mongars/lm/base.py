@@ -1,7 +1,6 @@
-"""The base language model in memory.
+"""The base language model in memory: loading and dtype.
 
-Owns the loading of causal models and the choice of dtype. Must not know adapters or attention masks.
-Only safetensors are read, and no code of a model's author is run.
+Only safetensors are read, and no code from a model's repository runs.
 """
 
 from collections.abc import Iterator
@@ -19,12 +18,12 @@ from mongars.lm.cpu.optimize import optimize_for_cpu
 from mongars.records import Dtype
 
 OTHER_BASE = "Use a base of another architecture, such as Llama, Qwen3 or Mistral."
-SHAPE = ("hidden_size", "vocab_size", "max_position_embeddings")  # what an encoder must know of its model
+SHAPE = ("hidden_size", "vocab_size", "max_position_embeddings")  # what an encoder needs of its config
 
 
 @dataclass(frozen=True)
 class Base:
-    """A loaded causal model. `digest` is that of its files in `path`; `model` is in eval mode."""
+    """A loaded causal model in eval mode. `digest` is that of its files in `path`."""
 
     model: nn.Module
     tokenizer: Any
@@ -39,15 +38,15 @@ def load_base(
     packed: bool = False,
     cpu_optimizations: bool = True,
 ) -> Base:
-    """Load a causal model from a folder, or from the hub where the id is `owner/name` and no folder.
+    """Load a causal model from a folder, or from the hub when `owner/name` is not a folder.
 
     `dtype` is by default the checkpoint's own on a GPU and float32 on a CPU (`machine_dtype`). The model is
     optimized for CPUs unless `cpu_optimizations` is off; `packed` includes its weights, for a base that stays on
     the CPU and is not trained.
-    Raises ModelNotFoundError when it is not there, or has no safetensors or no tokenizer, InputError for files
-    that transformers cannot read and for an architecture without attention.
+    Raises ModelNotFoundError for a model that does not exist or has no safetensors or no tokenizer, InputError for
+    files that transformers cannot read and for an architecture without attention.
     """
-    # Loaded here: importing transformers takes seconds, and a process that only reads digests has no need of it.
+    # Imported here: transformers takes seconds, and a process that only reads digests does not need it.
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -68,17 +67,16 @@ def load_base(
 
 
 def machine_dtype(checkpoint: torch.dtype) -> torch.dtype:
-    """Return the checkpoint's dtype where there is a GPU; on a CPU float32, whatever its instructions are.
+    """Return the checkpoint's dtype on a GPU, float32 on a CPU, even on one with bf16 instructions.
 
-    In bf16 a vector depends on the texts that share its batch: by 3e-3, in float32 by 4e-7 (measured on a CPU that
-    has bf16). So every CPU gives the same answers, alone or in a batch. Without the instructions bf16 is also 6
-    times slower, and float16 likewise. Who wants bf16 all the same asks for it (`resolve_dtype`).
+    In bf16 a vector depends visibly on the texts in its batch (docs/decisions/024-bf16-in-serving.md). With
+    float32 every CPU gives the same answers, alone or in a batch. bf16 is available on request (`resolve_dtype`).
     """
     return checkpoint if torch.cuda.is_available() else torch.float32
 
 
 def resolve_dtype(name: Dtype, device: str) -> torch.dtype | None:
-    """Return the dtype to load a base with; None, which is `machine_dtype`, for auto.
+    """Return the dtype that a name stands for; None for auto, which is `machine_dtype`.
 
     Raises SettingsError for bfloat16 on a processor without instructions for it.
     """
@@ -93,13 +91,13 @@ def resolve_dtype(name: Dtype, device: str) -> torch.dtype | None:
 
 
 def _multiplies_bf16() -> bool:
-    """Return whether the processor has bf16 products: `avx512_bf16`, `amx_bf16`, `bf16` and the like."""
+    """Return whether the processor multiplies bf16: `avx512_bf16`, `amx_bf16`, `bf16` and similar."""
     return any("bf16" in name and has for name, has in torch.cpu.get_capabilities().items())
 
 
 @contextmanager
 def naming_base(path: Path) -> Iterator[None]:
-    """Turn whatever transformers raises of a folder's content into an InputError that names the base."""
+    """Convert whatever transformers raises about a folder's files to an InputError that names the base."""
     try:
         yield
     except (MongarsError, MemoryError):
@@ -108,12 +106,12 @@ def naming_base(path: Path) -> Iterator[None]:
         what = str(error).strip().partition("\n")[0].partition(". ")[0]
         raise InputError(
             f"The base model {path.name} cannot be loaded ({type(error).__name__}: {what}).",
-            remedy=f"Look for damaged files. {OTHER_BASE}",
+            remedy=f"Check the files for damage. {OTHER_BASE}",
         ) from error
 
 
 def _check_architecture(config: Any) -> None:
-    """Raise InputError for a model that has no window of attention, as Mamba, or does not tell it."""
+    """Raise InputError for a model whose config has no attention window, such as Mamba."""
     missing = [name for name in SHAPE if getattr(config, name, None) is None]
     if missing:
         raise InputError(

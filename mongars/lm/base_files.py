@@ -1,6 +1,6 @@
-"""The files of a base model: found, fetched and named by their digest.
+"""The files of a base model: where they are, how they are fetched, and their digest.
 
-Owns which files a base is. Must not know torch, so that a process that only names a base does without.
+Imports no torch, so that a process that only names a base starts quickly.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from mongars.errors import ModelNotFoundError
 from mongars.storage.digests import folder_digest
 
 WEIGHTS = "*.safetensors"
-# What changes the model's output; the model card, say, does not.
+# Files that determine the model's output; the model card, for example, does not.
 DIGESTED = (
     "config.json",
     WEIGHTS,
@@ -26,12 +26,12 @@ DIGESTED = (
 )
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 REMEDY = (
-    "Set MONGARS_BASE_MODEL to a folder or a hub id; mongars-nano lies in models/base of a checkout, its default."
+    "Set MONGARS_BASE_MODEL to a folder or a hub id; the default, mongars-nano, is in models/base of a checkout."
 )
 
 
 def base_folder(path_or_id: str | Path) -> Path:
-    """Return the folder of a base model, fetched from the hub when it is an id. Raises ModelNotFoundError."""
+    """Return the folder of a base model, downloaded if it is a hub id. Raises ModelNotFoundError."""
     path = Path(path_or_id)
     if not path.is_dir() and _is_hub_id(str(path_or_id)):
         path = _fetch(str(path_or_id))
@@ -40,13 +40,13 @@ def base_folder(path_or_id: str | Path) -> Path:
     if not any((path / name).is_file() for name in TOKENIZERS):
         raise ModelNotFoundError(
             f"The base model at {path_or_id} has no tokenizer.",
-            remedy=f"Put its files there: one of {', '.join(TOKENIZERS)}.",
+            remedy=f"Add one of its files: {', '.join(TOKENIZERS)}.",
         )
     return path
 
 
 def base_name(path_or_id: str | Path) -> str:
-    """Return what to call a base model in a card: its hub id, or its folder's name without the way to it."""
+    """Return the name of a base model for a card: its hub id, or its folder's name without the path."""
     path = Path(path_or_id)
     return path.resolve().name if path.is_dir() else str(path_or_id)
 

@@ -1,7 +1,7 @@
-"""Text of people inside a chat template: what they write never becomes a control token.
+"""Escapes users' text for a chat template, so that it never becomes a control token.
 
-Owns the guard. Must not know prompts, models or datasets. A template is rendered as text and then tokenised, so a
-message with `<|system|>` in it would otherwise speak as the system, in training as in serving.
+A template is rendered as text and then tokenised: a message that contains `<|system|>` would otherwise speak as
+the system, in training and in serving.
 """
 
 import re
@@ -11,9 +11,9 @@ from typing import Any
 
 
 def escape_special_tokens(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """Return the messages with every special token of the tokenizer in a content broken by a space."""
+    """Return the messages with a space inside every special token of their content."""
     pattern = _special_tokens(frozenset(special_tokens(tokenizer)))
-    return [{**message, "content": pattern.sub(_broken, message["content"])} for message in messages]
+    return [{**message, "content": pattern.sub(_split_token, message["content"])} for message in messages]
 
 
 def special_tokens(tokenizer: Any) -> set[str]:
@@ -24,11 +24,11 @@ def special_tokens(tokenizer: Any) -> set[str]:
 
 @lru_cache(maxsize=8)
 def _special_tokens(tokens: frozenset[str]) -> re.Pattern[str]:
-    """Return what matches any token, the longest first; nothing for a tokenizer without special tokens."""
+    """Return a pattern of all tokens, longest first; it matches nothing without special tokens."""
     longest_first = sorted(filter(None, tokens), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
-def _broken(match: re.Match[str]) -> str:
+def _split_token(match: re.Match[str]) -> str:
     token = match[0]
     return f"{token[:1]} {token[1:]}"

@@ -1,10 +1,9 @@
 """The decoder of Llama and its like over a flat list of tokens, without padding and with few operations.
 
-Owns the arithmetic, for inference (Llama, arXiv 2302.13971: RMSNorm, rotary positions, grouped queries, gated
-layers). All tokens of a pass, whatever sequence they belong to, are one list; only attention, which the caller
-brings, looks at sequences. transformers' own forward makes some 1,000 operations of a small model's pass and
-pads every sequence to the longest. The linear layers are the model's modules, so an adapter in them is applied.
-Must not know keys that are kept, answers or vectors.
+For inference only (Llama, arXiv 2302.13971: RMSNorm, rotary positions, grouped queries, gated layers). The tokens
+of all sequences of a pass form one list; only attention, which the caller passes in, distinguishes sequences.
+transformers' forward pass runs many more operations and pads every sequence to the longest. The linear layers are
+the model's own modules, so an adapter in them is applied.
 """
 
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from mongars.lm.cpu.fused_linear import fused_projection, projections_of_same_in
 from mongars.lm.cpu.optimize import is_optimized
 
 Attention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""From a layer's index, queries, keys and values [tokens, heads, size] to what is read [tokens, heads x size]."""
+"""From a layer's index, queries, keys and values [tokens, heads, size] to its output [tokens, heads x size]."""
 
 
 class LlamaDecoder:
@@ -39,9 +38,9 @@ class LlamaDecoder:
         self.device, self.dtype = self._inner.embed_tokens.weight.device, self._inner.embed_tokens.weight.dtype
 
     def states(self, ids: Tensor, positions: Tensor, attend: Attention, keep: Tensor | None = None) -> Tensor:
-        """Return the last states, [tokens, hidden], of the tokens that `keep` names, or of all.
+        """Return the last states, [tokens, hidden], of all tokens or of those at the indices `keep`.
 
-        `ids` and `positions` are int64 [tokens], `keep` int64 places among them.
+        `ids` and `positions` are int64 [tokens].
         """
         states: Tensor = self._inner.embed_tokens(ids.to(self.device))
         cosine, sine = self._inner.rotary_emb(states, position_ids=positions.to(self.device)[None])
@@ -60,7 +59,7 @@ class LlamaDecoder:
         return _normed(states, self._inner.norm)
 
     def _apply_rope(self, projected: Tensor, norm: nn.Module | None, cos_sin: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the heads of queries or keys, [tokens, heads, size], turned by their positions."""
+        """Return the heads of queries or keys, [tokens, heads, size], rotated by their positions."""
         heads = projected.view(len(projected), -1, self.size)
         if norm is not None:
             heads = _normed(heads, norm)
@@ -72,6 +71,6 @@ def _normed(states: Tensor, norm: Any) -> Tensor:
 
 
 def _rotate_sign(sine: Tensor) -> Tensor:
-    """Return the sine for halves that are exchanged: the first, which holds the second's values, is negative."""
+    """Return the sine for swapped halves: its first half, which multiplies the second's values, is negative."""
     half = sine.shape[-1] // 2
     return torch.cat([-sine[..., :half], sine[..., half:]], -1)

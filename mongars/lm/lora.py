@@ -1,8 +1,6 @@
-"""LoRA beside a linear layer, for passes that do not train it (Hu et al. 2021, arXiv 2106.09685).
+"""LoRA of a linear layer for inference (Hu et al. 2021, arXiv 2106.09685).
 
-Owns the arithmetic, and the reading of it from peft's layers. Must not know files or models. peft's own layer can
-hold several adapters, switch them and merge them, in ten modules each; one short text took 1.17 times as long
-through 49 of them as through these (docs/results/serving.md).
+peft's own layer also switches and merges several adapters, in ten modules each, and is slower (docs/results).
 """
 
 from typing import Any, Self
@@ -12,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 PEFT_NAME = "default"
-"""What peft calls an adapter that it was given no name for."""
+"""peft's name of an adapter without one."""
 
 
 class LoraLinear(nn.Module):
-    """A layer with `scaling` times the product of `lora_b` [out, r] and `lora_a` [r, in] added to its weight."""
+    """A linear layer plus `scaling` times `lora_b` [out, r] times `lora_a` [r, in]."""
 
     def __init__(self, base_layer: nn.Module, lora_a: Tensor, lora_b: Tensor, scaling: float) -> None:
         super().__init__()
@@ -26,12 +24,12 @@ class LoraLinear(nn.Module):
         self.scaling = scaling
 
     def forward(self, states: Tensor) -> Tensor:
-        """Return what the layer makes of states [..., in], with LoRA: [..., out], in the layer's dtype."""
+        """Return the layer's output of states [..., in] with LoRA, [..., out], in the layer's dtype."""
         low = linear(states.to(self.lora_a.dtype), self.lora_a)
         return self.added(self.base_layer(states), low)
 
     def added(self, product: Tensor, low: Tensor) -> Tensor:
-        """Return the layer's own product [..., out] with LoRA's, whose first half is `low` [..., r]."""
+        """Return `product` [..., out] plus LoRA's, given the low-rank states `low` [..., r]."""
         if product.dtype != low.dtype:
             return (product + linear(low, self.lora_b) * self.scaling).to(product.dtype)
         rows = product.reshape(-1, product.shape[-1])
@@ -40,7 +38,7 @@ class LoraLinear(nn.Module):
 
     @classmethod
     def of_peft(cls, layer: Any) -> Self | None:
-        """Return one of the same tensors as a peft layer, or None where that does more than LoRA alone."""
+        """Return a layer over the tensors of a peft layer; None when that does more than LoRA."""
         from peft.tuners.lora import Linear
 
         is_plain = (

@@ -1,6 +1,6 @@
-"""Rows of token ids as one pass through an encoder reads them: padded to the longest, or packed without padding.
+"""Rows of token ids for one pass of an encoder: padded to the longest, or packed without padding.
 
-Owns both layouts, which give the same states of the same tokens. Must not know what is made of the states.
+Both layouts give the same states of the same tokens.
 """
 
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ class TokenRows(Protocol):
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """Tokens of each row."""
+        """Return the tokens of each row."""
         ...
 
     @property
     def places(self) -> int:
-        """Places that a pass computes: the tokens and the padding."""
+        """Return how many positions a pass computes: tokens and padding."""
         ...
 
     def states(self, encoder: nn.Module) -> Tensor:
-        """Return the last states of the tokens of all rows, one row after the other: [tokens, hidden]."""
+        """Return the last states of all tokens, row by row: [tokens, hidden]."""
         ...
 
     def to(self, device: torch.device) -> Self:
@@ -40,7 +40,7 @@ class TokenRows(Protocol):
 
 
 def lay_out(rows: Sequence[Ids], *, packing: bool) -> TokenRows:
-    """Return rows, each of at least one token, packed or padded. An encoder must have been made to pack first."""
+    """Return rows of at least one token each, packed (see `packing.allow_packing`) or padded."""
     return PackedRows.of(rows) if packing else PaddedRows.of(rows)
 
 
@@ -59,27 +59,24 @@ class PaddedRows:
 
     @property
     def places(self) -> int:
-        """As `TokenRows.places`."""
         return self.input_ids.numel()
 
     def states(self, encoder: nn.Module) -> Tensor:
-        """As `TokenRows.states`."""
         outputs: Any = encoder(input_ids=self.input_ids, attention_mask=self.attention_mask, use_cache=False)
         states: Tensor = outputs.last_hidden_state[self.attention_mask.bool()]
         return states
 
     def to(self, device: torch.device) -> "PaddedRows":
-        """As `TokenRows.to`."""
         return PaddedRows(self.input_ids.to(device), self.attention_mask.to(device), self.lengths)
 
 
 @dataclass(frozen=True)
 class PackedRows:
-    """Rows side by side in one row of tokens, shortest first; for an encoder that `packing.allow_packing` made.
+    """Rows joined to one row of tokens, shortest first, for an encoder prepared by `packing.allow_packing`.
 
-    `input_ids`, `position_ids`: int64 [1, tokens], positions start at 0 in every row; `runs`: (how many, of which
-    length) of rows that follow each other; `order`: int64 [tokens], where each token of the rows as they were
-    given is now, None where they were in order of length.
+    `input_ids`, `position_ids`: int64 [1, tokens], positions start at 0 in every row; `runs`: (count, length) of
+    consecutive rows of equal length; `order`: int64 [tokens], the index of each token of the rows in their input
+    order, None when they were sorted by length.
     """
 
     input_ids: Tensor
@@ -90,7 +87,7 @@ class PackedRows:
 
     @classmethod
     def of(cls, rows: Sequence[Ids]) -> "PackedRows":
-        """Pack rows. Those of one length come together, because attention takes them in one call."""
+        """Pack rows. Those of equal length are adjacent, because attention takes them in one call."""
         lengths = np.array([len(row) for row in rows])
         ranked = np.argsort(lengths, kind="stable")
         sorted_lengths = lengths[ranked]
@@ -107,29 +104,26 @@ class PackedRows:
 
     @property
     def places(self) -> int:
-        """As `TokenRows.places`."""
         return self.input_ids.numel()
 
     def states(self, encoder: nn.Module) -> Tensor:
-        """As `TokenRows.states`."""
         outputs: Any = encoder(
             input_ids=self.input_ids, position_ids=self.position_ids, packed_runs=self.runs, use_cache=False
         )
-        return self.as_given(outputs.last_hidden_state[0])
+        return self.in_input_order(outputs.last_hidden_state[0])
 
-    def as_given(self, states: Tensor) -> Tensor:
-        """Return states [tokens, hidden] in the order of the rows as they were given."""
+    def in_input_order(self, states: Tensor) -> Tensor:
+        """Return states [tokens, hidden] in the input order of the rows."""
         return states if self.order is None else states[self.order]
 
     def to(self, device: torch.device) -> "PackedRows":
-        """As `TokenRows.to`."""
         order = None if self.order is None else self.order.to(device)
         moved = self.input_ids.to(device), self.position_ids.to(device)
         return PackedRows(*moved, self.lengths, self.runs, order)
 
 
 def _spans(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Return the places of spans, one after the other."""
+    """Return the indices of consecutive spans."""
     return np.concatenate(
         [np.arange(start, start + length) for start, length in zip(starts, lengths, strict=True)]
     )

@@ -1,8 +1,4 @@
-"""A text to be embedded as the encoder is fed with it.
-
-Owns the way from texts to token ids and to padded rows, shared by training and serving: an encoder is trained
-on what it will read. Must not know windows, batches or vectors.
-"""
+"""From texts to token ids and padded rows, the same in training and serving."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,18 +9,15 @@ if TYPE_CHECKING:
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Return the token ids of each text, none for a text of which the tokenizer makes nothing."""
-    # a tokenizer does not take an empty list
+    """Return the token ids of each text; an empty list when the tokenizer finds none."""
+    # a tokenizer refuses an empty list
     rows: list[list[int]] = tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
     return rows
 
 
 def padded(rows: "Sequence[Sequence[int] | np.ndarray]") -> "tuple[Tensor, Tensor]":
-    """Return rows of token ids, padded at the right, and their attention mask: int64 [rows, longest] each.
-
-    There must be a row.
-    """
-    import torch  # here: Ray Data's tasks only tokenise
+    """Return at least one row of token ids, padded at the right, and their mask: int64 [rows, longest] each."""
+    import torch  # late: Ray Data's tasks only tokenise
 
     input_ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
     attention_mask = torch.zeros_like(input_ids)

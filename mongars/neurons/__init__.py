@@ -1,1 +1,1 @@
-"""A causal decoder read as a bidirectional encoder, shared by training and serving."""
+"""A causal decoder used as a bidirectional encoder, shared by training and serving."""

@@ -1,10 +1,8 @@
-"""A causal decoder read as a bidirectional encoder (LLM2Vec, arXiv 2404.05961), shared by training and serving.
+"""A causal decoder used as a bidirectional encoder (LLM2Vec, arXiv 2404.05961), shared by training and serving.
 
-Owns the module tree of an encoder: a copy over the base's tensors, non-causal, proven, with an adapter or without.
-The causal one is there to be compared with. Must not know batches, tokenizers or pooling.
-
-The forward pass of transformers changes `config` while it runs, so causality is set once, on a tree with a
-config of its own: the base beside it stays causal, and each tree has one caller at a time.
+An encoder is a copy of the base's module tree over the same tensors. The forward pass of transformers changes
+`config` while it runs. So causality is set once, in the copy's own config: the base stays causal, and each tree
+has one caller at a time.
 """
 
 from typing import Any
@@ -16,42 +14,42 @@ from mongars.errors import TrainingError
 from mongars.lm.adapters import clone_sharing_tensors
 from mongars.lm.base import Base
 
-PROOF_TOKENS = 8
+CHECK_TOKENS = 8
 
 
 def causal_encoder(base: Base) -> nn.Module:
-    """Return the base's inner model as it is, in a tree of its own; adapters are not trained for it."""
+    """Return the base's inner model in its own tree, for comparison; adapters are not trained for it."""
     return clone_sharing_tensors(_inner(base.model)).eval()
 
 
 def bidirectional_encoder(base: Base) -> nn.Module:
-    """Return the base's inner model as a bidirectional encoder: no tensor is copied and the base stays causal.
+    """Return the base's inner model as a bidirectional encoder; no tensor is copied and the base stays causal.
 
-    Its forward takes input_ids and attention_mask [batch, tokens] and gives `last_hidden_state`
-    [batch, tokens, hidden]. Raises TrainingError for an architecture that stays causal.
+    It takes input_ids and attention_mask [batch, tokens] and returns `last_hidden_state` [batch, tokens, hidden].
+    Raises TrainingError for an architecture that stays causal.
     """
     encoder = causal_encoder(base)
     config: Any = encoder.config
     config.is_causal = False
-    prove_bidirectional(encoder)
+    check_bidirectional(encoder)
     return encoder
 
 
 @torch.no_grad()
-def prove_bidirectional(encoder: nn.Module) -> None:
+def check_bidirectional(encoder: nn.Module) -> None:
     """Raise TrainingError, with the model's name, unless changing the later tokens changes the first state.
 
-    An encoder that silently stays causal is this field's most repeated bug, so every one is tried. All later
-    tokens are changed, because a sliding window may show the first state its nearest neighbours only.
+    An encoder that silently stays causal is a common bug in this field, so every encoder is checked. All later
+    tokens change, because a sliding window may reach only the nearest ones.
     """
     config: Any = encoder.config
     device = next(encoder.parameters()).device
-    first = torch.arange(PROOF_TOKENS, device=device).remainder(config.vocab_size).unsqueeze(0)
+    first = torch.arange(CHECK_TOKENS, device=device).remainder(config.vocab_size).unsqueeze(0)
     second = first.clone()
     second[0, 1:] = config.vocab_size - 1
     mask = torch.ones_like(first)
     was_training = encoder.training
-    encoder.eval()  # dropout would change the states by itself
+    encoder.eval()  # dropout would change the states
     states = [
         encoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state for ids in (first, second)
     ]

@@ -1,7 +1,4 @@
-"""Texts to vectors with an encoder.
-
-Owns batching and the order of results. Must not know adapters, versions or HTTP.
-"""
+"""From texts to vectors with an encoder."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,29 +13,28 @@ from mongars.lm.tokenize import tokenize
 from mongars.neurons.mean_pooling import MeanPooler, mean_pooler
 from mongars.neurons.pooling import normalise
 
-# Longest row x rows of a batch. In two threads 1,024 gives 0.9 of the pace and 4,096 gives 1.06 of it, where who
-# comes waits twice as long for the batch that runs (docs/results/serving.md).
 TOKEN_BUDGET = 2048
+"""Longest row times rows of a batch; larger ones are hardly faster and make requests wait longer."""
 
 
 @dataclass(frozen=True)
 class TokenWindows:
-    """Texts as windows of tokens, each with the place of its text. A text that fits the model is one window."""
+    """Windows of tokens, each with the index of its text. A text that fits the model is one window."""
 
     texts: int
     windows: list[tuple[int, list[int]]]
 
     @property
     def tokens(self) -> int:
-        """Return the tokens of all windows."""
+        """Return how many tokens all windows have."""
         return sum(len(ids) for _, ids in self.windows)
 
 
 class Neurons:
-    """An encoder with its tokenizer. Not safe for two callers at once: the caller keeps them apart.
+    """An encoder with its tokenizer; not safe for concurrent callers.
 
-    `encode` is all of it; `read`, `means` and `vectors` are its parts, for who batches several calls together. Of
-    these only `means` runs the model.
+    `encode` does everything. `tokenize`, `means` and `vectors` are its parts, for a caller that batches several
+    requests; only `means` runs the model.
     """
 
     def __init__(
@@ -57,11 +53,11 @@ class Neurons:
         self.dimensions = int(config.hidden_size)
 
     def encode(self, texts: Sequence[str], *, dimensions: int | None = None) -> tuple[np.ndarray, int]:
-        """Return float32 vectors [texts, dimensions] of length 1, in input order, and the count of tokens read.
+        """Return float32 vectors [texts, dimensions] of length 1, in input order, and the count of tokens.
 
-        A vector does not depend on what else is in the call, within 1e-5. `dimensions` keeps the first ones
-        and normalises again. A text longer than the model's window is read in windows, and the mean runs over
-        all of its tokens. Raises InputError for a text without tokens or for impossible `dimensions`.
+        A vector is independent of the other texts, within 1e-5. `dimensions` keeps the first ones and normalises
+        again. A text longer than the model's window is split into windows, and the mean is over all its tokens.
+        Raises InputError for a text without tokens or for impossible `dimensions`.
         """
         self.check_dimensions(dimensions)
         split = self.tokenize(texts)
@@ -72,12 +68,12 @@ class Neurons:
         return self.vectors(sums, dimensions), split.tokens
 
     def check_dimensions(self, dimensions: int | None) -> None:
-        """Raise InputError for more dimensions than there are, or none."""
+        """Raise InputError unless there are at least `dimensions`, and at least 1 is requested."""
         if dimensions is not None and not 1 <= dimensions <= self.dimensions:
             raise InputError(f"dimensions must be 1 to {self.dimensions}, not {dimensions}.", param="dimensions")
 
     def tokenize(self, texts: Sequence[str]) -> TokenWindows:
-        """Return the windows of some texts. Raises InputError for a text without tokens."""
+        """Return the windows of texts. Raises InputError for a text without tokens."""
         windows = [
             (index, ids[start : start + self._window])
             for index, ids in enumerate(self._tokens(texts))
@@ -86,11 +82,11 @@ class Neurons:
         return TokenWindows(len(texts), windows)
 
     def without_tokens(self, texts: Sequence[str]) -> set[int]:
-        """Return the places of the texts that the tokenizer makes nothing of: those that `encode` refuses."""
+        """Return the indices of texts without tokens, which `encode` refuses."""
         return {index for index, ids in enumerate(tokenize(self._tokenizer, texts)) if not ids}
 
     def zeros(self, texts: int) -> Tensor:
-        """Return where the sums of some texts' tokens are gathered: float32 [texts, hidden]."""
+        """Return initial sums of the texts' states: float32 [texts, hidden]."""
         return torch.zeros(texts, self.dimensions)
 
     @torch.inference_mode()
@@ -101,7 +97,9 @@ class Neurons:
     @staticmethod
     def vectors(sums: Tensor, dimensions: int | None) -> np.ndarray:
         """Return the vectors of texts from the sums of their tokens' states: float32 [texts, dimensions]."""
-        vectors: np.ndarray = normalise(sums[:, :dimensions]).numpy()  # the length of a sum is divided out here
+        vectors: np.ndarray = normalise(
+            sums[:, :dimensions]
+        ).numpy()  # dividing by the count of tokens would have no effect
         return vectors
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
@@ -113,7 +111,7 @@ class Neurons:
 
 
 def _batches(windows: list[tuple[int, list[int]]], budget: int) -> Iterator[list[tuple[int, list[int]]]]:
-    """Yield batches of like length, each of longest x count within the budget, or of one window."""
+    """Yield batches of similar length, each within the budget of longest times count, or of one window."""
     batch: list[tuple[int, list[int]]] = []
     for window in sorted(windows, key=lambda item: -len(item[1])):
         if batch and len(batch[0][1]) * (len(batch) + 1) > budget:

@@ -1,7 +1,4 @@
-"""From the states of tokens to the vector of a text.
-
-Owns the arithmetic. Must not know models.
-"""
+"""From the states of tokens to the vector of a text."""
 
 from collections.abc import Sequence
 
@@ -12,7 +9,7 @@ from torch import Tensor
 def mean_of_each(states: Tensor, lengths: Sequence[int]) -> Tensor:
     """Return the mean over the tokens of each text: [tokens, hidden] -> float32 [texts, hidden].
 
-    Text i is the `lengths[i]` states, at least one, behind those of the texts before it.
+    The states of the texts follow each other; `lengths` are their tokens, at least one each.
     """
     counts = torch.tensor(lengths, device=states.device)
     means: Tensor = torch.segment_reduce(states.to(torch.float32), "mean", lengths=counts, axis=0)
@@ -20,5 +17,5 @@ def mean_of_each(states: Tensor, lengths: Sequence[int]) -> Tensor:
 
 
 def normalise(vectors: Tensor) -> Tensor:
-    """Return the vectors [n, d] at Euclidean length 1; a zero vector stays zero."""
+    """Return the vectors [n, d] scaled to Euclidean length 1; a zero vector stays zero."""
     return torch.nn.functional.normalize(vectors, dim=-1)

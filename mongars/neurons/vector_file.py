@@ -1,8 +1,4 @@
-"""Texts to a Parquet file of their vectors, a chunk at a time.
-
-Owns the form of the file and what is in memory at once: one chunk, however many texts there are. Must not know
-registries, settings or the command line.
-"""
+"""Writes the vectors of texts to a Parquet file, a chunk at a time: only one chunk is in memory."""
 
 import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,16 +15,16 @@ from mongars.neurons.neurons import Neurons
 from mongars.records import Attention
 from mongars.storage.atomic import replacing
 
-# Texts of one chunk, which is also a row group. Enough that batches of like length fill (Neurons sorts a chunk).
 CHUNK_TEXTS = 1024
-# A chunk of long texts ends earlier: a token is some four characters, and as a Python int ten times that.
+"""Texts of a chunk, which is also a row group; enough to fill batches of similar length."""
 CHUNK_CHARACTERS = 4 * 1024 * 1024
+"""Characters that end a chunk of long texts earlier, because of the memory of their tokens."""
 NO_ADAPTER = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What the vectors of a file were made with. `adapter` is a digest, None for the base alone."""
+    """The model behind the vectors of a file. `adapter` is a digest, None for the base alone."""
 
     base: str
     base_digest: str
@@ -38,7 +34,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a file came to, so far or in the end: its rows, the tokens read, and the lines that were left out."""
+    """Progress or total of a file: rows, tokens, and lines left out."""
 
     rows: int = 0
     tokens: int = 0
@@ -46,8 +42,8 @@ class Written:
 
 
 def vector_schema(origin: Origin, dimensions: int) -> pa.Schema:
-    """Return the schema of a file of vectors; its metadata says what made them, under `mongars.` keys."""
-    told = {
+    """Return the schema of a file of vectors, with their origin as metadata under `mongars.` keys."""
+    metadata = {
         "base": origin.base,
         "base_digest": origin.base_digest,
         "adapter": origin.adapter or NO_ADAPTER,
@@ -58,7 +54,7 @@ def vector_schema(origin: Origin, dimensions: int) -> pa.Schema:
         pa.field("id", pa.string(), nullable=False),
         pa.field("vector", pa.list_(pa.float32(), dimensions), nullable=False),
     ]
-    return pa.schema(fields, metadata={f"mongars.{key}": value for key, value in told.items()})
+    return pa.schema(fields, metadata={f"mongars.{key}": value for key, value in metadata.items()})
 
 
 def write_vectors(
@@ -71,11 +67,10 @@ def write_vectors(
     on_chunk: Callable[[Written], None] = lambda _: None,
     chunk_texts: int = CHUNK_TEXTS,
 ) -> Written:
-    """Write `id` and `vector` (float32 [dimensions], length 1) of every text, in their order, atomically.
+    """Write `id` and `vector` (float32 [dimensions], length 1) of every text, in order, atomically.
 
-    Bad lines, and texts that the tokenizer makes nothing of, go to `on_bad` and are left out. On an error, or on
-    Ctrl-C, `output` is what it was before. Raises InputError for a place that cannot be written, ResourceError
-    when the disk is full.
+    Bad lines and texts without tokens are left out and passed to `on_bad`. On an error or Ctrl-C `output` is
+    unchanged. Raises InputError for a path that cannot be written, ResourceError when the disk is full.
     """
     schema = vector_schema(origin, neurons.dimensions)
     rows = tokens = bad_lines = 0
@@ -88,7 +83,7 @@ def write_vectors(
     try:
         with (
             replacing(output) as stream,
-            # Random floats repeat nowhere, so that a dictionary of them would only cost.
+            # The floats of vectors do not repeat, so a dictionary would only cost.
             pq.ParquetWriter(stream, schema, compression="zstd", use_dictionary=False) as writer,
         ):
             for chunk in _chunks(_readable(texts, leave_out), chunk_texts):
@@ -101,7 +96,7 @@ def write_vectors(
         full = error.errno == errno.ENOSPC
         raise (ResourceError if full else InputError)(
             f"Cannot write {output}: {error.strerror or error}.",
-            remedy="Give a place with room that this user may write to.",
+            remedy="Choose a path with free space that this user may write to.",
             param="output",
         ) from error
     return Written(rows, tokens, bad_lines)
@@ -115,13 +110,13 @@ def _readable(texts: Iterable[Text | BadLine], leave_out: Callable[[BadLine], No
             yield text
 
 
-def _chunks(texts: Iterable[Text], most: int) -> Iterator[list[Text]]:
+def _chunks(texts: Iterable[Text], limit: int) -> Iterator[list[Text]]:
     chunk: list[Text] = []
     characters = 0
     for text in texts:
         chunk.append(text)
         characters += len(text.text)
-        if len(chunk) >= most or characters >= CHUNK_CHARACTERS:
+        if len(chunk) >= limit or characters >= CHUNK_CHARACTERS:
             yield chunk
             chunk, characters = [], 0
     if chunk:
@@ -129,7 +124,7 @@ def _chunks(texts: Iterable[Text], most: int) -> Iterator[list[Text]]:
 
 
 def _with_tokens(neurons: Neurons, chunk: Sequence[Text], leave_out: Callable[[BadLine], None]) -> list[Text]:
-    """Return the texts that have tokens: a tokenizer may drop characters, so that a text is empty only to it."""
+    """Return the texts with tokens: a tokenizer may drop every character of a text."""
     empty = neurons.without_tokens([text.text for text in chunk])
     for index in sorted(empty):
         leave_out(BadLine(chunk[index].path, chunk[index].line, "the tokenizer finds nothing in its `text`"))

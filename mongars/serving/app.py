@@ -1,8 +1,7 @@
 """The application of every serve config, and its deployment from Python.
 
-Owns which deployments there are and how they are bound, and the checks before they start. `build_app` is what
-`import_path: mongars.serving.app:build_app` names. This module must not use `from __future__ import annotations`:
-Serve reads the annotation of `build_app` to make AppArgs, and would hand over a plain dict instead.
+Serve configs import `mongars.serving.app:build_app`. This module must not use `from __future__ import
+annotations`: Serve reads the annotation of `build_app` to build AppArgs, and would pass a plain dict instead.
 """
 
 import math
@@ -31,11 +30,11 @@ APP_NAME = "mongars"
 READY_TIMEOUT_S = 120.0
 READY_PAUSE_S = 0.1
 OPEN_REQUESTS = 1000
-"""Requests that one ingress or memory has open; the engines behind them refuse with 429 long before."""
+"""Open requests of one ingress or memory; the engines behind them refuse with 429 long before."""
 CONSTRUCTOR_TRIES = 3
-"""Serve's default of 20 would take minutes to tell that a base model is missing."""
-# Resident memory, seen once with a base of 2 M parameters on two busy cores, shared pages counted in each: a model
-# replica 600 MB. With mongars-nano: memory 370, ingress 270, proxy 220, controller 215, registry 145; 1220 in all.
+"""Serve's default of 20 would take minutes to report a missing base model."""
+# Resident memory, shared pages counted in each process: of a model replica without its base, and of memory,
+# ingress, proxy, controller and registry together.
 REPLICA_BYTES = 600 * 10**6
 OTHER_BYTES = 1220 * 10**6
 FLOAT32_BYTES, BFLOAT16_BYTES = 4, 2
@@ -44,7 +43,7 @@ FLOAT32_BYTES, BFLOAT16_BYTES = 4, 2
 def build_app(args: AppArgs) -> Application:
     """Bind Ingress, with Cortex in it, over MemoryDeployment and LLMServeDeployment.
 
-    No deployment asks for CPUs, so that the whole application fits beside a training run on the same small
+    No deployment asks for CPUs, so that the whole application fits next to a training run on the same small
     machine; `serve_configs/production.yaml` reserves them.
     """
     llm = serve.deployment(
@@ -86,7 +85,7 @@ def deploy_ray_service(args: AppArgs, *, host: str = "127.0.0.1", port: int = 80
     serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
     try:
         serve.run(build_app(args), name=APP_NAME, route_prefix="/")
-    except RuntimeError as error:  # what Serve raises when constructors keep failing, with their traces as text
+    except RuntimeError as error:  # raised by Serve when constructors keep failing, with their traces as text
         raise UnavailableError(
             f"The application did not start: {_reason(str(error))}", remedy="See the logs in Ray's session folder."
         ) from error
@@ -96,25 +95,25 @@ def deploy_ray_service(args: AppArgs, *, host: str = "127.0.0.1", port: int = 80
 def wait_until_ready(url: str, timeout_s: float = READY_TIMEOUT_S) -> None:
     """Return when `url` answers 200. Raises UnavailableError after `timeout_s` seconds."""
     deadline = time.monotonic() + timeout_s
-    said = "no answer"
+    last = "no answer"
     with httpx.Client(timeout=5.0) as http:
         while time.monotonic() < deadline:
             try:
                 response = http.get(url)
             except httpx.TransportError as error:
-                said = type(error).__name__
+                last = type(error).__name__
             else:
                 if response.is_success:
                     return
-                said = response.text
+                last = response.text
             time.sleep(READY_PAUSE_S)
     raise UnavailableError(
-        f"{url} was not ready in {timeout_s:.0f} s: {said}", remedy="See the logs of Ray Serve."
+        f"{url} was not ready in {timeout_s:.0f} s: {last}", remedy="See the logs of Ray Serve."
     )
 
 
 def require_free_port(host: str, port: int) -> None:
-    """Raise PortInUseError when another program listens there, or the address is not this machine's."""
+    """Raise PortInUseError when the port is in use or the address is not this machine's."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -122,14 +121,14 @@ def require_free_port(host: str, port: int) -> None:
         except OSError as error:
             raise PortInUseError(
                 f"Cannot listen on {host}:{port} ({error.strerror}).",
-                remedy=f"Stop what listens there, or choose another port: make serve PORT={port + 1}",
+                remedy=f"Stop the program that listens there, or choose another port: make serve PORT={port + 1}",
             ) from None
 
 
 def require_memory(args: AppArgs) -> None:
-    """Raise ResourceError when the replicas would not fit into the memory that is free."""
+    """Raise ResourceError when the replicas would not fit into the free memory."""
     values = sum(math.prod(shape) for shape in read_shapes(base_folder(args.settings.base_model)).values())
-    # On a CPU float32 whatever the file holds, unless bf16 is asked for; and what a GPU is loaded through.
+    # A CPU computes in float32 unless bf16 is requested; a GPU is loaded through the CPU.
     base = values * (BFLOAT16_BYTES if args.dtype == "bfloat16" else FLOAT32_BYTES)
     needed = args.llm_replicas * (REPLICA_BYTES + base) + OTHER_BYTES
     free = psutil.virtual_memory().available
@@ -141,7 +140,7 @@ def require_memory(args: AppArgs) -> None:
 
 
 def _reason(text: str) -> str:
-    """Return the line of Serve's report that names an error, else its first."""
+    """Return the last line of Serve's report that names an error, else its last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     named = [line for line in lines if "Error: " in line]
     return (named or lines or ["no reason was given"])[-1]

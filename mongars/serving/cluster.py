@@ -1,7 +1,4 @@
-"""Which Ray this process talks to: one that runs, or a local one of its own.
-
-Owns the start of a local Ray and the checks before it. Must not know what is deployed on it.
-"""
+"""The Ray of this process: a running cluster, or a local one of its own."""
 
 import logging
 import os
@@ -14,24 +11,23 @@ from pathlib import Path
 
 import psutil
 import ray
-import ray.data  # its import sets up its loggers, which would undo what `_quiet` sets before
+import ray.data  # its import configures its loggers, which would undo an earlier `_quiet`
 
 from mongars.errors import ResourceError, UnavailableError
 from mongars.settings import Settings
 from mongars.storage.atomic import writable_folder
 
-# The application alone, with two replicas of the small base, held 2.6 GiB resident (measured on two cores).
 MIN_FREE_MEMORY = 3 * 2**30
+"""Enough for the application with two replicas of the small base."""
 MIN_FREE_DISK = 2 * 2**30
-# Rows and replies are small; Ray's default of 30 % of the memory would starve the model replicas.
 OBJECT_STORE_BYTES = 512 * 2**20
-# Two training workers ask for a CPU each. More logical CPUs than cores make things slower: curating 300 dialogues
-# took 10 to 13 s with two on two cores, 20 to 26 s with four, because each task loads its language models.
+"""Rows and replies are small; Ray's default of 30 % of the memory would starve the model replicas."""
 MIN_CPUS = 2
+"""Two training workers need a CPU each. More logical CPUs than cores would slow curation down."""
 CONNECT_TIMEOUT_S = 5.0
-# Read by Serve's processes when they start: its proxy talks to the ingress by gRPC, as our replicas do to each
-# other (`clients.direct`), and a replica's own work and routing are on the event loop that its answers are on,
-# which nothing of ours blocks (docs/results/serving.md).
+# Read by Serve's processes at start. The proxy talks to the ingress by gRPC, as our replicas talk to each other
+# (`clients.direct`). A replica's work and routing share the event loop of its answers, which our code never blocks
+# (docs/results/serving.md).
 SERVE_ENVIRONMENT = {
     "RAY_SERVE_PROXY_USE_GRPC": "1",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
@@ -40,9 +36,9 @@ SERVE_ENVIRONMENT = {
 
 
 def check_resources(folder: Path, *, free_memory: int = MIN_FREE_MEMORY) -> None:
-    """Refuse to start what could not finish: `free_memory` bytes must be available, and disk at `folder`.
+    """Check that `free_memory` bytes are available, and enough disk at `folder`.
 
-    Raises ResourceError naming what is short, in GiB, and the remedy, InputError for a folder that is none.
+    Raises ResourceError that names the shortage in GiB, InputError when `folder` cannot be one.
     """
     memory = psutil.virtual_memory().available
     if memory < free_memory:
@@ -60,10 +56,10 @@ def check_resources(folder: Path, *, free_memory: int = MIN_FREE_MEMORY) -> None
 
 
 def start_local_ray(settings: Settings) -> None:
-    """Start a Ray of this process alone.
+    """Start a Ray for this process only.
 
-    Ray listens on the machine's own address even for a local cluster (it replaces the loopback address);
-    its token, on by default since Ray 2.60, keeps others out.
+    Even a local Ray listens on the machine's own address, not on loopback; its token, on by default since Ray
+    2.60, keeps others out.
 
     Raises ResourceError when memory or disk are short.
     """
@@ -82,10 +78,7 @@ def start_local_ray(settings: Settings) -> None:
 
 
 def connect_to_ray(settings: Settings, address: str) -> None:
-    """Connect to a running Ray; `address` "auto" finds the one on this machine.
-
-    Raises UnavailableError when there is none.
-    """
+    """Connect to a running Ray; `address` "auto" finds the one on this machine. Raises UnavailableError."""
     if address != "auto":
         _require_listener(address)
     try:
@@ -97,7 +90,7 @@ def connect_to_ray(settings: Settings, address: str) -> None:
 
 
 def _require_listener(address: str) -> None:
-    """Raise UnavailableError when nothing listens at `host:port`: Ray itself would try for minutes."""
+    """Raise UnavailableError when nothing listens at `host:port`: Ray itself would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
@@ -113,7 +106,7 @@ def _no_ray(address: str) -> UnavailableError:
 
 @contextmanager
 def ray_session(settings: Settings, address: str | None) -> Iterator[None]:
-    """Hold a Ray for the time of a command: the one at `address`, else a local one that ends with it."""
+    """Connect to the Ray at `address`, or start a local one that ends with the block."""
     _quiet()
     if address is None:
         start_local_ray(settings)
@@ -126,10 +119,10 @@ def ray_session(settings: Settings, address: str | None) -> Iterator[None]:
 
 
 def _quiet() -> None:
-    """Leave the terminal to our own progress; Ray's log files in its session folder still get everything."""
+    """Keep the terminal for our own progress; Ray's log files in its session folder still get everything."""
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     for handler in logging.getLogger("ray.data").handlers:
         if handler.get_name() == "console":
             handler.setLevel(logging.ERROR)
-    # peft asks transformers for a name that is on its way out; no user can do anything about it.
+    # peft imports a deprecated name from transformers; users cannot change that.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")

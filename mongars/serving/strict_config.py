@@ -1,7 +1,6 @@
-"""Checks a serve YAML strictly: Ray Serve ignores a misspelt key, and finds a deployment's name when it deploys.
+"""Strict check of a serve YAML, without starting anything.
 
-Owns the comparison of keys with Ray's own schema, and of our part with AppArgs and DEPLOYMENTS. Must not start
-anything.
+Ray Serve ignores an unknown key, and checks the names of deployments only when it deploys.
 """
 
 import difflib
@@ -18,22 +17,22 @@ from mongars.errors import SettingsError
 from mongars.serving.deployments.args import DEPLOYMENTS, AppArgs
 
 IMPORT_PATH = "mongars.serving.app:build_app"
-# Fields that Ray declares as plain dicts although their keys are fixed.
+# Fields that Ray declares as plain dicts although they have fixed keys.
 HIDDEN = {(DeploymentSchema, "autoscaling_config"): AutoscalingConfig}
 
 
 def strict_config(path: Path) -> ServeDeploySchema:
     """Return the config in `path`.
 
-    Raises SettingsError for a file that is no YAML mapping, an unknown key anywhere (by its place, with the
-    nearest known name), a value that does not fit, in Ray's part as in our `args`, or an unknown deployment.
+    Raises SettingsError for a file that is no YAML mapping, an unknown key (by its path, with the nearest known
+    name), an invalid value in Ray's part or in our `args`, or an unknown deployment.
     """
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"{path} cannot be read as YAML: {error}") from None
     if not isinstance(config, dict):
-        raise SettingsError(f"{path} holds no mapping.", remedy="See serve_configs/local.yaml.")
+        raise SettingsError(f"{path} is no mapping.", remedy="See serve_configs/local.yaml.")
     for problem in _unknown(ServeDeploySchema, config, ""):
         raise SettingsError(f"{path}: {problem}")
     try:
@@ -52,7 +51,7 @@ def strict_config(path: Path) -> ServeDeploySchema:
 
 
 def _unknown(model: type[BaseModel], given: Mapping[str, Any], place: str) -> Iterator[str]:
-    """Yield what is wrong with the keys of a mapping and of those below it."""
+    """Yield the unknown keys of a mapping and of those below it, as messages."""
     for key, value in given.items():
         here = f"{place}{key}"
         if key not in model.model_fields:

@@ -24,7 +24,7 @@ class Notebook:
     """A hippocampus in memory."""
 
     def __init__(self):
-        self.kept, self.asked = [], []
+        self.kept, self.recalls = [], []
 
     async def remember(self, conversation_id, user, turns, *, consent):
         self.kept.append((conversation_id, user, [(turn.role, turn.content) for turn in turns], consent))
@@ -33,7 +33,7 @@ class Notebook:
         )
 
     async def recall(self, user, query, k=4, *, exclude_conversation=None):
-        self.asked.append((user, query, exclude_conversation))
+        self.recalls.append((user, query, exclude_conversation))
         return Recall((Memory("mem_1", user, "conv_0", "user", "My cat is Tom.", now()),), ENCODER)
 
 
@@ -73,8 +73,8 @@ async def test_an_answer_is_made_with_memories_and_remembered_with_its_question(
     last = pieces[-1]
     assert (last.finish_reason, last.usage, last.chat, last.encoder) == ("stop", Usage(9, 2), CHAT, ENCODER)
     assert [memory.id for memory in last.memories] == ["mem_1"]
-    said = [("user", ASK[0].content), ("assistant", "It is Tom.")]
-    assert notebook.kept == [(last.conversation_id, "ada", said, True)]
+    exchange = [("user", ASK[0].content), ("assistant", "It is Tom.")]
+    assert notebook.kept == [(last.conversation_id, "ada", exchange, True)]
     assert last.conversation_id.startswith("conv_")
     assert [piece.message_id for piece in pieces] == [None] * (len(pieces) - 1) + ["msg_assistant"]
 
@@ -86,7 +86,7 @@ async def test_a_reply_that_fails_is_not_remembered():
     assert notebook.kept == []
 
 
-async def test_a_reply_that_nobody_waits_for_stops_the_model_and_is_not_remembered():
+async def test_an_abandoned_reply_stops_the_model_and_is_not_remembered():
     model, notebook = Model("It ", "is ", "Tom."), Notebook()
     async with aclosing(cortex(model, notebook).answer("ada", ASK)) as pieces:
         await anext(pieces)
@@ -95,7 +95,7 @@ async def test_a_reply_that_nobody_waits_for_stops_the_model_and_is_not_remember
 
 
 @pytest.mark.parametrize(("ends_at_stop", "text"), [(True, "It is STOP Tom."), (False, "It is ")])
-async def test_a_stop_string_is_matched_only_where_the_backend_does_not_guarantee_it(ends_at_stop, text):
+async def test_a_stop_string_is_matched_only_if_the_backend_does_not_guarantee_it(ends_at_stop, text):
     model = Model("It is ST", "OP Tom.", ends_at_stop=ends_at_stop)
     answer = cortex(model, Notebook()).answer("ada", ASK, sampling=Sampling(stop=("STOP",)))
     pieces = [piece async for piece in answer]
@@ -104,7 +104,7 @@ async def test_a_stop_string_is_matched_only_where_the_backend_does_not_guarante
     assert model.closed
 
 
-async def test_silence_is_said_aloud_but_not_remembered():
+async def test_an_empty_reply_is_announced_but_not_remembered():
     notebook = Notebook()
     pieces = [piece async for piece in cortex(Model("  "), notebook).answer("ada", ASK)]
     assert "".join(piece.text for piece in pieces) == NO_ANSWER
@@ -112,15 +112,15 @@ async def test_silence_is_said_aloud_but_not_remembered():
     assert pieces[-1].message_id is None
 
 
-async def test_a_client_that_sends_the_history_does_not_get_it_as_memories_again():
+async def test_a_client_that_sends_the_history_does_not_get_it_as_memories():
     notebook = Notebook()
     history = [Turn("user", "Hi"), Turn("assistant", "Yes?"), *ASK]
     [piece async for piece in cortex(Model("a"), notebook).answer("ada", history, conversation_id="conv_7")]
     [piece async for piece in cortex(Model("a"), notebook).answer("ada", ASK, conversation_id="conv_7")]
-    assert [asked[2] for asked in notebook.asked] == ["conv_7", None]
+    assert [recall[2] for recall in notebook.recalls] == ["conv_7", None]
 
 
-async def test_what_is_said_never_enters_a_log(caplog):
+async def test_text_never_enters_a_log(caplog):
     caplog.set_level(logging.DEBUG)
     [piece async for piece in cortex(Model("It is Tom."), Notebook()).answer("ada", ASK)]
     assert "Tom" not in caplog.text

@@ -15,7 +15,7 @@ NAMED = replace(REQUEST, adapter="a" * 64)
 
 
 class Server:
-    """Answers every request with the given body and keeps what it was asked."""
+    """Answers every request with the given body and records the requests."""
 
     def __init__(self, text="", status=200, error=None):
         self.text, self.status, self.error, self.requests = text, status, error, []
@@ -69,7 +69,7 @@ async def test_an_openai_stream_becomes_pieces_with_reason_and_usage():
     assert request.headers["x-request-id"] == "req_1"
 
 
-async def test_a_named_adapter_travels_as_model_and_header_and_the_servers_stamp_is_kept():
+async def test_a_named_adapter_is_sent_as_model_and_header_and_the_stamp_is_kept():
     extra = {"mongars": {"adapter": "poet", "version": 7, "digest": "a" * 64}}
     server = Server(sse(delta("He", **extra), delta(reason="stop", **extra)))
     pieces = await collect(openai(server), NAMED)
@@ -78,7 +78,7 @@ async def test_a_named_adapter_travels_as_model_and_header_and_the_servers_stamp
     assert {piece.stamp for piece in pieces} == {AdapterStamp(7, "poet", "a" * 64)}
 
 
-async def test_an_error_in_mid_stream_or_a_stream_cut_short_is_a_backend_error():
+async def test_an_error_in_a_stream_or_an_incomplete_stream_is_a_backend_error():
     for text in (sse(delta("He"), {"error": {"message": "boom"}}), sse(delta("He")), "data: {not json\n\n"):
         with pytest.raises(BackendError):
             await collect(openai(Server(text)))
@@ -100,7 +100,7 @@ async def test_each_refusal_of_an_openai_server_is_a_typed_error(status, error):
         await collect(openai(server))
 
 
-async def test_a_server_that_is_not_there_is_named_with_a_remedy():
+async def test_an_unreachable_server_is_named_with_a_remedy():
     with pytest.raises(BackendError, match=r"llm\.test.*Start the server"):
         await collect(openai(Server(error=httpx.ConnectError("refused"))))
 
@@ -124,18 +124,18 @@ async def test_an_ollama_stream_becomes_pieces_and_the_context_length_is_sent():
     assert server.body["stream"] is True
 
 
-async def test_a_model_that_ollama_does_not_have_names_the_command_that_gets_it():
+async def test_a_model_that_ollama_lacks_names_the_command_to_pull_it():
     with pytest.raises(ModelNotFoundError, match="ollama pull tiny"):
         await collect(ollama(Server(json.dumps({"error": "model not found"}), 404)))
 
 
-async def test_an_ollama_error_in_mid_stream_with_status_200_is_a_backend_error():
+async def test_an_ollama_error_in_a_stream_with_status_200_is_a_backend_error():
     text = json.dumps({"message": {"content": "He"}}) + "\n" + json.dumps({"error": "out of memory"})
     with pytest.raises(BackendError, match="out of memory"):
         await collect(ollama(Server(text)))
 
 
-async def test_ollama_refuses_a_named_adapter_rather_than_answer_without_it():
+async def test_ollama_refuses_a_named_adapter():
     server = Server()
     with pytest.raises(ModelNotFoundError):
         await collect(ollama(server), NAMED)

@@ -58,7 +58,7 @@ async def collect(stream):
     return [piece async for piece in stream]
 
 
-async def test_an_unavailable_backend_hands_over_before_its_first_piece_and_the_log_has_no_text(caplog):
+async def test_the_next_backend_takes_over_from_an_unavailable_one_without_logging_text(caplog):
     caplog.set_level(logging.DEBUG)
     down, up = Backend("down", error=OverloadedError("full")), Backend("up", LAST)
     assert await collect(LLMIntegration([down, up]).stream(REQUEST)) == [LAST]
@@ -66,19 +66,19 @@ async def test_an_unavailable_backend_hands_over_before_its_first_piece_and_the_
     assert "Hello" not in caplog.text
 
 
-async def test_a_stream_that_has_begun_is_never_mended_by_another_backend():
+async def test_another_backend_never_continues_a_stream():
     half = Backend("half", GenerationPiece("It", AdapterStamp(1)), error=BackendError("broke"))
     with pytest.raises(BackendError):
         await collect(LLMIntegration([half, Backend("up", LAST)]).stream(REQUEST))
 
 
-async def test_a_users_mistake_is_not_tried_again_elsewhere():
+async def test_an_input_error_is_not_retried_on_another_backend():
     wrong = Backend("wrong", error=InputError("bad"))
     with pytest.raises(InputError):
         await collect(LLMIntegration([wrong, Backend("up", LAST)]).stream(REQUEST))
 
 
-async def test_the_serve_backend_streams_and_cancels_when_left_early():
+async def test_the_serve_backend_cancels_its_call_when_closed():
     response = Response([GenerationPiece("It", AdapterStamp(1)), LAST])
     handle = Handle(response)
     stream = ServeBackend(handle).stream(REQUEST)
@@ -88,7 +88,7 @@ async def test_the_serve_backend_streams_and_cancels_when_left_early():
     assert response.cancelled
 
 
-async def test_an_error_of_the_handle_is_translated_and_a_dead_replica_hands_over_to_the_next_backend():
+async def test_errors_of_the_handle_are_translated_and_let_the_next_backend_take_over():
     @contextmanager
     def translated():
         try:
@@ -102,7 +102,7 @@ async def test_an_error_of_the_handle_is_translated_and_a_dead_replica_hands_ove
     assert await collect(LLMIntegration([dead, Backend("up", LAST)]).stream(REQUEST)) == [LAST]
 
 
-def test_text_ends_at_a_stop_string_only_where_every_backend_guarantees_it():
+def test_stop_strings_are_guaranteed_only_if_every_backend_guarantees_them():
     ours, other = ServeBackend(Handle(None)), Backend("other", ends_at_stop=False)
     assert LLMIntegration([ours]).ends_at_stop
     assert not LLMIntegration([ours, other]).ends_at_stop

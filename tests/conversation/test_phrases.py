@@ -13,7 +13,7 @@ FRAGMENTS = st.lists(
 
 
 @given(FRAGMENTS, st.lists(st.integers(0, 100), max_size=8))
-def test_no_cut_changes_what_passes_and_no_marker_ever_passes(text, cuts):
+def test_the_passed_text_is_independent_of_cuts_and_has_no_marker(text, cuts):
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     whole, cut = PhraseFilter(withheld=ROLE_MARKERS), PhraseFilter(withheld=ROLE_MARKERS)
     expected = whole.feed(text) + whole.finish()

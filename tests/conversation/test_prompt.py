@@ -16,7 +16,7 @@ def memory(text):
     return Memory(id="mem_1", user="ada", conversation_id="conv_1", role="user", text=text, created_at=now())
 
 
-def test_the_prompt_is_one_system_turn_and_then_the_conversation():
+def test_the_prompt_is_a_system_turn_and_the_conversation():
     turns = [Turn("system", "Speak French."), Turn("user", "Hi"), Turn("assistant", "Yes?"), Turn("user", "Who?")]
     prompt = build_prompt(turns, [memory("I have a cat.")], BUDGET, system_prompt="You are X.")
     assert [turn.role for turn in prompt] == ["system", "user", "assistant", "user"]
@@ -44,7 +44,7 @@ def test_a_prompt_never_costs_more_than_its_budget(texts, tokens):
     assert prompt[-1] == Turn("user", "Why?")
 
 
-def test_the_oldest_turns_are_left_out_first_and_an_assistant_never_begins():
+def test_the_oldest_turns_are_dropped_first_and_the_user_begins():
     turns = [Turn("user", "a" * 50), Turn("assistant", "b" * 50), Turn("user", "c" * 10)]
     prompt = build_prompt(turns, [], PromptBudget(tokens=110, count=len), system_prompt="X")
     assert [turn.content for turn in prompt] == ["X", "c" * 10]
@@ -61,5 +61,5 @@ def test_turns_that_do_not_end_with_the_user_are_refused():
             build_prompt(turns, [], BUDGET)
 
 
-def test_counting_by_characters_never_says_zero():
+def test_counting_by_characters_never_returns_zero():
     assert count_by_characters("") == 1

@@ -49,13 +49,13 @@ def base(base_path: Path) -> Base:
 def calls(monkeypatch) -> list[int]:
     """Return the rows of every product that oneDNN made."""
     made: list[int] = []
-    original = linear._multiplied
+    original = linear._multiply
 
     def counted(states, weight, bias):
         made.append(states.flatten(0, -2).shape[0])
         return original(states, weight, bias)
 
-    monkeypatch.setattr(linear, "_multiplied", counted)
+    monkeypatch.setattr(linear, "_multiply", counted)
     return made
 
 

@@ -49,7 +49,7 @@ def states(encoder: torch.nn.Module) -> torch.Tensor:
         return encoder(input_ids=IDS, attention_mask=torch.ones_like(IDS), use_cache=False).last_hidden_state
 
 
-def test_a_filled_template_gives_the_states_of_the_adapter_that_peft_loads(base, template, write):
+def test_a_filled_template_gives_the_states_of_pefts_adapter(base, template, write):
     made = {seed: (write(seed), template.filled(write(seed))) for seed in (2, 3)}
     for folder, filled in made.values():
         assert template.fits(folder)
@@ -59,7 +59,7 @@ def test_a_filled_template_gives_the_states_of_the_adapter_that_peft_loads(base,
     assert not torch.allclose(states(made[2][1]), states(made[3][1]), atol=1e-3)
 
 
-def test_without_padding_a_filled_template_gives_the_means_of_the_adapter_that_peft_loads(base, template, write):
+def test_a_filled_template_gives_the_means_of_pefts_adapter_without_padding(base, template, write):
     folder, windows = write(2), [[5, 6, 7, 8], [9], [10, 11]]
     filled, theirs = template.filled(folder), attach_adapter(bidirectional_encoder(base), folder)
     assert isinstance(mean_pooler(filled), VarlenMeanPooler)
@@ -69,14 +69,14 @@ def test_without_padding_a_filled_template_gives_the_means_of_the_adapter_that_p
         )
 
 
-def test_it_shares_the_tensors_of_the_base_and_holds_no_adapter(base, template, write):
+def test_a_template_shares_the_base_tensors_and_keeps_no_adapter(base, template, write):
     ours = {tensor.data_ptr() for tensor in base.model.parameters()}
     filled = template.filled(write(2))
     assert all(tensor.data_ptr() in ours for name, tensor in filled.named_parameters() if "lora_" not in name)
     assert all(tensor.data_ptr() in ours for tensor in template._bare.parameters())
 
 
-def test_every_module_of_a_tree_is_its_own_and_none_is_pefts(template, write):
+def test_filled_trees_share_no_module_and_have_none_of_peft(template, write):
     one, other = template.filled(write(2)), template.filled(write(2))
     assert not set(map(id, one.modules())) & set(map(id, other.modules()))
     assert not any("peft" in type(module).__module__ for module in one.modules())
@@ -96,7 +96,7 @@ def test_an_adapter_that_is_more_than_lora_in_linear_layers_has_no_template(base
 
 
 @pytest.mark.parametrize("more", [{}, {"rank_pattern": {"down_proj": 2}}, {"target_modules": "all-linear"}])
-def test_one_that_is_no_more_has_one(base, write, more):
+def test_an_adapter_of_plain_lora_has_a_template(base, write, more):
     assert template_of(base, write(9, **more)) is not None
 
 
@@ -107,7 +107,7 @@ def test_an_adapter_of_another_form_does_not_fit(template, write, change):
     assert not template.fits(write(4, **change))
 
 
-def test_how_an_adapter_was_trained_and_where_does_not_matter(template, write):
+def test_origin_and_training_of_an_adapter_do_not_matter(template, write):
     folder = write(5, lora_dropout=0.2)
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "elsewhere"}))
@@ -115,7 +115,7 @@ def test_how_an_adapter_was_trained_and_where_does_not_matter(template, write):
 
 
 @pytest.mark.parametrize("damage", ["missing", "additional", "shape", "truncated"])
-def test_weights_that_are_not_those_of_the_form_are_refused(template, write, tmp_path, damage):
+def test_weights_that_do_not_fit_the_form_are_refused(template, write, tmp_path, damage):
     folder = Path(shutil.copytree(write(6), tmp_path / "damaged"))
     file = folder / "adapter_model.safetensors"
     weights = load_file(file)
@@ -134,7 +134,7 @@ def test_weights_that_are_not_those_of_the_form_are_refused(template, write, tmp
 
 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
-def test_a_missing_file_is_refused_and_not_asked_of_the_hub(template, write, name):
+def test_a_missing_file_is_refused_without_a_request_to_the_hub(template, write, name):
     folder = write(7)
     (folder / name).unlink()
     with pytest.raises(AdapterRefusedError, match=name):

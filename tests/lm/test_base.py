@@ -15,7 +15,7 @@ def test_a_base_is_loaded_for_inference_with_its_digest(base: Base, base_path: P
 
 
 @pytest.mark.parametrize("checkpoint", [torch.float16, torch.bfloat16, torch.float32])
-def test_a_cpu_computes_in_float32_and_a_gpu_in_what_the_checkpoint_has(
+def test_a_cpu_computes_in_float32_and_a_gpu_in_the_dtype_of_the_checkpoint(
     monkeypatch: pytest.MonkeyPatch, checkpoint: torch.dtype
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -25,7 +25,7 @@ def test_a_cpu_computes_in_float32_and_a_gpu_in_what_the_checkpoint_has(
 
 
 @pytest.mark.parametrize("instructions", [{"amx_bf16": True}, {"avx512_bf16": True, "amx_bf16": False}])
-def test_bfloat16_on_a_cpu_is_for_those_that_have_it(
+def test_bfloat16_on_a_cpu_needs_instructions_for_it(
     monkeypatch: pytest.MonkeyPatch, instructions: dict[str, bool]
 ):
     assert resolve_dtype("auto", "cpu") is None
@@ -42,7 +42,7 @@ def test_bfloat16_on_a_cpu_is_for_those_that_have_it(
 def test_a_damaged_file_of_a_base_is_an_error_that_names_the_base(base_path: Path, tmp_path: Path, name: str):
     folder = shutil.copytree(base_path, tmp_path / "mine")
     (folder / name).write_text("{damaged")
-    with pytest.raises(InputError, match=r"base model mine cannot be loaded .*Look for damaged files"):
+    with pytest.raises(InputError, match=r"base model mine cannot be loaded .*Check the files for damage"):
         load_base(folder)
 
 

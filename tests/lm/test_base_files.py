@@ -14,7 +14,7 @@ def test_a_missing_folder_is_an_error_that_names_the_remedy(tmp_path: Path):
         base_folder(tmp_path / "absent" / "model" / "here")
 
 
-def test_a_folder_with_pickled_weights_alone_is_refused(base_path: Path, tmp_path: Path):
+def test_a_folder_with_only_pickled_weights_is_refused(base_path: Path, tmp_path: Path):
     folder = tmp_path / "pickled"
     shutil.copytree(base_path, folder)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
@@ -34,7 +34,7 @@ def test_the_digest_covers_the_tokenizer_but_not_the_model_card(base_path: Path,
 def test_a_base_without_a_tokenizer_is_refused_before_it_is_loaded(base_path: Path, tmp_path: Path):
     folder = shutil.copytree(base_path, tmp_path / "base")
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(ModelNotFoundError, match=r"has no tokenizer\. Put its files there"):
+    with pytest.raises(ModelNotFoundError, match=r"has no tokenizer\. Add one of its files"):
         base_folder(folder)
 
 

@@ -1,4 +1,4 @@
-"""LoRA by these layers is what peft's layers give, and what peft adds to it is not taken for LoRA alone."""
+"""LoraLinear equals peft's layers, and does not replace layers that do more than LoRA."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def peft_layer(dtype: torch.dtype = torch.float32, **config) -> nn.Module:
 @pytest.mark.parametrize("shape", [(12,), (1, 12), (5, 12), (2, 3, 12)])
 @pytest.mark.parametrize("config", [{}, {"use_rslora": True}, {"rank_pattern": {"0": 7}}, {"lora_dropout": 0.5}])
 @torch.no_grad()
-def test_it_gives_what_peft_gives(shape, config):
+def test_lora_linear_gives_what_peft_gives(shape, config):
     theirs = peft_layer(**config)
     ours = LoraLinear.of_peft(theirs)
     states = torch.randn(shape)
@@ -27,7 +27,7 @@ def test_it_gives_what_peft_gives(shape, config):
 
 
 @torch.no_grad()
-def test_an_adapter_in_float32_beside_a_layer_in_bfloat16_is_computed_as_peft_does():
+def test_a_float32_adapter_of_a_bfloat16_layer_is_computed_as_in_peft():
     theirs = peft_layer(torch.bfloat16)
     for half in (theirs.lora_A, theirs.lora_B):
         half.float()  # as get_peft_model has them
@@ -36,7 +36,7 @@ def test_an_adapter_in_float32_beside_a_layer_in_bfloat16_is_computed_as_peft_do
     torch.testing.assert_close(ours(states), theirs(states), rtol=0, atol=0)
 
 
-def test_the_tensors_are_pefts_own():
+def test_the_tensors_are_those_of_peft():
     theirs = peft_layer()
     ours = LoraLinear.of_peft(theirs)
     assert ours.base_layer is theirs.base_layer
@@ -45,7 +45,7 @@ def test_the_tensors_are_pefts_own():
 
 
 @pytest.mark.parametrize("case", ["dora", "merged", "disabled", "no adapter", "convolution"])
-def test_what_is_more_or_other_than_lora_is_none(case):
+def test_layers_that_do_more_than_lora_are_not_converted(case):
     layer = peft_layer(use_dora=case == "dora")
     if case == "merged":
         layer.merge()

@@ -11,7 +11,7 @@ from mongars.neurons.bidirectional import bidirectional_encoder
 from tests.neurons.test_bidirectional import ARCHITECTURES, WINDOWED, of_architecture
 
 ROWS = [list(range(10, 17)), [5, 6], list(range(30, 50)), [7, 8], [9]]
-SEQUENTIAL = {  # attention beside a state space, in which every token is mixed with those before it
+SEQUENTIAL = {  # attention next to a state space, which mixes every token with earlier ones
     "mamba_d_ssm": 32,
     "mamba_n_heads": 2,
     "mamba_d_head": 16,
@@ -29,14 +29,14 @@ def packing(base, config_class, max_tokens=32, **changes):
 
 
 @pytest.mark.parametrize("config_class", [*ARCHITECTURES, GPT2Config])
-def test_packed_rows_have_the_states_that_they_have_alone_within_1e_5(base, config_class):
+def test_packed_rows_have_the_states_of_each_row_alone_within_1e_5(base, config_class):
     encoder, alone = packing(base, config_class)
     found = PackedRows.of(ROWS).states(encoder)
     torch.testing.assert_close(found, torch.cat(alone), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("config_class", ARCHITECTURES)
-def test_a_row_sees_all_of_its_own_tokens_and_none_of_another(base, config_class):
+def test_a_row_attends_to_all_of_its_own_tokens_and_none_of_another(base, config_class):
     encoder, _ = packing(base, config_class)
     before = PackedRows.of(ROWS).states(encoder)
     after = PackedRows.of([*ROWS[:2], [*ROWS[2][:-1], 60], *ROWS[3:]]).states(encoder)
@@ -45,7 +45,7 @@ def test_a_row_sees_all_of_its_own_tokens_and_none_of_another(base, config_class
 
 
 @pytest.mark.parametrize(("config_class", "changes"), WINDOWED)
-def test_a_sliding_window_shorter_than_a_row_is_refused_and_a_longer_one_is_not(base, config_class, changes):
+def test_only_a_sliding_window_shorter_than_a_row_is_refused(base, config_class, changes):
     with pytest.raises(TrainingError, match="see 3 tokens, fewer than max_tokens 4"):
         packing(base, config_class, 4, **changes)
     packing(base, config_class, 32, **changes | {"sliding_window": 32})
@@ -53,22 +53,22 @@ def test_a_sliding_window_shorter_than_a_row_is_refused_and_a_longer_one_is_not(
 
 def test_an_architecture_that_packing_changes_is_refused_by_its_name(base):
     encoder = bidirectional_encoder(of_architecture(base, FalconH1Config, **SEQUENTIAL))
-    with pytest.raises(TrainingError, match="falcon_h1 gives other states") as raised:
+    with pytest.raises(TrainingError, match="falcon_h1 gives different states") as raised:
         allow_packing(encoder, 32)
     assert "packing" in raised.value.remedy
 
 
-def test_attention_that_lets_texts_see_each_other_is_refused(base, monkeypatch):
+def test_attention_across_texts_is_refused(base, monkeypatch):
     def leaking(*arguments, packed_runs=None, **options):
         whole = ((1, sum(count * length for count, length in packed_runs)),)
         return packed_attention(*arguments, packed_runs=whole, **options)
 
     monkeypatch.setattr("mongars.lm.packing.packed_attention", leaking)
-    with pytest.raises(TrainingError, match="gives other states when texts are packed"):
+    with pytest.raises(TrainingError, match="gives different states when texts are packed"):
         allow_packing(bidirectional_encoder(base), 32)
 
 
-def test_padded_rows_are_refused_where_packed_ones_are_read_because_padding_would_be_seen(base):
+def test_an_encoder_of_packed_rows_refuses_padded_ones(base):
     encoder = bidirectional_encoder(base)
     allow_packing(encoder, 32)
     with pytest.raises(TypeError, match="packed rows only"):
@@ -77,13 +77,13 @@ def test_padded_rows_are_refused_where_packed_ones_are_read_because_padding_woul
     torch.testing.assert_close(PackedRows.of(ROWS).states(encoder), padded, atol=1e-5, rtol=0)
 
 
-def test_a_tree_that_packs_leaves_the_base_and_its_other_encoders_as_they_are(base):
+def test_packing_does_not_change_the_base_or_its_other_encoders(base):
     allow_packing(bidirectional_encoder(base), 32)
     assert base.model.config._attn_implementation == "sdpa"
     PaddedRows.of(ROWS).states(bidirectional_encoder(base))
 
 
-def test_the_proof_leaves_training_mode_as_it_was(base):
+def test_the_check_restores_training_mode(base):
     encoder = bidirectional_encoder(base).train()
     allow_packing(encoder, 32)
     assert encoder.training

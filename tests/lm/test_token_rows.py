@@ -13,7 +13,7 @@ class Echo(torch.nn.Module):
         return type("Output", (), {"last_hidden_state": input_ids.unsqueeze(-1)})
 
 
-def test_both_layouts_give_the_states_of_the_rows_as_they_were_given():
+def test_both_layouts_give_the_states_in_the_input_order_of_the_rows():
     for rows in (ROWS, sorted(ROWS, key=len)):
         given = [[token] for row in rows for token in row]
         for packing in (False, True):
@@ -22,7 +22,7 @@ def test_both_layouts_give_the_states_of_the_rows_as_they_were_given():
             assert laid.lengths == tuple(map(len, rows))
 
 
-def test_packed_rows_are_one_row_without_padding_in_which_those_of_one_length_come_together():
+def test_packed_rows_are_one_row_sorted_by_length_without_padding():
     packed = PackedRows.of(ROWS)
     assert packed.input_ids.tolist() == [[6, 3, 4, 5, 7, 8, 9]]
     assert packed.position_ids.tolist() == [[0, 0, 1, 2, 0, 1, 2]]

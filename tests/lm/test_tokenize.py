@@ -10,6 +10,6 @@ def test_rows_are_padded_at_the_right_to_the_longest():
     assert input_ids.dtype == attention_mask.dtype == torch.int64
 
 
-def test_each_text_is_read_alone_and_none_is_no_error(base):
+def test_each_text_is_tokenised_alone_and_no_texts_are_no_error(base):
     assert tokenize(base.tokenizer, ["hello", ""]) == [base.tokenizer("hello")["input_ids"], []]
     assert tokenize(base.tokenizer, []) == []

@@ -21,7 +21,7 @@ from transformers import (
 from mongars.errors import AdapterRefusedError, TrainingError
 from mongars.lm.adapters import attach_adapter, clone_sharing_tensors
 from mongars.lm.base import Base
-from mongars.neurons.bidirectional import bidirectional_encoder, causal_encoder, prove_bidirectional
+from mongars.neurons.bidirectional import bidirectional_encoder, causal_encoder, check_bidirectional
 
 SMALL = {
     "vocab_size": 64,
@@ -93,14 +93,16 @@ def test_the_encoder_shares_every_tensor_of_the_base(base: Base):
     assert own <= {parameter.data_ptr() for parameter in base.model.parameters()}
 
 
-def test_the_base_stays_causal_beside_its_encoder(base: Base):
+def test_the_base_stays_causal(base: Base):
     bidirectional_encoder(base)
     with pytest.raises(TrainingError, match="stays causal"):
-        prove_bidirectional(base.model.base_model)
+        check_bidirectional(base.model.base_model)
 
 
 @pytest.mark.parametrize("config_class", ARCHITECTURES)
-def test_every_state_sees_every_token_and_the_base_beside_it_none_that_follows(base: Base, config_class: type):
+def test_states_of_the_encoder_depend_on_all_tokens_and_of_the_base_on_earlier_ones(
+    base: Base, config_class: type
+):
     other = of_architecture(base, config_class)
     assert reach(bidirectional_encoder(other)) == list(range(9))
     assert reach(causal_encoder(other)) == [4, 5, 6, 7, 8]

@@ -1,4 +1,4 @@
-"""The mean states of windows are those of the encoder's own forward over each alone, for every implementation."""
+"""Every pooler gives the means of the encoder's own forward pass over each window alone."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ SHAPE = {
     "pad_token_id": 0,
 }
 LLAMAS = [("llama", {}), ("qwen2", {}), ("qwen3", {"head_dim": 8}), ("mistral", {"sliding_window": None})]
-LENGTHS = (3, 17, 1, 9)  # tokens enough for products by oneDNN, and too few of them alone
+LENGTHS = (3, 17, 1, 9)  # enough tokens for oneDNN together, too few alone
 
 
 def encoder(kind, **more):
@@ -46,7 +46,7 @@ def windows():
 @pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize(("kind", "more"), LLAMAS)
 @torch.inference_mode()
-def test_a_window_among_others_has_the_mean_of_the_encoder_alone(kind, more, is_causal, means):
+def test_a_window_in_a_batch_has_the_mean_of_the_encoder_alone(kind, more, is_causal, means):
     for model in (encoder(kind, **more), adapted(encoder(kind, **more))):
         model.config.is_causal = is_causal
         alone = [
@@ -57,7 +57,7 @@ def test_a_window_among_others_has_the_mean_of_the_encoder_alone(kind, more, is_
 
 
 @pytest.mark.parametrize(("kind", "more"), LLAMAS)
-def test_llama_and_its_like_are_read_without_padding(kind, more):
+def test_llama_and_its_like_run_without_padding(kind, more):
     for model in (encoder(kind, **more), adapted(encoder(kind, **more))):
         assert isinstance(mean_pooler(model), VarlenMeanPooler)
 
@@ -66,5 +66,5 @@ def test_llama_and_its_like_are_read_without_padding(kind, more):
     ("kind", "more"),
     [("mistral", {"sliding_window": 4}), ("llama", {"hidden_act": "gelu"}), ("gemma", {"head_dim": 8})],
 )
-def test_what_is_not_quite_llama_is_read_by_its_own_forward(kind, more):
+def test_architectures_unlike_llama_run_by_their_own_forward(kind, more):
     assert isinstance(mean_pooler(encoder(kind, **more)), PaddedMeanPooler)

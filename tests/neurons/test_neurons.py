@@ -36,7 +36,7 @@ def test_fewer_dimensions_are_the_first_ones_at_length_one(neurons: Neurons):
     np.testing.assert_allclose(short, full[:, :8] / np.linalg.norm(full[:, :8]), atol=1e-6)
 
 
-def test_a_text_longer_than_the_window_is_read_to_its_end(neurons: Neurons):
+def test_a_text_longer_than_the_window_is_embedded_completely(neurons: Neurons):
     first, tokens = neurons.encode(["a" * 100 + "b"])
     second, _ = neurons.encode(["a" * 100 + "c"])
     assert tokens == 101
@@ -54,7 +54,7 @@ def test_a_text_without_tokens_is_refused_by_its_number(neurons: Neurons):
         neurons.encode(["hello", ""])
 
 
-def test_the_texts_that_would_be_refused_can_be_told_before(neurons: Neurons):
+def test_texts_without_tokens_are_found_in_advance(neurons: Neurons):
     assert neurons.without_tokens(["", "hello", ""]) == {0, 2}
     assert neurons.without_tokens([]) == set()
 

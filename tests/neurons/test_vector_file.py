@@ -1,4 +1,4 @@
-"""A file of vectors is whole or not there, in the order of its texts, and says what made it."""
+"""A file of vectors is complete or absent, in the order of its texts, and names its origin."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,8 +39,10 @@ def test_every_text_has_its_vector_in_order_whatever_the_chunk(neurons: Neurons,
     assert pq.read_metadata(output).num_row_groups == 3
 
 
-@pytest.mark.parametrize(("adapter", "told"), [(None, b"none"), ("a" * 64, b"a" * 64)])
-def test_the_file_says_what_made_it(neurons: Neurons, tmp_path: Path, adapter: str | None, told: bytes):
+@pytest.mark.parametrize(("adapter", "stored"), [(None, b"none"), ("a" * 64, b"a" * 64)])
+def test_the_metadata_of_a_file_names_its_origin(
+    neurons: Neurons, tmp_path: Path, adapter: str | None, stored: bytes
+):
     output = tmp_path / "v.parquet"
     write_vectors(neurons, TEXTS, output, Origin("tiny", "b" * 64, adapter, "bidirectional"))
     schema = pq.read_schema(output)
@@ -49,7 +51,7 @@ def test_the_file_says_what_made_it(neurons: Neurons, tmp_path: Path, adapter: s
     assert {key: value for key, value in schema.metadata.items() if key.startswith(b"mongars.")} == {
         b"mongars.base": b"tiny",
         b"mongars.base_digest": b"b" * 64,
-        b"mongars.adapter": told,
+        b"mongars.adapter": stored,
         b"mongars.attention": b"bidirectional",
         b"mongars.dimensions": b"32",
     }
@@ -60,19 +62,19 @@ def test_no_texts_give_a_file_without_rows(neurons: Neurons, tmp_path: Path):
     assert pq.read_table(tmp_path / "v.parquet").num_rows == 0
 
 
-def test_bad_lines_and_texts_without_tokens_are_told_and_left_out(
+def test_bad_lines_and_texts_without_tokens_are_reported_and_left_out(
     neurons: Neurons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    # As a tokenizer that drops some characters: `four` comes to nothing.
+    # Like a tokenizer that drops every character of `four`.
     monkeypatch.setattr(
         neurons, "without_tokens", lambda texts: {i for i, text in enumerate(texts) if text == "four"}
     )
     broken = BadLine("t.jsonl", 9, "not JSON")
-    told: list[BadLine] = []
-    written = write_vectors(neurons, [broken, *TEXTS], tmp_path / "v.parquet", ORIGIN, on_bad=told.append)
+    reported: list[BadLine] = []
+    written = write_vectors(neurons, [broken, *TEXTS], tmp_path / "v.parquet", ORIGIN, on_bad=reported.append)
     assert (written.rows, written.bad_lines) == (4, 2)
     assert pq.read_table(tmp_path / "v.parquet")["id"].to_pylist() == ["id-1", "id-2", "id-3", "id-5"]
-    assert [(bad.line, "four" in bad.reason) for bad in told] == [(9, False), (4, False)]
+    assert [(bad.line, "four" in bad.reason) for bad in reported] == [(9, False), (4, False)]
 
 
 @pytest.mark.parametrize("characters", [10**9, 30])
@@ -102,7 +104,7 @@ def test_no_more_than_a_chunk_is_read_ahead(
 
 
 @pytest.mark.parametrize("problem", [KeyboardInterrupt, RuntimeError])
-def test_what_is_broken_off_leaves_the_old_file_and_nothing_beside_it(
+def test_an_interrupted_write_keeps_the_old_file_and_leaves_no_other(
     neurons: Neurons, tmp_path: Path, problem: type[BaseException]
 ):
     output = tmp_path / "v.parquet"
@@ -117,7 +119,7 @@ def test_what_is_broken_off_leaves_the_old_file_and_nothing_beside_it(
     assert list(tmp_path.iterdir()) == [output]
 
 
-def test_a_place_that_cannot_be_written_is_named(neurons: Neurons, tmp_path: Path):
+def test_a_path_that_cannot_be_written_is_named(neurons: Neurons, tmp_path: Path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(InputError, match="Cannot write"):
         write_vectors(neurons, TEXTS, tmp_path / "file" / "v.parquet", ORIGIN)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from mongars.errors import AdapterRefusedError, DatasetRefusedError
-from mongars.neurons.bidirectional import prove_bidirectional
+from mongars.neurons.bidirectional import check_bidirectional
 from mongars.records import DatasetRef
 from mongars.registry.card import read_card
 from mongars.storage.digests import folder_digest
@@ -103,7 +103,7 @@ def test_the_run_is_in_mlflow_with_its_parent_and_its_pairs(first, second, home)
 def test_the_adapter_loads_by_plain_peft_and_differs_from_its_parent(first, second, base_folder):
     plain = AutoModel.from_pretrained(base_folder)
     plain.config.is_causal = False
-    prove_bidirectional(PeftModel.from_pretrained(plain, second.folder))
+    check_bidirectional(PeftModel.from_pretrained(plain, second.folder))
     weights, begun = (load_file(each.folder / "adapter_model.safetensors") for each in (second, first))
     assert weights.keys() == begun.keys()
     assert not any(torch.equal(weights[name], begun[name]) for name in weights)

@@ -11,7 +11,7 @@ from peft import PeftModel
 from transformers import AutoModel
 
 from mongars.errors import DatasetRefusedError, InputError, TrainingError
-from mongars.neurons.bidirectional import prove_bidirectional
+from mongars.neurons.bidirectional import check_bidirectional
 from mongars.records import DatasetRef
 from mongars.storage.digests import folder_digest
 from mongars.training.config import MNTPConfig
@@ -97,7 +97,7 @@ def test_the_adapter_loads_by_plain_peft_on_a_plain_model_and_is_bidirectional(t
         before = plain(input_ids=ids).last_hidden_state
         adapted = PeftModel.from_pretrained(plain, trained.folder)
         assert not torch.allclose(adapted(input_ids=ids).last_hidden_state, before)
-    prove_bidirectional(adapted)
+    check_bidirectional(adapted)
 
 
 def test_an_equal_run_is_not_trained_twice(trained, trainer, home):

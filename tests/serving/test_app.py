@@ -24,7 +24,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def test_a_port_that_is_taken_is_refused_and_the_next_one_is_proposed():
+def test_a_port_in_use_is_refused_and_the_next_one_proposed():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -39,9 +39,7 @@ def test_too_little_memory_is_refused_with_both_figures(args, monkeypatch):
         require_memory(args)
 
 
-def test_a_base_counts_in_float32_however_its_file_is_kept_unless_bfloat16_is_asked_for(
-    args, monkeypatch, tmp_path
-):
+def test_a_base_counts_in_float32_unless_bfloat16_is_requested(args, monkeypatch, tmp_path):
     import torch
     from safetensors.torch import save_file
 
@@ -84,5 +82,5 @@ def test_the_builder_binds_the_three_deployments(args):
     assert sorted((ingress.name, *behind)) == sorted(DEPLOYMENTS)
 
 
-def test_serve_makes_the_typed_arguments_out_of_a_yaml_mapping():
+def test_serve_builds_the_typed_arguments_from_a_yaml_mapping():
     assert build_app.__annotations__["args"] is AppArgs

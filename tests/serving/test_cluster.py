@@ -13,7 +13,7 @@ from mongars.serving import cluster
 from mongars.settings import Settings
 
 
-def test_enough_memory_and_disk_make_the_home(tmp_path: Path) -> None:
+def test_with_enough_memory_and_disk_the_home_is_created(tmp_path: Path) -> None:
     cluster.check_resources(tmp_path / "var")
     assert (tmp_path / "var").stat().st_mode & 0o777 == 0o700
 
@@ -33,13 +33,13 @@ def test_a_full_disk_is_refused_with_the_setting_that_moves_the_home(
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "nowhere"])
-def test_a_ray_that_is_not_there_is_named_with_the_remedy(tmp_path: Path, address: str) -> None:
+def test_an_unreachable_ray_is_named_with_a_remedy(tmp_path: Path, address: str) -> None:
     settings = Settings(home=tmp_path).resolved()
     with pytest.raises(UnavailableError, match="make serve"):
         cluster.connect_to_ray(settings, address)
 
 
-def test_a_ray_of_our_own_has_the_environment_of_serve_and_the_operators_choice_stands(
+def test_a_local_ray_sets_the_environment_of_serve_unless_it_is_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = list(cluster.SERVE_ENVIRONMENT)

@@ -34,7 +34,7 @@ def kinds(base: Base) -> set[str]:
     return {type(module).__module__ for module in base.model.modules()}
 
 
-def test_without_optimizations_a_base_has_modules_of_torch_and_transformers_only(bases):
+def test_without_optimizations_all_modules_are_of_torch_and_transformers(bases):
     assert "mongars.lm.cpu.onednn" in kinds(bases[True])
     assert {kind.partition(".")[0] for kind in kinds(bases[False])} == {"torch", "transformers"}
     mlp = bases[False].model.model.layers[0].mlp
@@ -73,7 +73,7 @@ def test_generated_tokens_are_equal_with_and_without_optimizations(bases, make_a
 
 
 @pytest.mark.parametrize("adapted", [False, True])
-def test_vectors_are_equal_within_rounding_with_and_without_optimizations(bases, make_adapter, adapted):
+def test_vectors_are_equal_but_for_rounding_with_and_without_optimizations(bases, make_adapter, adapted):
     found = []
     for base in bases.values():
         encoder = bidirectional_encoder(base)
@@ -83,14 +83,14 @@ def test_vectors_are_equal_within_rounding_with_and_without_optimizations(bases,
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)
 
 
-def test_an_optimized_model_is_as_optimized_behind_an_adapter(bases, make_adapter):
+def test_an_adapter_keeps_the_mark_of_an_optimized_model(bases, make_adapter):
     for on, base in bases.items():
         assert (
             is_optimized(attach_adapter(clone_sharing_tensors(base.model), make_adapter(3, "chat").folder)) is on
         )
 
 
-def test_cpu_tricks_are_nowhere_else_in_the_package():
+def test_cpu_optimizations_are_nowhere_else_in_the_package():
     package = Path(mongars.__file__).parent
     found = {
         file.relative_to(package).parts[:2]

@@ -78,8 +78,8 @@ class FakeMemory:
         return Recall((MEMORY,), ENCODER)
 
     async def export(self, user):
-        told = {"opinions": (Opinion("a", "b", True),), "profile": Profile(names=("Ada",))}
-        yield Conversation("conv_1", user, (Turn("user", "Hé"),), **told), (GIVEN,)
+        learned = {"opinions": (Opinion("a", "b", True),), "profile": Profile(names=("Ada",))}
+        yield Conversation("conv_1", user, (Turn("user", "Hé"),), **learned), (GIVEN,)
 
     async def give_feedback(self, user, **given):
         self.calls.append((user, given))
@@ -236,7 +236,7 @@ async def test_a_stream_without_usage_asked_for_carries_none(http):
     assert all("usage" not in json.loads(part) for part in events(response.text)[:-1])
 
 
-async def test_a_failure_before_the_first_piece_keeps_its_status_and_one_later_is_an_event(http, cortex):
+async def test_an_error_before_the_first_piece_has_its_status_and_a_later_one_is_an_event(http, cortex):
     cortex.fail(0, OverloadedError("Full."))
     async with http() as client:
         response = await client.post("/v1/chat/completions", json=chat(stream=True))
@@ -283,14 +283,14 @@ async def test_a_client_that_leaves_closes_the_answer(http, cortex):
         ({"max_tokens": 0}, "max_tokens"),
     ],
 )
-async def test_what_is_not_supported_is_refused_in_openais_form(http, changes, param):
+async def test_unsupported_options_are_refused_in_openais_format(http, changes, param):
     async with http() as client:
         error = check_error(await client.post("/v1/chat/completions", json=chat(**changes)), 400, "invalid_input")
     assert error["type"] == "invalid_request_error"
     assert error["param"] == param
 
 
-async def test_what_openais_clients_send_besides_is_accepted(http, cortex):
+async def test_other_options_of_openais_clients_are_accepted(http, cortex):
     request = chat(
         messages=[
             {"role": "developer", "content": "Be brief."},
@@ -352,7 +352,7 @@ async def test_an_unknown_model_is_not_found(http, model):
     check_error(response, 404, "model_not_found")
 
 
-async def test_models_are_the_current_ones_and_each_adapter_that_may_be_served(http):
+async def test_models_are_the_current_ones_and_every_servable_adapter(http):
     async with http() as client:
         listed = (await client.get("/v1/models")).json()
         one = (await client.get(f"/v1/models/mongars@{'e' * 12}")).json()
@@ -391,20 +391,20 @@ async def test_operations_need_the_scope_admin(http):
         assert (await client.get("/v1/adapters")).json()["data"][0]["id"] == "e" * 64
 
 
-async def test_a_path_or_method_that_does_not_exist_is_answered_in_openais_form(http):
+async def test_an_unknown_path_or_method_is_answered_in_openais_format(http):
     async with http() as client:
         check_error(await client.get("/v1/nothing"), 404, "not_found")
         check_error(await client.get("/v1/embeddings"), 405, "method_not_allowed")
         check_error(await client.post("/v1/chat/completions", content=b"{not json"), 400, "invalid_input")
 
 
-async def test_a_body_that_is_too_long_is_refused_before_it_is_read(http):
+async def test_a_body_declared_too_long_is_refused_before_it_is_read(http):
     async with http() as client:
         response = await client.post("/v1/chat/completions", json=chat(user="x" * 6000))
     check_error(response, 413, "body_too_large")
 
 
-async def test_a_body_that_does_not_announce_its_length_is_cut_off_all_the_same(http):
+async def test_a_body_without_a_declared_length_is_limited_too(http):
     async def chunks():
         for _ in range(60):
             yield b"x" * 100
@@ -417,7 +417,7 @@ async def test_a_body_that_does_not_announce_its_length_is_cut_off_all_the_same(
     check_error(response, 413, "body_too_large")
 
 
-async def test_an_unforeseen_failure_is_a_500_without_its_details(http, llm):
+async def test_an_unexpected_error_is_a_500_without_details(http, llm):
     llm.error = RuntimeError("secret detail")
     async with http() as client:
         error = check_error(
@@ -449,7 +449,7 @@ async def test_conversations_are_listed_page_by_page_and_deleted(http, memory):
     assert gone == {"id": "conv_1", "object": "conversation.deleted", "deleted": True}
 
 
-async def test_search_export_and_erasure_speak_of_the_keys_own_user(http):
+async def test_search_export_and_erasure_concern_the_keys_own_user(http):
     async with http() as client:
         found = (await client.post("/v1/memory/search", json={"query": "cat"})).json()
         exported = await client.get("/v1/users/me/export")
@@ -483,8 +483,8 @@ async def test_feedback_is_given_listed_and_withdrawn(http, memory):
         gone = (await client.delete("/v1/feedback/fb_1")).json()
         check_error(await client.delete("/v1/feedback/fb_2"), 404, "feedback_not_found")
     assert (given["object"], given["id"], given["value"]) == ("feedback", "fb_1", True)
-    user, asked = memory.calls[0]
-    assert (user, asked["name"], asked["value"], asked["message_id"]) == ("ada", "rating", 4, "msg_2")
+    user, sent = memory.calls[0]
+    assert (user, sent["name"], sent["value"], sent["message_id"]) == ("ada", "rating", 4, "msg_2")
     assert listed["data"] == [given]
     assert gone == {"id": "fb_1", "object": "feedback.deleted", "deleted": True}
 
@@ -492,7 +492,7 @@ async def test_feedback_is_given_listed_and_withdrawn(http, memory):
 @pytest.mark.parametrize(
     "wrong", [{"name": "stars", "value": 1}, {"name": "thumbs"}, {"name": "thumbs", "value": True, "stars": 5}]
 )
-async def test_feedback_of_another_form_is_refused(http, wrong):
+async def test_malformed_feedback_is_refused(http, wrong):
     async with http() as client:
         check_error(await client.post("/v1/feedback", json=wrong), 400, "invalid_input")
 
@@ -501,8 +501,8 @@ async def test_feedback_of_another_form_is_refused(http, wrong):
 async def test_the_type_of_a_value_is_kept(http, memory, value):
     async with http() as client:
         await client.post("/v1/feedback", json={"name": "comment", "value": value, "message_id": "m"})
-    (_, asked) = memory.calls[0]
-    assert (asked["value"], type(asked["value"]) is bool) == (value, type(value) is bool)
+    (_, sent) = memory.calls[0]
+    assert (sent["value"], type(sent["value"]) is bool) == (value, type(value) is bool)
 
 
 async def test_readiness_follows_the_model(http, llm):

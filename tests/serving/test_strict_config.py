@@ -61,12 +61,12 @@ def test_every_config_of_the_project_is_accepted(path):
         ),
     ],
 )
-def test_a_misspelt_key_or_impossible_value_is_refused_by_its_place(check, changes, message):
+def test_an_unknown_key_or_invalid_value_is_refused_by_its_path(check, changes, message):
     with pytest.raises(SettingsError, match=message):
         check(config(**changes))
 
 
-def test_settings_in_the_args_win_over_the_environment_and_the_rest_comes_from_it(check, monkeypatch):
+def test_settings_in_the_args_override_the_environment(check, monkeypatch):
     from mongars.serving.deployments.args import AppArgs
 
     monkeypatch.setenv("MONGARS_RAY_NAMESPACE", "elsewhere")
@@ -75,6 +75,6 @@ def test_settings_in_the_args_win_over_the_environment_and_the_rest_comes_from_i
 
 
 @pytest.mark.parametrize("content", ["a: [", "- a", ""])
-def test_what_is_no_yaml_mapping_is_refused(check, content):
+def test_a_file_that_is_no_yaml_mapping_is_refused(check, content):
     with pytest.raises(SettingsError):
         check(content)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from mongars.lm.base_files import base_model_digest
-from mongars.neurons.bidirectional import prove_bidirectional
+from mongars.neurons.bidirectional import check_bidirectional
 from mongars.records import DatasetRef
 from mongars.registry.card import read_card
 from mongars.storage.digests import file_digest, folder_digest
@@ -210,4 +210,4 @@ def test_a_contrastive_adapter_names_its_origin_and_loads_by_plain_peft(runs, ba
     assert card.metrics.keys() >= {"loss_last", "batch_accuracy_last"}
     plain = AutoModel.from_pretrained(base_folder)
     plain.config.is_causal = False
-    prove_bidirectional(PeftModel.from_pretrained(plain, folder))
+    check_bidirectional(PeftModel.from_pretrained(plain, folder))

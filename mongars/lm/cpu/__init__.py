@@ -1,1 +1,1 @@
-"""What makes a model faster on a CPU."""
+"""Optimizations of a model for CPUs, all behind `optimize.optimize_for_cpu`."""

@@ -1,7 +1,4 @@
-"""FusedLinear of linear layers that read the same states, made as one where their weights lie together.
-
-Owns the laying together and the choice. Must not know models, nor which library multiplies.
-"""
+"""Fusion of linear layers with the same input: one matrix product where their weights are adjacent in memory."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +11,7 @@ from mongars.lm.cpu.onednn import OneDnnLinear
 from mongars.lm.lora import LoraLinear
 
 FusedLinear = Callable[[Tensor], Sequence[Tensor]]
-"""From states [tokens, in] to what each of some linear layers makes of them, [tokens, out] each."""
+"""From states [tokens, in] to the outputs of several linear layers, [tokens, out] each."""
 
 
 def projections_of_same_input(layer: Any) -> tuple[list[Any], list[Any]]:
@@ -38,47 +35,46 @@ def separate_projection(layers: Sequence[nn.Module]) -> FusedLinear:
 
 
 def fuse_weights(layers: Sequence[nn.Linear]) -> None:
-    """Put the weights of layers that read the same states into one tensor, one after the other.
+    """Move the weights of layers with the same input into one tensor.
 
-    Each stays a parameter of its own layer, and is saved, copied and adapted as before; `fused_projection` then
-    computes all of them in one matrix product. The caller must not have moved a weight before.
+    Each remains a parameter of its own layer, and is saved, copied and adapted as before; `fused_projection` then
+    computes all of them in one matrix product. No weight may share its tensor with others.
     """
-    _lay([layer.weight for layer in layers])
+    _join([layer.weight for layer in layers])
 
 
 def fused_projection(layers: Sequence[nn.Module]) -> FusedLinear:
-    """Return the products of layers that read the same states: one where their weights lie together, else each.
+    """Return the projection by layers with the same input, fused if their weights are adjacent.
 
-    A layer with a bias, or with an adapter of peft's in it, is called by itself, and so are those beside it. Where
-    a layer is a LoraLinear, its adapter's first half is made together with those of the others, and lies with them
-    from then on.
+    With a bias or an adapter of peft's in any of them, each layer is called separately. The first halves of
+    LoraLinear layers are fused as well: their weights move into one tensor.
     """
-    plain = _own_products([layer.base_layer if isinstance(layer, LoraLinear) else layer for layer in layers])
+    project = _project_base([layer.base_layer if isinstance(layer, LoraLinear) else layer for layer in layers])
     adapted = [(place, layer) for place, layer in enumerate(layers) if isinstance(layer, LoraLinear)]
     if not adapted:
-        return plain
+        return project
     halves = [layer.lora_a for _, layer in adapted]
     if len({half.dtype for half in halves}) > 1:
         return separate_projection(layers)
-    joint, ranks = _lay(halves), list(map(len, halves))
+    joint, ranks = _join(halves), list(map(len, halves))
 
-    def products(states: Tensor) -> list[Tensor]:
-        made = list(plain(states))
+    def project_adapted(states: Tensor) -> list[Tensor]:
+        outputs = list(project(states))
         lows = linear(states.to(joint.dtype), joint).split_with_sizes(ranks, dim=-1)
         for (place, layer), low in zip(adapted, lows, strict=True):
-            made[place] = layer.added(made[place], low)
-        return made
+            outputs[place] = layer.added(outputs[place], low)
+        return outputs
 
-    return products
+    return project_adapted
 
 
-def _own_products(layers: Sequence[nn.Module]) -> FusedLinear:
+def _project_base(layers: Sequence[nn.Module]) -> FusedLinear:
     kind = type(layers[0])
     plain = kind in (nn.Linear, OneDnnLinear) and all(
         type(layer) is kind and layer.bias is None for layer in layers
     )
     weights: list[Any] = [layer.weight for layer in layers] if plain else []
-    joint = _joint([weight.data for weight in weights])
+    joint = _adjacent([weight.data for weight in weights])
     if joint is None:
         return separate_projection(layers)
     whole = kind(joint.shape[1], joint.shape[0], bias=False, device="meta")
@@ -87,16 +83,16 @@ def _own_products(layers: Sequence[nn.Module]) -> FusedLinear:
     return lambda states: tuple(whole(states).split_with_sizes(sizes, dim=-1))
 
 
-def _lay(parameters: Sequence[Tensor]) -> Tensor:
-    """Return one tensor of the rows of all parameters, which lie in it from then on."""
+def _join(parameters: Sequence[Tensor]) -> Tensor:
+    """Return one tensor of the rows of all parameters, which become views of it."""
     joint = torch.cat([each.data for each in parameters])
     for each, part in zip(parameters, joint.split_with_sizes([len(each) for each in parameters]), strict=True):
         each.data = part
     return joint
 
 
-def _joint(weights: Sequence[Tensor]) -> Tensor | None:
-    """Return weights that lie one after the other as one tensor, without a copy; None where they do not."""
+def _adjacent(weights: Sequence[Tensor]) -> Tensor | None:
+    """Return weights that are adjacent in memory as one tensor, without a copy; None if they are not."""
     if not weights or not all(weight.is_contiguous() for weight in weights):
         return None
     first, columns = weights[0], weights[0].shape[1]

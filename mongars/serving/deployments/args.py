@@ -1,7 +1,4 @@
-"""AppArgs: what a serve config may say about the application.
-
-Owns the knobs of deployment. Must not know what is built from them. A misspelt key is refused by name.
-"""
+"""AppArgs: the options of the application in a serve config. An unknown key is refused by name."""
 
 from typing import Literal
 
@@ -12,11 +9,11 @@ from mongars.serving.engine.slots import SLOTS
 from mongars.settings import Settings, load_settings
 
 DEPLOYMENTS = ("Ingress", "MemoryDeployment", "LLMServeDeployment")
-"""What a serve config may name under `deployments`."""
+"""The names that a serve config may use under `deployments`."""
 
 
 class AppArgs(BaseModel):
-    """The `args` of the application in a serve YAML. `settings` that it leaves out come from the environment."""
+    """The `args` of the application in a serve YAML; omitted `settings` come from the environment."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -25,25 +22,27 @@ class AppArgs(BaseModel):
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where the model runs.")
     dtype: Dtype = Field(
         "auto",
-        description="Of weights and states; auto: the checkpoint's on a GPU, float32 on a CPU. bfloat16 embeds "
-        "about twice as fast on a CPU with amx_bf16 (1.3 times with avx512_bf16 alone), where a vector depends by "
-        "0.001 on the texts beside it; a CPU without instructions for it refuses it.",
+        description="Of weights and states; auto: the checkpoint's on a GPU, float32 on a CPU. bfloat16 is faster "
+        "on a CPU with amx_bf16 or avx512_bf16, but a vector then depends slightly on the other texts of its "
+        "batch. A CPU without such instructions refuses it.",
     )
     torch_threads: int = Field(
         1,
         ge=1,
-        description="Threads of one replica that generate, and as many that embed. At best replicas x threads are "
-        "the cores, and 2 x threads - 1 are no more: OpenMP puts more to sleep after every operation.",
+        description="Threads of one replica that generate, and as many that embed. Best: replicas x threads is "
+        "the number of cores, and 2 x threads - 1 does not exceed it, or OpenMP sleeps after every operation.",
     )
     slots: int = Field(SLOTS, ge=2, description="Adapter versions in one replica's memory at a time.")
     chats: int = Field(64, ge=1, description="Chats of one replica, running or waiting; one more gets 429.")
-    rows: int = Field(32, ge=1, description="Answers of one version that a replica generates at once.")
-    cache_bytes: int = Field(512 * 2**20, ge=1, description="Memory for keys and values of one version's answers.")
-    prefill_tokens: int = Field(512, ge=1, description="Tokens of prompts read between two tokens of an answer.")
+    rows: int = Field(32, ge=1, description="Replies of one version that a replica generates at once.")
+    cache_bytes: int = Field(512 * 2**20, ge=1, description="Memory of the KV cache of one version.")
+    prefill_tokens: int = Field(
+        512, ge=1, description="Prompt tokens of a prefill pass between two tokens of a reply."
+    )
     embeds: int = Field(64, ge=1, description="Embedding requests of one replica, running or waiting.")
-    recall: int = Field(4, ge=1, le=100, description="Memories looked up for an answer.")
+    recall: int = Field(4, ge=1, le=100, description="Memories searched for a reply.")
     context_tokens: int = Field(
-        4096, ge=256, description="Prompt and answer together at the `http` and `ollama` backends."
+        4096, ge=256, description="Tokens of prompt and reply together at the `http` and `ollama` backends."
     )
     max_body_bytes: int = Field(4 * 2**20, ge=1024, description="Longest request body; a longer one gets 413.")
 

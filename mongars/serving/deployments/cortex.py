@@ -1,7 +1,7 @@
-"""Cortex as the ingress has it: over a memory and a model that are other deployments.
+"""The Cortex of the ingress, over the memory and model deployments.
 
-Owns the choice of backends and the budget of tokens, from the settings. Must not know HTTP. Pieces of an answer
-reach the ingress without a process between (docs/decisions/025).
+The settings determine its backends and token budget. Pieces of a reply reach the ingress without another process
+in between (docs/decisions/025-cortex-runs-in-the-ingress.md).
 """
 
 import asyncio
@@ -23,13 +23,13 @@ from mongars.settings import Settings
 
 
 async def connected_cortex(args: AppArgs, memory: MemoryClient, llm: LLMClient) -> Cortex:
-    """Return a Cortex that remembers and generates through other deployments. Raises as `backends`."""
+    """Return a Cortex that remembers and generates through other deployments. Raises as `backends` does."""
     limits = CortexLimits(budget=await _budget(args, llm), recall=args.recall)
     return Cortex(memory, LLMIntegration(backends(args, llm)), Bouche(), limits)
 
 
 def backends(args: AppArgs, llm: LLMClient) -> list[ChatBackend]:
-    """Return the configured backends in their order. Raises SettingsError that names what is missing."""
+    """Return the configured backends in order. Raises SettingsError that names a missing setting."""
     settings = args.settings
     match settings.llm_backend:
         case "serve":
@@ -46,7 +46,7 @@ def backends(args: AppArgs, llm: LLMClient) -> list[ChatBackend]:
 
 
 def token_counter(settings: Settings) -> Callable[[str], int]:
-    """Return a counter of tokens by the base's tokenizer; its weights are not loaded here.
+    """Return a counter of tokens by the base's tokenizer, without loading its weights.
 
     Raises SettingsError when the base has no fast tokenizer.
     """

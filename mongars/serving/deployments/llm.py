@@ -1,7 +1,6 @@
 """LLMServeDeployment: an Engine as a Ray Serve replica that follows the registry.
 
-Owns the replica's life: load, be current before ready, follow, be healthy. Must not know HTTP or memory. It offers
-its methods to other deployments through a handle; `clients.py` is the way to call them.
+A replica adopts the current generation before it is ready. Other deployments call it through `clients.py`.
 """
 
 import asyncio
@@ -28,14 +27,14 @@ from mongars.serving.engine.slots import Lease
 
 
 class LLMServeDeployment:
-    """Generates and embeds. Each answer carries the version that it was made with."""
+    """Generates and embeds. Each answer names the version that made it."""
 
     async def __init__(self, args: AppArgs) -> None:  # type: ignore[misc]  # Serve awaits it: loading blocks no health check
-        """Load the base and the current adapters. Raises what either raises; the replica is then not ready."""
+        """Load the base and the current adapters. Raises what either raises; the replica then is not ready."""
         settings = args.settings
         telemetry.configure("mongars-llm", otlp_endpoint=settings.otlp_endpoint)
         torch.set_num_threads(args.torch_threads)
-        # On ephemeral threads, as every load: what OpenMP keeps for them must not crowd those that answer.
+        # On ephemeral threads, as every load: OpenMP keeps no worker threads for them.
         base = await run_in_ephemeral_thread(served_base, args)
         limits = EngineLimits(
             slots=args.slots,
@@ -55,7 +54,7 @@ class LLMServeDeployment:
         self._following = asyncio.create_task(self._reconciler.run())
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationPiece, None]:
-        """Return the pieces of an answer: Engine.generate's generator, which Serve iterates and closes itself."""
+        """Return Engine.generate's generator, which Serve iterates and closes."""
         return self._engine.generate(request, await self._lease("chat", request.adapter))
 
     async def embed(
@@ -65,13 +64,13 @@ class LLMServeDeployment:
         return await self._engine.embed(texts, dimensions=dimensions, lease=await self._lease("encoder", adapter))
 
     async def stamp(self) -> AdapterStamp:
-        """Return what an embedding would be made with now."""
+        """Return the version that an embedding would be made with now."""
         lease = self._engine.lease("encoder")
         lease.release()
         return lease.stamp
 
     async def context_tokens(self) -> int:
-        """Return how many tokens prompt and answer may have together."""
+        """Return how many tokens prompt and reply may have together."""
         return self._engine.context_tokens
 
     async def status(self) -> dict[str, Any]:
@@ -79,7 +78,7 @@ class LLMServeDeployment:
         return {**self._reconciler.status(), **self._engine.status()}
 
     async def record_routing_stats(self) -> dict[str, int]:
-        """Return what the router ranks replicas by; Serve asks for it by this name."""
+        """Return the generation, by which the router ranks replicas; Serve calls this method by name."""
         return {GENERATION: self._engine.generation}
 
     async def check_health(self) -> None:
@@ -92,9 +91,9 @@ class LLMServeDeployment:
 
 
 def served_base(args: AppArgs) -> Base:
-    """Load the base as a replica serves it: on its device, in its dtype.
+    """Load the base on the device and in the dtype of the arguments.
 
-    Raises SettingsError for a device or dtype that this machine has not, and what `load_base` raises.
+    Raises SettingsError for a device or dtype that this machine lacks, and what `load_base` raises.
     """
     if args.device == "cuda" and not torch.cuda.is_available():
         raise SettingsError(

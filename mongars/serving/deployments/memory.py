@@ -1,7 +1,6 @@
 """MemoryDeployment: the users' memory as a Ray Serve replica.
 
-Owns the making of PersistenceRepository, MemoryIndex, TieredCache and Hippocampus from the settings. Must not know
-HTTP, nor how an answer is made. SQL and files run on threads, never on the event loop.
+SQL and files run on threads, never on the event loop.
 """
 
 import asyncio
@@ -23,7 +22,7 @@ from mongars.serving.deployments.clients import DeploymentClient, LLMClient
 
 logger = logging.getLogger(__name__)
 REEMBED_CHECK_S = 5.0
-"""How often the memory looks for a new encoder: one that stayed for so long is worth embedding anew for."""
+"""Period of the check for a new encoder; one that stays for so long is worth re-embedding for."""
 
 
 class MemoryDeployment:
@@ -44,25 +43,20 @@ class MemoryDeployment:
     async def recall(
         self, user: str, query: str, k: int = 4, *, exclude_conversation: str | None = None
     ) -> Recall:
-        """As Hippocampus.recall."""
         return await self._hippocampus.recall(user, query, k, exclude_conversation=exclude_conversation)
 
     async def remember(
         self, conversation_id: str, user: str, turns: Sequence[Turn], *, consent: bool
     ) -> tuple[Memory, ...]:
-        """As Hippocampus.remember."""
         return await self._hippocampus.remember(conversation_id, user, turns, consent=consent)
 
     async def conversations(self, user: str, page: PageQuery) -> Page[ConversationRow]:
-        """As PersistenceRepository.conversations."""
         return await asyncio.to_thread(self._repository.conversations, user, page)
 
     async def messages(self, user: str, conversation_id: str, page: PageQuery) -> Page[Memory]:
-        """As PersistenceRepository.messages."""
         return await asyncio.to_thread(self._repository.messages, user, conversation_id, page)
 
     async def delete_conversation(self, user: str, conversation_id: str) -> None:
-        """As Hippocampus.forget_conversation."""
         await self._hippocampus.forget_conversation(user, conversation_id)
 
     async def give_feedback(
@@ -76,7 +70,6 @@ class MemoryDeployment:
         memory_id: str | None = None,
         rationale: str | None = None,
     ) -> Feedback:
-        """As FeedbackRepository.give."""
         return await asyncio.to_thread(
             self._repository.feedback.give,
             user,
@@ -89,23 +82,19 @@ class MemoryDeployment:
         )
 
     async def feedback(self, user: str, page: PageQuery) -> Page[Feedback]:
-        """As FeedbackRepository.page."""
         return await asyncio.to_thread(self._repository.feedback.page, user, page)
 
     async def withdraw_feedback(self, user: str, feedback_id: str) -> None:
-        """As FeedbackRepository.withdraw."""
         await asyncio.to_thread(self._repository.feedback.withdraw, user, feedback_id)
 
     async def profile(self, user: str) -> Profile:
-        """As ProfileRepository.of."""
         return await asyncio.to_thread(self._repository.profiles.of, user)
 
     async def put_profile(self, user: str, profile: Profile) -> Profile:
-        """As ProfileRepository.put."""
         return await asyncio.to_thread(self._repository.profiles.put, user, profile)
 
     async def export(self, user: str) -> AsyncGenerator[tuple[Conversation, tuple[Feedback, ...]], None]:
-        """Yield every conversation of a user, and what the user said of its answers."""
+        """Yield every conversation of a user, with the user's feedback on it."""
         conversations = self._repository.export_user(user)
         while (conversation := await asyncio.to_thread(next, conversations, None)) is not None:
             yield (
@@ -114,7 +103,6 @@ class MemoryDeployment:
             )
 
     async def erase(self, user: str) -> dict[str, int]:
-        """As Hippocampus.forget_user."""
         return await self._hippocampus.forget_user(user)
 
     async def ready(self) -> None:
@@ -122,7 +110,7 @@ class MemoryDeployment:
         await asyncio.to_thread(self._repository.conversations, "", PageQuery(limit=1))
 
     async def check_health(self) -> None:
-        """Raise when the task that fills the memory's spaces has died: Serve then replaces the replica."""
+        """Raise when the task that fills the vector spaces has died: Serve then replaces the replica."""
         if self._filling.done():
             self._filling.result()
 
@@ -131,7 +119,7 @@ class MemoryDeployment:
             try:
                 await self._hippocampus.follow_encoder()
             except MongarsError as error:
-                logger.warning("The memory could not be embedded anew (%s); trying again.", error.code)
+                logger.warning("The memory could not be re-embedded (%s); retrying.", error.code)
             await asyncio.sleep(REEMBED_CHECK_S)
 
 

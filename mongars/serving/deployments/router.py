@@ -1,8 +1,7 @@
-"""Which replica answers a request: one on the newest generation before one that lags behind.
+"""The request router: replicas of the newest generation come before those that lag.
 
-Owns the order of preference. Must not know what a generation is: each replica reports a number
-(`LLMServeDeployment.record_routing_stats`), and the highest wins. Within a rank it is the power of two choices, as
-Serve's own router has it (Mitzenmacher 2001, doi:10.1109/71.963420).
+Each replica reports its generation (`LLMServeDeployment.record_routing_stats`). Within a generation the power of
+two choices decides, as in Serve's own router (Mitzenmacher 2001, doi:10.1109/71.963420).
 """
 
 import random
@@ -13,12 +12,12 @@ from ray.serve.request_router import FIFOMixin, LocalityMixin, PendingRequest, R
 
 GENERATION = "generation"
 STATS_PERIOD_S = 1.0
-"""A swap takes less, so this is for replicas that cannot follow: they get what the others cannot take."""
+"""Longer than a swap: the order matters for replicas that cannot follow."""
 CHOICES = 2
 
 
 class NewestReplicasFirst(FIFOMixin, LocalityMixin, RequestRouter):  # type: ignore[misc] # of Ray, untyped
-    """Sends a request to a replica of an older generation only when none of a newer one accepts it."""
+    """Sends a request to a replica of an older generation only when no newer one accepts it."""
 
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
@@ -32,7 +31,7 @@ class NewestReplicasFirst(FIFOMixin, LocalityMixin, RequestRouter):  # type: ign
 
 
 def by_generation(replicas: Iterable[Any]) -> Sequence[list[Any]]:
-    """Return replicas in groups, the newest generation first; one that has not reported yet counts as oldest."""
+    """Return replicas in groups, newest generation first; one that has not reported yet counts as oldest."""
     groups: dict[int, list[Any]] = {}
     for replica in replicas:
         groups.setdefault(replica.routing_stats.get(GENERATION, -1), []).append(replica)

@@ -1,6 +1,6 @@
 """Routes for operators: adapters, status, health, readiness, metrics.
 
-Owns their shapes. Adapters and status need the scope `admin`; health, readiness and metrics carry no user's data.
+Adapters and status need the scope `admin`; health, readiness and metrics contain no user's data.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _skew = telemetry.meter.create_gauge(telemetry.ADAPTER_SKEW)
 
 @router.get("/v1/adapters")
 async def adapters(services: ServicesDep, _: AdminDep) -> dict[str, Any]:
-    """List every adapter that is known, with its state and metrics."""
+    """List every known adapter with its state and metrics."""
     manifest = await services.registry.snapshot()
     answer = list_json([_adapter(ref) for ref in manifest.adapters])
     return answer | {"generation": manifest.generation, "current": dict(manifest.current)}
@@ -33,7 +33,7 @@ async def adapters(services: ServicesDep, _: AdminDep) -> dict[str, Any]:
 
 @router.post("/v1/adapters/rollback")
 async def rollback(services: ServicesDep, _: AdminDep, request: RollbackRequest | None = None) -> dict[str, Any]:
-    """Serve again what was served before, as a new generation."""
+    """Serve the previously served adapter again, as a new generation."""
     return _publication(await services.registry.rollback((request or RollbackRequest()).kind))
 
 
@@ -45,7 +45,7 @@ async def promote(digest: str, services: ServicesDep, _: AdminDep) -> dict[str, 
 
 @router.get("/v1/status")
 async def status(services: ServicesDep, _: AdminDep) -> dict[str, Any]:
-    """Show the generation, each replica's, how far they lag, and what each holds and does."""
+    """Show the registry's generation, the replicas' generations and lag, and each replica's load."""
     registry, loads = await asyncio.gather(services.registry.status(), services.llm.statuses())
     _measure(registry.generation, registry.skew)
     return as_json(registry) | {"object": "status", "loads": loads}
@@ -53,13 +53,13 @@ async def status(services: ServicesDep, _: AdminDep) -> dict[str, Any]:
 
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """Say that this process runs."""
+    """Report that this process runs."""
     return {"status": "ok"}
 
 
 @router.get("/readyz")
 async def readyz(services: ServicesDep) -> JSONResponse:
-    """Say whether a model and the memory answer."""
+    """Report whether a model replica and the memory answer."""
     try:
         stamp, _ = await asyncio.gather(services.llm.stamp(), services.memory.ready())
     except MongarsError as error:
@@ -69,7 +69,7 @@ async def readyz(services: ServicesDep) -> JSONResponse:
 
 @router.get("/metrics")
 async def metrics(services: ServicesDep) -> Response:
-    """Give this process's instruments, and the registry's generation and skew, in Prometheus' text form."""
+    """Return this process's metrics, with the registry's generation and skew, in Prometheus' text format."""
     registry = await services.registry.status()
     _measure(registry.generation, registry.skew)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -1,8 +1,7 @@
-"""API keys: who is calling, what they may do, and whether their conversations may be trained on.
+"""API keys: the user, scopes and consent to training of a caller.
 
-Owns the keys file: sha256 of each key, its user, scopes and consent. Must not know routes or HTTP. A key has 256
-random bits, so a plain sha256 cannot be guessed back and needs no salt (NIST SP 800-63B, section 5.1.2.2, asks
-for salt and a slow hash only below 112 bits).
+The keys file has the SHA-256 of each key. A key has 256 random bits, so its hash needs no salt (NIST SP 800-63B,
+section 5.1.2.2, requires salt and a slow hash only below 112 bits).
 """
 
 import hashlib
@@ -48,7 +47,7 @@ class _KeysFile(BaseModel):
 
 
 class Principal(BaseModel):
-    """Who is calling. `consent` says whether what they say may be trained on."""
+    """The caller. `consent` means that the caller's conversations may be trained on."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -65,7 +64,7 @@ class Principal(BaseModel):
 
 
 def create_key(file: Path, user: str, scopes: Sequence[str] = ("chat",), consent: bool = False) -> str:
-    """Add a key to the file, which is made if it is not there, and return it: it is stored only as a hash.
+    """Add a key to the file, which is created if missing, and return it: only its hash is stored.
 
     Raises InputError for an empty user or an unknown scope, UnavailableError when the file is damaged.
     """
@@ -84,10 +83,10 @@ def create_key(file: Path, user: str, scopes: Sequence[str] = ("chat",), consent
 
 
 class KeyRing:
-    """The keys of a file, read again when it changes: a key that was removed stops working at once."""
+    """The keys of a file, reloaded when it changes: a removed key stops working at once."""
 
     def __init__(self, file: Path) -> None:
-        """Read the file. Raises SettingsError when there is none: without keys nobody may get in."""
+        """Read the file. Raises SettingsError when it does not exist."""
         if not file.exists():
             raise SettingsError(
                 f"There is no keys file {file}, and the server is closed without one.", remedy=REMEDY
@@ -98,14 +97,14 @@ class KeyRing:
         self._refresh()
 
     def authenticate(self, header: str | None) -> Principal:
-        """Return who an `Authorization: Bearer <key>` header belongs to. Raises AuthError."""
+        """Return the caller of an `Authorization: Bearer <key>` header. Raises AuthError."""
         scheme, _, key = (header or "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             _failures.add(1, {"error.type": "missing"})
             raise AuthError("No API key was given.", remedy="Send the header: Authorization: Bearer KEY")
         self._refresh()
         presented, found = _hash(key.strip()), None
-        for stored in self._keys:  # all of them, so that the time does not tell which one was near
+        for stored in self._keys:  # all of them, so that the time reveals nothing
             if hmac.compare_digest(stored.sha256, presented):
                 found = stored
         if found is None:
@@ -130,7 +129,7 @@ def _read(file: Path) -> _KeysFile:
     except (OSError, ValidationError) as error:
         raise UnavailableError(
             f"The keys file {file} cannot be read ({type(error).__name__}).",
-            remedy="Restore it, or remove it and make keys again.",
+            remedy="Restore it, or remove it and create new keys.",
         ) from None
 
 

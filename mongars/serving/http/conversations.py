@@ -1,6 +1,6 @@
-"""Routes on a user's own conversations: list, read, search, export, delete.
+"""Routes on the caller's own conversations: list, read, search, export, delete.
 
-Owns their shapes. Every one is about the key's own user. Deleting is hard, unlike OpenAI's: items go too.
+Unlike OpenAI's, deletion of a conversation includes its messages.
 """
 
 import json
@@ -24,7 +24,7 @@ def get_page(
     order: Literal["asc", "desc"] = "desc",
     after: str | None = None,
 ) -> PageQuery:
-    """Return which part of a list is asked for."""
+    """Return the requested page of a list."""
     return PageQuery(limit=limit, order=order, after=after)
 
 
@@ -54,7 +54,7 @@ async def delete_conversation(conversation_id: str, services: ServicesDep, user:
 
 @router.post("/memory/search")
 async def search(request: SearchRequest, services: ServicesDep, user: UserDep) -> dict[str, Any]:
-    """Find what was said earlier, best first, with the parts of each score."""
+    """Search earlier messages, best first, with the parts of each score."""
     recall = await services.memory.recall(user.user, request.query, request.k)
     data = [_message(memory) | {"object": "memory", "text": memory.text} for memory in recall.memories]
     found = [one | memory_score_json(memory) for one, memory in zip(data, recall.memories, strict=True)]
@@ -63,13 +63,13 @@ async def search(request: SearchRequest, services: ServicesDep, user: UserDep) -
 
 @router.get("/users/me/export")
 async def export(services: ServicesDep, user: UserDep) -> StreamingResponse:
-    """Stream everything that is kept of the user: NDJSON, one conversation a line."""
+    """Stream all stored data of the user: NDJSON, one conversation a line."""
     return StreamingResponse(_lines(services, user.user), media_type="application/x-ndjson")
 
 
 @router.delete("/users/me/data", status_code=ACCEPTED)
 async def erase(services: ServicesDep, user: UserDep) -> JSONResponse:
-    """Erase everything of the user and answer with a receipt that counts what went, by place."""
+    """Erase all data of the user and return a receipt with the count of removed items by store."""
     removed = await services.memory.erase(user.user)
     receipt = {
         "id": new_id("era"),
@@ -88,7 +88,7 @@ async def _lines(services: Services, user: str) -> AsyncGenerator[str, None]:
 
 
 def _exported(conversation: Conversation, feedback: Sequence[Feedback]) -> dict[str, Any]:
-    """Return a conversation in the shape that `mongars ingest` and `curate` read, the feedback beside it."""
+    """Return a conversation in the format of `mongars ingest` and `curate`, with its feedback."""
     return {
         "id": conversation.id,
         "source": conversation.source,

@@ -1,7 +1,6 @@
-"""What every HTTP answer has: a request id, a measured duration, and errors in OpenAI's form.
+"""The middleware of every HTTP answer: a request id, the duration metric, and errors in OpenAI's format.
 
-Owns the ASGI middleware and the translation of exceptions. Must not know any route. Errors are always
-`{"error": {"message", "type", "param", "code"}}`; what a client sent is never in a log.
+Errors are always `{"error": {"message", "type", "param", "code"}}`. Request bodies never enter a log.
 """
 
 import logging
@@ -38,7 +37,7 @@ def error_object(message: str, kind: str, param: str | None, code: str) -> dict[
 
 
 def error_response(error: MongarsError) -> JSONResponse:
-    """Return the HTTP answer of an error, with the headers that tell clients whether to try again."""
+    """Return the HTTP answer of an error, with the headers for retries and authentication."""
     headers = {}
     if isinstance(error, OverloadedError):
         _rejections.add(1)
@@ -49,7 +48,7 @@ def error_response(error: MongarsError) -> JSONResponse:
 
 
 def handle_errors(api: FastAPI) -> None:
-    """Answer every expected exception in OpenAI's form."""
+    """Answer every expected exception in OpenAI's format."""
 
     @api.exception_handler(MongarsError)
     async def ours(_: Request, error: MongarsError) -> JSONResponse:
@@ -70,28 +69,27 @@ def handle_errors(api: FastAPI) -> None:
 
 
 class Envelope:
-    """The outermost middleware: request id, duration, body limit, and the last resort for errors."""
+    """The outermost middleware: request id, duration, body limit, and unexpected errors."""
 
     def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+        """Handle a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send, _request_id(scope), time.monotonic())
-        await self._guarded(scope, self._limited(scope, receive), answer)
-        route = getattr(
-            scope.get("route"), "path", "unknown"
-        )  # the pattern, not the path: ids stay out of metrics
+        sender = _TaggedSend(send, _request_id(scope), time.monotonic())
+        await self._guarded(scope, self._limited(scope, receive), sender)
+        # The pattern instead of the path keeps ids out of metrics.
+        route = getattr(scope.get("route"), "path", "unknown")
         _duration.record(
-            time.monotonic() - answer.started, {"http.route": route, "http.response.status_code": answer.status}
+            time.monotonic() - sender.started, {"http.route": route, "http.response.status_code": sender.status}
         )
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
-        """Return a `receive` that ends with 413 once the body is too long, announced or not (chunked)."""
+        """Return a `receive` that raises 413 once the body is too long, declared or chunked."""
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         seen = 0
 
@@ -105,19 +103,19 @@ class Envelope:
 
         return limited
 
-    async def _guarded(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+    async def _guarded(self, scope: Scope, receive: Receive, sender: "_TaggedSend") -> None:
         try:
-            await self._app(scope, receive, answer.send)
-        except Exception:  # the edge: whatever it is, a client gets JSON and an id, and the log gets the trace
-            logger.exception("Request %s failed.", answer.request_id)
-            if answer.status:
-                raise  # too late for another answer: the connection breaks off
+            await self._app(scope, receive, sender.send)
+        except Exception:  # any error: the client gets JSON and an id, the log gets the trace
+            logger.exception("Request %s failed.", sender.request_id)
+            if sender.status:
+                raise  # too late for another answer: the connection is closed
             body = error_object("The server failed.", "server_error", None, "internal_error")
-            await JSONResponse(body, status_code=SERVER_ERROR)(scope, receive, answer.send)
+            await JSONResponse(body, status_code=SERVER_ERROR)(scope, receive, sender.send)
 
 
-class _Answer:
-    """Adds the request id to the head of an answer and notes its status."""
+class _TaggedSend:
+    """A `send` that adds the request id to the head of an answer and records its status."""
 
     def __init__(self, send: Send, request_id: str, started: float) -> None:
         self._send = send
@@ -133,7 +131,7 @@ class _Answer:
 
 
 def _request_id(scope: Scope) -> str:
-    """Return the client's own id if it is harmless, else a new one."""
+    """Return the client's own id if it is printable ASCII of a sane length, else a new one."""
     given: bytes = dict(scope["headers"]).get(REQUEST_ID.encode(), b"")
     text = given.decode("latin-1")
     return text if 0 < len(text) <= LONGEST_ID and text.isascii() and text.isprintable() else new_id("req")

@@ -1,6 +1,6 @@
-"""Routes on feedback: what a user says of an answer, or of a memory that was recalled for it.
+"""Routes on feedback of users on an answer, or on a memory recalled for it.
 
-Owns their shapes. Feedback on conversations with consent becomes pairs and hard negatives of stage 2.
+Feedback on conversations with consent becomes pairs and hard negatives of stage 2.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1/feedback")
 
 @router.post("")
 async def give(request: FeedbackRequest, services: ServicesDep, user: UserDep) -> dict[str, Any]:
-    """Keep what the user says, in place of what was said of the same before."""
+    """Store feedback, which replaces earlier feedback on the same target."""
     return feedback_json(await services.memory.give_feedback(user.user, **request.model_dump()))
 
 
@@ -29,6 +29,6 @@ async def list_feedback(services: ServicesDep, user: UserDep, query: PageDep) ->
 
 @router.delete("/{feedback_id}")
 async def withdraw(feedback_id: str, services: ServicesDep, user: UserDep) -> dict[str, Any]:
-    """Delete feedback for good."""
+    """Delete feedback permanently."""
     await services.memory.withdraw_feedback(user.user, feedback_id)
     return {"id": feedback_id, "object": "feedback.deleted", "deleted": True}

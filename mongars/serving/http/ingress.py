@@ -1,7 +1,4 @@
-"""Ingress: the FastAPI application and the Serve replica that runs it.
-
-Owns the joining of routes, errors and services. Must not know how anything is answered.
-"""
+"""Ingress: the FastAPI application and the Serve replica that runs it."""
 
 import asyncio
 from typing import Any
@@ -25,7 +22,7 @@ from mongars.serving.http.services import Services
 
 
 def create_api(services: Services, *, max_body_bytes: int) -> FastAPI:
-    """Return the application. Its pages of documentation are off: they would load scripts from the network."""
+    """Return the application, without documentation pages: they would load scripts from the network."""
     api = FastAPI(
         title="monGARS",
         version=mongars.__version__,
@@ -44,7 +41,7 @@ class Ingress:
     """The replica behind Serve's proxy."""
 
     async def __init__(self, args: AppArgs, memory: Any, llm: Any) -> None:  # type: ignore[misc]  # Serve awaits it
-        """Read the keys and connect. Raises SettingsError without a keys file or what a backend needs."""
+        """Read the keys and connect. Raises SettingsError without a keys file or a backend's settings."""
         settings = args.settings
         telemetry.configure(
             "mongars-ingress", otlp_endpoint=settings.otlp_endpoint, readers=(PrometheusMetricReader(),)

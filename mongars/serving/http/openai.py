@@ -1,7 +1,4 @@
-"""Routes that OpenAI's clients know: chat completions, embeddings, models.
-
-Owns their protocol, the server-sent events included. Must not know how an answer is made.
-"""
+"""Routes of the OpenAI API: chat completions with server-sent events, embeddings, models."""
 
 import json
 import time
@@ -41,7 +38,7 @@ _tokens = telemetry.meter.create_histogram(telemetry.TOKEN_USAGE, unit="{token}"
 
 @router.post("/chat/completions")
 async def chat_completions(request: ChatRequest, services: ServicesDep, user: UserDep) -> Response:
-    """Answer a chat, whole or as a stream, and remember it for the key's user."""
+    """Answer a chat, whole or as a stream, and remember it for the user of the key."""
     times = _ChatTimes()
     pieces = services.cortex.answer(
         user.user,
@@ -54,7 +51,7 @@ async def chat_completions(request: ChatRequest, services: ServicesDep, user: Us
     answer = ChatAnswer(request.model)
     if not request.stream:
         return await _whole(answer, pieces, times)
-    # The first piece is awaited before the head is sent, so that a refusal still has its own status.
+    # The first piece is awaited before the head is sent, so that a refusal has its own status.
     try:
         first = await anext(pieces)
     except BaseException:
@@ -74,7 +71,7 @@ async def embeddings(request: EmbeddingsRequest, services: ServicesDep, _: UserD
 
 @router.get("/models")
 async def models(services: ServicesDep, _: UserDep) -> dict[str, Any]:
-    """List what `model` may be."""
+    """List the models that a request may name."""
     return list_json(await _models(services))
 
 
@@ -98,7 +95,7 @@ def named_adapter(model_id: str, current: str) -> str | None:
 
 
 def model_list(manifest: AdapterManifest) -> list[dict[str, Any]]:
-    """Return the model objects: the two current ones and every adapter that may be served."""
+    """Return the model objects: the two current ones and every servable adapter."""
     named = [
         (f"{CHAT_MODEL}@{ref.digest[:SHORT_DIGEST]}", int(ref.created_at.timestamp()))
         for ref in manifest.adapters
@@ -114,7 +111,7 @@ async def _models(services: Services) -> list[dict[str, Any]]:
 
 def _unknown(model_id: str) -> ModelNotFoundError:
     return ModelNotFoundError(
-        f"The model {model_id!r} does not exist here.", remedy="GET /v1/models lists what does.", param="model"
+        f"The model {model_id!r} does not exist here.", remedy="GET /v1/models lists the models.", param="model"
     )
 
 
@@ -154,7 +151,7 @@ async def _events(
     *,
     usage: bool,
 ) -> AsyncGenerator[str, None]:
-    """Yield the events of a stream: role, text, reason, usage if asked for, [DONE]; or an error at its place."""
+    """Yield the events of a stream: role, text, reason, usage if requested, [DONE]; or an error event."""
     async with aclosing(rest):
         yield _event(answer.chunk(first, {"role": "assistant", "content": ""}, None, usage=usage))
         piece: ReplyPiece | None = first
@@ -180,10 +177,10 @@ def _event(body: dict[str, Any]) -> str:
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events whose source is closed when the client leaves, which stops the model."""
+    """Server-sent events whose source is closed when the client leaves, which stops the generation."""
 
     def __init__(self, events: AsyncGenerator[str, None]) -> None:
-        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # the latter: nginx must not collect it
+        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # the latter: nginx must not buffer it
         super().__init__(events, media_type="text/event-stream", headers=headers)
         self._close = events.aclose
 

@@ -1,6 +1,6 @@
-"""Routes on a user's own profile: the names, addresses and numbers by which curation finds the user.
+"""Routes on the caller's profile: names, addresses and numbers by which curation finds the user in text.
 
-Owns their shapes. What is in a profile leaves through no other route than the export.
+Apart from these routes only the export returns a profile.
 """
 
 from dataclasses import asdict
@@ -25,19 +25,19 @@ class ProfileRequest(BaseModel):
     phones: tuple[str, ...] = ()
 
     def profile(self) -> Profile:
-        """Return the record of it."""
+        """Return the profile as a record."""
         return Profile(self.names, self.emails, self.phones)
 
 
 @router.get("")
 async def profile(services: ServicesDep, user: UserDep) -> dict[str, Any]:
-    """Return what is known of the user."""
+    """Return the profile of the user."""
     return _json(await services.memory.profile(user.user))
 
 
 @router.put("")
 async def put(request: ProfileRequest, services: ServicesDep, user: UserDep) -> dict[str, Any]:
-    """Keep what is known of the user, in place of what was known before; nothing at all deletes it."""
+    """Replace the profile of the user; an empty one deletes it."""
     return _json(await services.memory.put_profile(user.user, request.profile()))
 
 

@@ -1,7 +1,7 @@
-"""Bodies of requests and answers, in the shapes of the OpenAI API (openai/openai-openapi 2.3.0).
+"""Bodies of requests and answers, in the format of the OpenAI API (openai/openai-openapi 2.3.0).
 
-Owns the shapes and their limits. Must not know routes or models. Unknown fields are ignored, as OpenAI's clients
-send new ones all the time; a known field that asks for what is not there is refused by name.
+Unknown fields are ignored, because OpenAI's clients add new ones all the time. A known field with an unsupported
+value is refused by name.
 """
 
 import base64
@@ -46,19 +46,19 @@ class Message(BaseModel):
     content: str | list[TextPart]
 
     def turn(self) -> Turn:
-        """Return the record of it."""
+        """Return the message as a record."""
         text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
         return Turn("system" if self.role == "developer" else self.role, text)
 
 
 class StreamOptions(BaseModel):
-    """What a stream carries besides text."""
+    """Options of a stream."""
 
     include_usage: bool = False
 
 
 class ChatRequest(BaseModel):
-    """POST /v1/chat/completions. `conversation` is ours: the id of a conversation to go on with."""
+    """POST /v1/chat/completions. `conversation` is ours: the id of a conversation to continue."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -101,7 +101,7 @@ class ChatRequest(BaseModel):
         return tuple(message.turn() for message in self.messages)
 
     def sampling(self) -> Sampling:
-        """Return how to sample. Without a temperature it is greedy: the same question has the same answer."""
+        """Return the sampling. It is greedy without a temperature: the same question has the same answer."""
         stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         return Sampling(
             max_tokens=self.max_completion_tokens or self.max_tokens or DEFAULT_MAX_TOKENS,
@@ -113,7 +113,7 @@ class ChatRequest(BaseModel):
 
 
 class EmbeddingsRequest(BaseModel):
-    """POST /v1/embeddings. Arrays of tokens are refused: they mean something to one tokenizer only."""
+    """POST /v1/embeddings. Arrays of tokens are refused: they depend on one tokenizer."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -144,7 +144,7 @@ class SearchRequest(BaseModel):
 
 
 class FeedbackRequest(BaseModel):
-    """POST /v1/feedback, on an answer by its id or on the last one of a conversation."""
+    """POST /v1/feedback, on an answer by its id or on the last answer of a conversation."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -165,7 +165,7 @@ class RollbackRequest(BaseModel):
 
 
 class ChatAnswer:
-    """One chat completion as it is answered: all chunks share its id and time."""
+    """One chat completion: all its chunks share its id and time."""
 
     def __init__(self, model: str) -> None:
         self.id = new_id("chatcmpl").replace("_", "-", 1)
@@ -186,7 +186,7 @@ class ChatAnswer:
     def chunk(
         self, piece: ReplyPiece, delta: dict[str, Any], reason: FinishReason | None, *, usage: bool
     ) -> dict[str, Any]:
-        """Return a `chat.completion.chunk`; with `usage` asked for, all but the last one carry null."""
+        """Return a `chat.completion.chunk`, with `usage: null` if usage is requested."""
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
         return {
             **self._head("chat.completion.chunk"),
@@ -196,7 +196,7 @@ class ChatAnswer:
         }
 
     def usage_chunk(self, last: ReplyPiece) -> dict[str, Any]:
-        """Return the chunk after the last choice, which carries the usage."""
+        """Return the chunk with the usage, after the last choice."""
         return {
             **self._head("chat.completion.chunk"),
             "choices": [],
@@ -231,7 +231,7 @@ def embeddings_json(embeddings: Embeddings, request: EmbeddingsRequest) -> dict[
 
 
 def reply_json(piece: ReplyPiece) -> dict[str, Any]:
-    """Return our extension of an answer: its ids, the versions that made it, the memories it used."""
+    """Return our extension of an answer: ids, versions and memories."""
     return {
         "conversation": piece.conversation_id,
         "message": piece.message_id,
@@ -242,12 +242,12 @@ def reply_json(piece: ReplyPiece) -> dict[str, Any]:
 
 
 def stamp_json(stamp: AdapterStamp) -> dict[str, Any]:
-    """Return a version as clients see it; without an adapter name and digest are null."""
+    """Return a version; name and digest are null for the base."""
     return {"adapter": stamp.name, "version": stamp.generation, "digest": stamp.digest}
 
 
 def memory_score_json(memory: Memory) -> dict[str, Any]:
-    """Return which memory was used and why, without its text."""
+    """Return a memory with its scores, without its text."""
     return {
         "id": memory.id,
         "conversation_id": memory.conversation_id,
@@ -272,7 +272,7 @@ def feedback_json(feedback: Feedback) -> dict[str, Any]:
 
 
 def usage_json(usage: Usage | None) -> dict[str, int] | None:
-    """Return token counts; null where a backend did not say."""
+    """Return token counts; null when the backend reported none."""
     if usage is None:
         return None
     total = usage.prompt_tokens + usage.completion_tokens
@@ -284,6 +284,6 @@ def usage_json(usage: Usage | None) -> dict[str, int] | None:
 
 
 def list_json(data: list[dict[str, Any]], *, has_more: bool = False) -> dict[str, Any]:
-    """Return a list in OpenAI's form."""
+    """Return a list in OpenAI's format."""
     first, last = (data[0].get("id"), data[-1].get("id")) if data else (None, None)
     return {"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": has_more}

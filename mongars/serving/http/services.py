@@ -1,7 +1,4 @@
-"""What the routes need, handed to them in one object.
-
-Owns the dependencies of FastAPI: who calls, and through which collaborators. Must not know a route.
-"""
+"""FastAPI dependencies of the routes: the caller and the collaborators."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -37,18 +34,18 @@ ServicesDep = Annotated[Services, Depends(get_services)]
 
 
 def get_principal(request: Request, services: ServicesDep) -> Principal:
-    """Return who calls. Raises AuthError. Not a coroutine: FastAPI puts it on a thread, as it looks at a file."""
+    """Return the caller. Raises AuthError. Not a coroutine, so that FastAPI reads the file on a thread."""
     return services.keys.authenticate(request.headers.get("authorization"))
 
 
 def get_user(principal: Annotated[Principal, Depends(get_principal)]) -> Principal:
-    """Return who calls, with the scope to chat. Raises AuthError, ForbiddenError."""
+    """Return a caller with the scope `chat`. Raises AuthError, ForbiddenError."""
     principal.require("chat")
     return principal
 
 
 def get_admin(principal: Annotated[Principal, Depends(get_principal)]) -> Principal:
-    """Return who calls, with the scope for operations. Raises AuthError, ForbiddenError."""
+    """Return a caller with the scope `admin`. Raises AuthError, ForbiddenError."""
     principal.require("admin")
     return principal
 

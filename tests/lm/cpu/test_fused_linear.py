@@ -1,4 +1,4 @@
-"""FusedLinear made as one are those of each layer by itself, with adapters and without."""
+"""Fused projections equal those of each layer, with and without adapters."""
 
 import copy
 
@@ -16,7 +16,7 @@ WIDTH = 48
 
 
 def three(bias: bool = False) -> list[nn.Linear]:
-    """Return layers of different widths that read the same states, by oneDNN."""
+    """Return layers of different widths with the same input, by oneDNN."""
     torch.manual_seed(0)
     layers = nn.ModuleList(nn.Linear(WIDTH, width, bias=bias) for width in (20, 8, 12))
     use_onednn(layers)
@@ -24,7 +24,7 @@ def three(bias: bool = False) -> list[nn.Linear]:
 
 
 @pytest.mark.parametrize("rows", [1, MIN_ROWS])
-def test_layers_that_lie_together_make_one_product_of_their_own_results(calls, rows):
+def test_fused_layers_compute_their_results_in_one_product(calls, rows):
     layers, states = three(), torch.randn(rows, WIDTH)
     with torch.no_grad():
         apart = [layer(states) for layer in layers]
@@ -36,7 +36,7 @@ def test_layers_that_lie_together_make_one_product_of_their_own_results(calls, r
         torch.testing.assert_close(one, other)
 
 
-def test_layers_that_lie_together_are_saved_and_copied_each_with_its_own_weight(tmp_path):
+def test_fused_layers_are_saved_and_copied_separately(tmp_path):
     layers = three()
     before = [layer.weight.detach().clone() for layer in layers]
     fuse_weights(layers)
@@ -61,7 +61,7 @@ def test_other_layers_are_called_one_by_one(case):
         layers = layers[::-1]
     states = torch.randn(MIN_ROWS, WIDTH)
     products = fused_projection(layers)(states)
-    assert isinstance(products, list), "one product would be a tuple of its parts"
+    assert isinstance(products, list), "a fused projection would be a tuple"
     for layer, product in zip(layers, products, strict=True):
         torch.testing.assert_close(product, layer(states))
 
@@ -73,7 +73,7 @@ def adapted(layer: nn.Linear, rank: int, dtype: torch.dtype = torch.float32) -> 
 
 @pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("which", [(0, 1, 2), (0, 2), (1,)])
-def test_adapters_beside_them_are_added_each_to_its_own_layer(which, together):
+def test_each_adapter_is_added_to_its_own_layer(which, together):
     layers = three()
     if together:
         fuse_weights(layers)
@@ -83,11 +83,11 @@ def test_adapters_beside_them_are_added_each_to_its_own_layer(which, together):
         apart = [layer(states) for layer in mixed]
         for one, other in zip(fused_projection(mixed)(states), apart, strict=True):
             torch.testing.assert_close(one, other)
-        for layer, before in zip(mixed, apart, strict=True):  # the halves lie elsewhere by then
+        for layer, before in zip(mixed, apart, strict=True):  # after the halves have moved
             torch.testing.assert_close(layer(states), before)
 
 
-def test_first_halves_of_adapters_lie_in_one_tensor_and_no_second_time():
+def test_first_halves_of_adapters_share_one_tensor():
     mixed = [adapted(layer, 4) for layer in three()]
     fused_projection(mixed)
     assert len({layer.lora_a.untyped_storage().data_ptr() for layer in mixed}) == 1
@@ -103,7 +103,7 @@ def test_adapters_of_several_dtypes_are_called_one_by_one():
 
 
 @pytest.mark.usefixtures("onednn")
-def test_the_products_of_a_loaded_base_are_made_as_one(base_folder):
+def test_the_projections_of_a_loaded_base_are_fused(base_folder):
     layer = load_base(base_folder).model.model.layers[0]
     attention = layer.self_attn
     states = torch.randn(MIN_ROWS, attention.q_proj.in_features)

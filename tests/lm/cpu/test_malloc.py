@@ -19,7 +19,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
-def test_memory_that_a_pass_frees_is_there_for_the_next_without_the_system():
+def test_freed_memory_is_reused_without_page_faults():
     faults = {
         how: int(subprocess.run([sys.executable, "-c", PASSES, how], capture_output=True, check=True).stdout)
         for how in ("kept", "default")

@@ -1,4 +1,4 @@
-"""A quick copy is what copy.deepcopy makes of the same tree, with the same tensors left where they are."""
+"""Our copy equals that of copy.deepcopy with the same tensors."""
 
 import copy
 
@@ -12,13 +12,13 @@ from mongars.neurons.bidirectional import bidirectional_encoder
 
 
 class Block(nn.Module):
-    """Refers to its modules and tensors in every way that a module may."""
+    """Refers to modules and tensors in every possible way."""
 
     def __init__(self):
         super().__init__()
         self.first, self.norm = nn.Linear(4, 4), nn.LayerNorm(4)
         self.again = self.first
-        self.beside = [self.first, {"norm": self.norm}]
+        self.others = [self.first, {"norm": self.norm}]
         self.named = nn.ModuleDict({"a": nn.Linear(4, 4), "b": nn.Identity()})
         self.scale = nn.ParameterList([nn.Parameter(torch.ones(4))])
         self.register_buffer("shift", torch.zeros(4))
@@ -31,7 +31,7 @@ class Block(nn.Module):
 
 
 class Counted(nn.Linear):
-    """Has its own way of being copied."""
+    """Defines its own copying."""
 
     copies = 0
 
@@ -47,7 +47,7 @@ def same(tree):
 
 
 def described(value, ids):
-    """Return a value with each module and tensor as its place in the tree, so that two trees compare."""
+    """Return a value with modules and tensors replaced by their index in the tree, to compare trees."""
     if id(value) in ids:
         return ids[id(value)]
     if isinstance(value, dict):
@@ -64,17 +64,17 @@ def form(tree):
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_a_copy_has_the_form_that_deepcopy_gives_it_and_the_tensors_of_the_tree(frozen):
+def test_a_copy_equals_that_of_deepcopy_over_the_same_tensors(frozen):
     tree = nn.Sequential(Block(), nn.ReLU(), Block()).train(not frozen)
     quick, slow = clone_module_tree(tree, same(tree)), copy.deepcopy(tree, same(tree))
     assert form(quick) == form(slow) == form(tree)
     assert {id(module) for module in quick.modules()}.isdisjoint(id(module) for module in tree.modules())
-    assert quick[0].beside[1]["norm"] is quick[0].norm is quick[0].names[1]
+    assert quick[0].others[1]["norm"] is quick[0].norm is quick[0].names[1]
     states = torch.randn(3, 4)
     assert torch.equal(quick(states), tree(states))
 
 
-def test_what_is_done_to_a_copy_is_not_done_to_the_tree():
+def test_changes_of_a_copy_do_not_reach_the_tree():
     tree = Block()
     quick = clone_module_tree(tree, same(tree))
     quick.register_forward_hook(lambda *_: torch.full((1,), 7.0))
@@ -89,7 +89,7 @@ def test_what_is_done_to_a_copy_is_not_done_to_the_tree():
 
 
 @pytest.mark.parametrize("shared", [[], {}, {"one": None}, [1], nn.Parameter(torch.ones(1))])
-def test_what_modules_share_their_copies_share(shared):
+def test_copies_share_what_their_originals_share(shared):
     tree = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     for module in tree:
         object.__setattr__(module, "log", shared)
@@ -104,7 +104,7 @@ def test_hooks_of_the_tree_are_hooks_of_the_copy():
     assert clone_module_tree(tree, same(tree))(torch.ones(1, 4)).item() == 5.0
 
 
-def test_a_tensor_that_is_not_named_is_copied_and_one_that_is_replaced_is_the_other_one():
+def test_named_tensors_are_replaced_and_others_copied():
     tree, other = nn.Linear(2, 2), nn.Parameter(torch.ones(2, 2))
     quick = clone_module_tree(tree, {id(tree.weight): other})
     assert quick.weight is other
@@ -112,7 +112,7 @@ def test_a_tensor_that_is_not_named_is_copied_and_one_that_is_replaced_is_the_ot
     assert torch.equal(quick.bias, tree.bias)
 
 
-def test_a_module_with_its_own_way_of_being_copied_is_copied_so():
+def test_a_module_that_defines_its_copying_is_copied_by_it():
     tree = nn.Sequential(nn.ReLU(), Counted(2, 2))
     Counted.copies = 0
     quick = clone_module_tree(tree, same(tree))

@@ -24,7 +24,7 @@ def pair(bias: bool = True) -> tuple[nn.Linear, nn.Linear]:
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(9,), (3, 5), (2, 3, 4)])
-def test_the_products_and_all_gradients_are_those_of_torch(calls, shape, bias):
+def test_products_and_gradients_equal_those_of_torch(calls, shape, bias):
     results = []
     for layer in pair(bias):
         states = torch.randn(*shape, WIDTH, generator=torch.Generator().manual_seed(1)).requires_grad_()
@@ -46,7 +46,7 @@ def test_a_frozen_weight_gets_no_gradient_and_costs_no_product(calls):
     assert len(calls) == 2
 
 
-def test_states_that_do_not_lie_in_one_piece_are_multiplied_as_they_are(calls):
+def test_states_that_are_not_contiguous_are_multiplied_without_a_copy(calls):
     plain, other = pair()
     states = torch.randn(WIDTH, 2 * MIN_ROWS).t()[::2]
     torch.testing.assert_close(other(states), plain(states))
@@ -54,27 +54,27 @@ def test_states_that_do_not_lie_in_one_piece_are_multiplied_as_they_are(calls):
 
 
 @pytest.mark.parametrize("states", [torch.ones(MIN_ROWS - 1, WIDTH), torch.ones(0, WIDTH)])
-def test_few_rows_stay_with_torch(calls, states):
+def test_few_rows_are_multiplied_by_torch(calls, states):
     plain, other = pair()
     torch.testing.assert_close(other(states), plain(states), rtol=0, atol=0)
     assert not calls
 
 
-def test_another_dtype_stays_with_torch(calls):
+def test_another_dtype_is_multiplied_by_torch(calls):
     plain, other = (layer.to(torch.bfloat16) for layer in pair())
     states = torch.ones(MIN_ROWS, WIDTH, dtype=torch.bfloat16)
     torch.testing.assert_close(other(states), plain(states), rtol=0, atol=0)
     assert not calls
 
 
-def test_autocast_is_torchs_own(calls):
+def test_autocast_is_left_to_torch(calls):
     _, layer = pair()
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(torch.ones(MIN_ROWS, WIDTH)).dtype is torch.bfloat16
     assert not calls
 
 
-def test_a_loaded_base_multiplies_by_the_library_that_is_faster_on_its_processor(base_path, calls, onednn):
+def test_a_loaded_base_uses_the_faster_library_of_its_processor(base_path, calls, onednn):
     model = load_base(base_path).model
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     assert layers
@@ -83,7 +83,7 @@ def test_a_loaded_base_multiplies_by_the_library_that_is_faster_on_its_processor
     assert len(calls) == (len(layers) if onednn else 0)
 
 
-def test_a_processor_that_does_not_tell_its_vendor_has_no_mkl(tmp_path, monkeypatch):
+def test_a_processor_without_a_vendor_has_no_mkl(tmp_path, monkeypatch):
     monkeypatch.setattr(linear, "CPU_INFO", tmp_path / "none")
     assert linear.onednn_is_faster()
 
@@ -111,7 +111,7 @@ def test_packed_weights_in_bf16_give_bf16():
     torch.testing.assert_close(packed(states), plain(states))
 
 
-def test_weights_of_a_dtype_that_onednn_packs_not_stay_as_they_are():
+def test_weights_of_a_dtype_that_onednn_cannot_pack_do_not_change():
     _, layer = pair()
     layer.double()
     pack_weights(layer)
@@ -119,14 +119,14 @@ def test_weights_of_a_dtype_that_onednn_packs_not_stay_as_they_are():
     assert layer.weight.layout is torch.strided
 
 
-def test_a_layer_with_packed_weights_refuses_to_leave_out_a_gradient():
+def test_a_layer_with_packed_weights_refuses_to_drop_a_gradient():
     _, layer = pair()
     pack_weights(layer)
     with pytest.raises(RuntimeError, match="load the base without packing"):
         layer(torch.ones(MIN_ROWS, WIDTH, requires_grad=True))
 
 
-def test_a_base_is_packed_where_onednn_is_faster_and_answers_the_same(base, base_path, onednn):
+def test_a_base_is_packed_if_onednn_is_faster_and_gives_the_same_logits(base, base_path, onednn):
     packed = load_base(base_path, packed=True)
     layers = [module for module in packed.model.modules() if isinstance(module, nn.Linear)]
     assert layers
@@ -136,14 +136,14 @@ def test_a_base_is_packed_where_onednn_is_faster_and_answers_the_same(base, base
         torch.testing.assert_close(packed.model(input_ids=ids).logits, base.model(input_ids=ids).logits)
 
 
-def test_a_packed_head_leaves_the_table_of_embeddings_as_it_was(base, base_path, monkeypatch):
+def test_a_packed_head_does_not_change_the_embedding_table(base, base_path, monkeypatch):
     monkeypatch.setattr(optimize, "onednn_is_faster", lambda: True)
     model = load_base(base_path, packed=True).model
     assert type(model.lm_head) is PackedLinear
     assert torch.equal(model.model.embed_tokens.weight, base.model.model.embed_tokens.weight)
 
 
-def test_a_large_head_that_is_the_table_of_embeddings_is_not_kept_twice(base_path, monkeypatch):
+def test_a_large_head_tied_to_the_embedding_table_is_not_copied(base_path, monkeypatch):
     monkeypatch.setattr(optimize, "onednn_is_faster", lambda: True)
     monkeypatch.setattr(linear, "TIED_HEAD_BYTES", 1000)
     model = load_base(base_path, packed=True).model

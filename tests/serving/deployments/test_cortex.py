@@ -85,7 +85,7 @@ async def pieces_of(cortex):
     return [piece async for piece in answer]
 
 
-async def test_an_answer_is_recalled_for_generated_and_remembered_by_other_deployments(args):
+async def test_an_answer_uses_the_memory_and_model_deployments(args):
     memory = Handle(recall=Recall((MEMORY,), ENCODER), remember=(dataclasses.replace(MEMORY, id="msg_9"),))
     llm = model()
     pieces = await pieces_of(await connected_cortex(args, MemoryClient(memory), llm))
@@ -102,7 +102,7 @@ async def test_an_answer_is_recalled_for_generated_and_remembered_by_other_deplo
 @pytest.mark.parametrize(
     ("remote", "ours"), [(RayActorError(), UnavailableError), (BackPressureError(1, 1), OverloadedError)]
 )
-async def test_a_replica_that_cannot_answer_is_an_error_of_ours_and_its_call_is_cancelled(args, remote, ours):
+async def test_a_failing_replica_raises_our_error_and_its_call_is_cancelled(args, remote, ours):
     memory, llm = Handle(recall=Recall((), ENCODER)), model(remote)
     with pytest.raises(ours):
         await pieces_of(await connected_cortex(args, MemoryClient(memory), llm))
@@ -110,7 +110,7 @@ async def test_a_replica_that_cannot_answer_is_an_error_of_ours_and_its_call_is_
     assert [name for name, _, _ in memory.calls] == ["recall"]
 
 
-async def test_an_error_of_ours_comes_without_its_remote_wrapper(args):
+async def test_our_own_error_is_raised_without_its_remote_wrapper(args):
     wrapped = ModelNotFoundError("remote traceback ...")
     wrapped.cause = ModelNotFoundError("No adapter abc.")
     cortex = await connected_cortex(args, MemoryClient(Handle(recall=Recall((), ENCODER))), model(wrapped))
@@ -137,7 +137,7 @@ def test_the_backends_are_those_of_the_settings(args):
         ({"llm_backend": "ollama", "llm_model": None}, "no model"),
     ],
 )
-def test_a_backend_without_what_it_needs_is_refused_by_name(args, changes, missing):
+def test_a_backend_with_a_missing_setting_is_refused_by_name(args, changes, missing):
     with pytest.raises(SettingsError, match=missing):
         backends(with_settings(args, **changes), model())
 

@@ -7,7 +7,7 @@ def replica(name, **stats):
     return SimpleNamespace(name=name, routing_stats=stats)
 
 
-def test_replicas_of_a_newer_generation_come_first_and_one_that_reported_nothing_last():
+def test_newer_replicas_come_first_and_those_without_a_report_last():
     replicas = [
         replica("silent"),
         replica("old", **{GENERATION: 3}),

@@ -86,7 +86,7 @@ async def test_every_slot_shares_the_tensors_of_the_one_base(engine, first, poet
         assert parameters(slot) <= held
 
 
-async def test_in_bfloat16_vectors_are_nearly_those_of_float32_and_float32_to_the_client(base, first, poet):
+async def test_bfloat16_vectors_are_close_to_float32_and_float32_to_the_client(base, first, poet):
     engine = Engine(load_base(base.path, dtype=torch.bfloat16))
     whole = Engine(base)
     try:
@@ -104,7 +104,7 @@ async def test_in_bfloat16_vectors_are_nearly_those_of_float32_and_float32_to_th
         whole.close()
 
 
-async def test_an_embedding_is_the_offline_result_of_the_adapter_that_it_claims(
+async def test_an_embedding_is_the_offline_result_of_the_adapter_in_its_stamp(
     engine, first, second, offline_vectors
 ):
     for generation, adapter in enumerate([first, second], start=1):
@@ -114,12 +114,12 @@ async def test_an_embedding_is_the_offline_result_of_the_adapter_that_it_claims(
         np.testing.assert_allclose(matrix(answer), offline_vectors(adapter.folder, TEXTS), atol=1e-5)
 
 
-async def test_the_versions_really_differ(first, second, offline_vectors):
+async def test_the_versions_differ(first, second, offline_vectors):
     vectors = [offline_vectors(folder, TEXTS) for folder in (None, first.folder, second.folder)]
     assert all(np.abs(a - b).max() > 0.01 for a, b in pairwise(vectors))
 
 
-async def test_without_an_adapter_the_stamp_says_that_the_base_answers(engine, offline_vectors):
+async def test_without_an_adapter_the_stamp_is_that_of_the_base(engine, offline_vectors):
     engine.adopt(5, NONE)
     answer = await engine.embed(TEXTS)
     assert answer.stamp == AdapterStamp(5, None, None, engine.base.digest)
@@ -128,7 +128,7 @@ async def test_without_an_adapter_the_stamp_says_that_the_base_answers(engine, o
     assert last.stamp == AdapterStamp(5, None, None, engine.base.digest)
 
 
-async def test_a_chat_adapter_changes_what_is_said_and_the_base_is_unharmed(engine, poet):
+async def test_a_chat_adapter_changes_replies_and_not_the_base(engine, poet):
     before, _ = await reply(engine, ask())
     engine.adopt(1, {**NONE, "chat": target(poet)})
     adapted, last = await reply(engine, ask())
@@ -157,7 +157,7 @@ async def test_an_older_generation_never_replaces_a_newer_one(engine, first, sec
     assert engine.current["encoder"] == second.ref.digest
 
 
-async def test_an_adapter_that_is_not_served_is_not_found_rather_than_answered_by_the_base(engine, first):
+async def test_a_request_for_an_adapter_that_is_not_served_is_not_found(engine, first):
     with pytest.raises(ModelNotFoundError):
         await reply(engine, ask(adapter="f" * 64))
     engine.adopt(1, {**NONE, "encoder": target(first)})
@@ -165,7 +165,7 @@ async def test_an_adapter_that_is_not_served_is_not_found_rather_than_answered_b
         await reply(engine, ask(adapter=first.ref.digest))
 
 
-async def test_a_revoked_adapter_admits_nobody_and_leaves_when_its_last_request_ends(engine, first):
+async def test_a_revoked_adapter_refuses_requests_and_drops_after_the_last_one(engine, first):
     lease = engine.open(*target(first))
     engine.adopt(3, NONE, revoked=frozenset({first.ref.digest}))
     with pytest.raises(ModelNotFoundError):
@@ -219,7 +219,7 @@ async def test_only_a_load_passes_the_load_gate_and_frees_it_when_it_fails(base,
     engine.close()
 
 
-async def test_an_adapter_whose_files_changed_is_refused_and_the_old_one_goes_on(engine, first, make_adapter):
+async def test_an_adapter_whose_files_changed_is_refused_and_the_old_one_stays(engine, first, make_adapter):
     engine.adopt(1, {**NONE, "encoder": target(first)})
     damaged = make_adapter(21)
     (damaged.folder / "card.json").write_text("{}")
@@ -245,7 +245,7 @@ async def test_the_same_seed_gives_the_same_reply_and_another_seed_another(engin
     assert replies[0] == replies[1] != replies[2]
 
 
-async def test_usage_and_reason_tell_how_the_reply_ended(engine):
+async def test_usage_and_finish_reason_describe_the_end_of_a_reply(engine):
     _, last = await reply(engine, ask(max_tokens=3))
     assert last.finish_reason == "length"
     assert last.usage.completion_tokens == 3
@@ -266,7 +266,7 @@ async def test_a_prompt_longer_than_the_context_is_refused(engine):
         await reply(engine, request)
 
 
-async def test_one_request_more_than_the_bound_is_refused_and_the_queue_recovers(engine):
+async def test_a_request_over_the_limit_is_refused_and_the_queue_recovers(engine):
     streams = [engine.generate(ask(max_tokens=200)) for _ in range(2)]
     firsts = [asyncio.create_task(anext(stream)) for stream in streams]
     await firsts[0]
@@ -291,7 +291,7 @@ async def test_a_client_that_leaves_frees_the_thread_and_the_slot(engine, poet):
     assert engine.status()["slots"][0]["in_flight"] == 0
 
 
-async def test_dimensions_shorten_and_normalise_and_impossible_ones_are_refused(engine):
+async def test_dimensions_shorten_and_normalise_or_are_refused(engine):
     short = matrix(await engine.embed(TEXTS, dimensions=8))
     assert short.shape == (2, 8)
     np.testing.assert_allclose(np.linalg.norm(short, axis=1), 1, atol=1e-5)
@@ -299,7 +299,7 @@ async def test_dimensions_shorten_and_normalise_and_impossible_ones_are_refused(
         await engine.embed(TEXTS, dimensions=33)
 
 
-async def test_three_slots_are_enough_for_a_new_encoder_and_a_new_chat_adapter_at_once(base, make_adapter):
+async def test_three_slots_suffice_for_a_new_encoder_and_chat_adapter_at_once(base, make_adapter):
     engine = Engine(base, EngineLimits(slots=3, drain_timeout_s=30.0))
     encoders, chats = (
         [make_adapter(seed, kind) for seed in seeds] for kind, seeds in (("encoder", (31, 32)), ("chat", (33, 34)))
@@ -321,9 +321,7 @@ async def test_three_slots_are_enough_for_a_new_encoder_and_a_new_chat_adapter_a
     engine.close()
 
 
-async def test_a_kind_that_cannot_be_loaded_keeps_its_version_and_the_generation_says_so(
-    engine, first, second, make_adapter
-):
+async def test_a_kind_that_cannot_be_loaded_keeps_its_version_and_generation(engine, first, second, make_adapter):
     engine.adopt(1, {**NONE, "encoder": target(first)})
     damaged = make_adapter(35, "chat")
     (damaged.folder / "card.json").write_text("{}")
@@ -336,9 +334,7 @@ async def test_a_kind_that_cannot_be_loaded_keeps_its_version_and_the_generation
     assert engine.generation == 3
 
 
-async def test_a_revoked_adapter_admits_nobody_although_what_takes_its_place_cannot_be_loaded(
-    engine, first, make_adapter
-):
+async def test_a_revoked_adapter_refuses_requests_even_if_its_replacement_fails(engine, first, make_adapter):
     engine.adopt(1, {**NONE, "encoder": target(first)})
     damaged = make_adapter(36)
     (damaged.folder / "card.json").write_text("{}")

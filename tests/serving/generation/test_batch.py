@@ -1,4 +1,4 @@
-"""Many answers at once, each held against what the model says when it is asked alone."""
+"""Many sequences in a batch, each compared with the model's own greedy continuation."""
 
 import pytest
 import torch
@@ -11,38 +11,38 @@ from mongars.serving.generation.batch import ContinuousBatch
 from mongars.serving.generation.kv_cache import padded_tokens
 from mongars.serving.generation.sequence import TokenSequence
 
-ENDS = frozenset({2})
-PLENTY = 2**30
+EOS_IDS = frozenset({2})
+AMPLE_BYTES = 2**30
 TOKEN_BYTES = 2 * 2 * 2 * 8 * 4  # of the tiny base: keys and values, layers, heads, head size, float32
 
 
-class Asked:
-    """An answer with what it said."""
+class Request:
+    """A sequence with its text."""
 
     def __init__(self, base, prompt: list[int], **sampling) -> None:
-        self.said: list[str] = []
+        self.texts: list[str] = []
         options = {"max_tokens": 8, **sampling}
-        self.answer = TokenSequence(
+        self.sequence = TokenSequence(
             prompt,
             Sampling(**options),
             max_new_tokens=100,
-            eos_ids=ENDS,
+            eos_ids=EOS_IDS,
             tokenizer=base.tokenizer,
-            emit=self.said.append,
+            emit=self.texts.append,
         )
 
     @property
     def tokens(self) -> list[int]:
-        return self.answer.tokens[self.answer.prompt_tokens :]
+        return self.sequence.tokens[self.sequence.prompt_tokens :]
 
 
-def alone(base, prompt: list[int], count: int) -> list[int]:
+def continuation(base, prompt: list[int], count: int) -> list[int]:
     """Return the greedy continuation by full forward passes without a cache."""
     tokens = list(prompt)
     with torch.no_grad():
         for _ in range(count):
             tokens.append(int(base.model(input_ids=torch.tensor([tokens])).logits[0, -1].argmax()))
-            if tokens[-1] in ENDS:
+            if tokens[-1] in EOS_IDS:
                 break
     return tokens[len(prompt) :]
 
@@ -62,18 +62,18 @@ def prompt(seed: int, length: int) -> list[int]:
 
 @pytest.fixture
 def batch(base) -> ContinuousBatch:
-    return ContinuousBatch(base.model, rows=4, prefill_tokens=24, cache_bytes=PLENTY)
+    return ContinuousBatch(base.model, rows=4, prefill_tokens=24, cache_bytes=AMPLE_BYTES)
 
 
-def test_answers_of_any_length_together_are_those_of_each_alone(base, batch):
-    asked = [Asked(base, prompt(n, 3 + 5 * n), max_tokens=4 + 3 * n) for n in range(7)]
-    for one in asked:
-        batch.add(one.answer)
+def test_sequences_of_any_length_in_a_batch_equal_each_alone(base, batch):
+    requests = [Request(base, prompt(n, 3 + 5 * n), max_tokens=4 + 3 * n) for n in range(7)]
+    for one in requests:
+        batch.add(one.sequence)
     finish(batch)
-    for n, one in enumerate(asked):
-        assert one.tokens == alone(base, prompt(n, 3 + 5 * n), 4 + 3 * n)
-        reason, usage = one.answer.result.result(timeout=0)
-        assert reason == ("stop" if one.tokens[-1] in ENDS else "length")
+    for n, one in enumerate(requests):
+        assert one.tokens == continuation(base, prompt(n, 3 + 5 * n), 4 + 3 * n)
+        reason, usage = one.sequence.result.result(timeout=0)
+        assert reason == ("stop" if one.tokens[-1] in EOS_IDS else "length")
         assert (usage.prompt_tokens, usage.completion_tokens) == (3 + 5 * n, len(one.tokens))
 
 
@@ -85,7 +85,7 @@ def test_answers_of_any_length_together_are_those_of_each_alone(base, batch):
     st.integers(0, 600),
     st.booleans(),
 )
-def test_whoever_comes_and_goes_an_answer_stays_its_own(
+def test_a_sequence_is_independent_of_arrivals_and_departures(
     base, arrivals, rows, prefill_tokens, cache_tokens, by_products
 ):
     with pytest.MonkeyPatch.context() as patch:
@@ -93,25 +93,25 @@ def test_whoever_comes_and_goes_an_answer_stays_its_own(
         batch = ContinuousBatch(
             base.model, rows=rows, prefill_tokens=prefill_tokens, cache_bytes=cache_tokens * TOKEN_BYTES
         )
-    asked = [
-        (Asked(base, prompt(n, length), max_tokens=most), at) for n, (length, most, at) in enumerate(arrivals)
+    requests = [
+        (Request(base, prompt(n, length), max_tokens=most), at) for n, (length, most, at) in enumerate(arrivals)
     ]
     for step in range(13):
-        for one, at in asked:
+        for one, at in requests:
             if at == step:
-                batch.add(one.answer)
+                batch.add(one.sequence)
         batch.step()
         assert batch._cache.bytes <= max(cache_tokens, padded_tokens(1, 69)) * TOKEN_BYTES
     finish(batch)
-    for one, _ in asked:
-        assert one.tokens == alone(base, one.answer.tokens[: one.answer.prompt_tokens], len(one.tokens))
+    for one, _ in requests:
+        assert one.tokens == continuation(base, one.sequence.tokens[: one.sequence.prompt_tokens], len(one.tokens))
 
 
-def test_a_long_prompt_does_not_silence_the_answers_beside_it(base, batch):
-    quick, long = Asked(base, prompt(1, 4), max_tokens=20), Asked(base, prompt(2, 100), max_tokens=2)
-    batch.add(quick.answer)
+def test_a_long_prompt_does_not_stall_other_sequences(base, batch):
+    quick, long = Request(base, prompt(1, 4), max_tokens=20), Request(base, prompt(2, 100), max_tokens=2)
+    batch.add(quick.sequence)
     batch.step()
-    batch.add(long.answer)
+    batch.add(long.sequence)
     for _ in range(4):  # 100 tokens in passes of 24
         before = len(quick.tokens)
         batch.step()
@@ -120,101 +120,103 @@ def test_a_long_prompt_does_not_silence_the_answers_beside_it(base, batch):
     batch.step()
     assert long.tokens
     finish(batch)
-    assert long.tokens == alone(base, prompt(2, 100), 2)
+    assert long.tokens == continuation(base, prompt(2, 100), 2)
 
 
-def test_an_answer_that_nobody_waits_for_leaves_at_the_next_pass_and_makes_room(base, batch):
-    asked = [Asked(base, prompt(n, 5), max_tokens=50) for n in range(5)]
-    for one in asked:
-        batch.add(one.answer)
+def test_a_cancelled_sequence_frees_its_row_at_the_next_pass(base, batch):
+    requests = [Request(base, prompt(n, 5), max_tokens=50) for n in range(5)]
+    for one in requests:
+        batch.add(one.sequence)
     batch.step()
-    assert not asked[4].tokens
-    asked[1].answer.cancelled.set()
-    told = len(asked[1].tokens)
+    assert not requests[4].tokens
+    requests[1].sequence.cancelled.set()
+    before = len(requests[1].tokens)
     batch.step()
-    assert len(asked[1].tokens) == told
-    assert asked[1].answer.result.cancelled()
-    assert asked[4].tokens
+    assert len(requests[1].tokens) == before
+    assert requests[1].sequence.result.cancelled()
+    assert requests[4].tokens
     finish(batch)
-    assert asked[3].tokens == alone(base, prompt(3, 5), 50)
+    assert requests[3].tokens == continuation(base, prompt(3, 5), 50)
 
 
-@pytest.mark.parametrize("where", ["waiting", "reading"])
-def test_one_that_leaves_before_its_first_token_is_dropped(base, where):
-    batch = ContinuousBatch(base.model, rows=1 if where == "waiting" else 2, prefill_tokens=8, cache_bytes=PLENTY)
-    other, leaving = Asked(base, prompt(0, 4), max_tokens=6), Asked(base, prompt(1, 30))
-    batch.add(other.answer)
-    batch.add(leaving.answer)
+@pytest.mark.parametrize("where", ["waiting", "prefilling"])
+def test_a_sequence_cancelled_before_its_first_token_is_dropped(base, where):
+    batch = ContinuousBatch(
+        base.model, rows=1 if where == "waiting" else 2, prefill_tokens=8, cache_bytes=AMPLE_BYTES
+    )
+    other, leaving = Request(base, prompt(0, 4), max_tokens=6), Request(base, prompt(1, 30))
+    batch.add(other.sequence)
+    batch.add(leaving.sequence)
     batch.step()
     batch.step()
-    assert leaving.answer.num_cached == (0 if where == "waiting" else 8)
-    leaving.answer.cancelled.set()
+    assert leaving.sequence.num_cached == (0 if where == "waiting" else 8)
+    leaving.sequence.cancelled.set()
     finish(batch)
     assert not leaving.tokens
-    assert leaving.answer.result.cancelled()
-    assert other.tokens == alone(base, prompt(0, 4), 6)
+    assert leaving.sequence.result.cancelled()
+    assert other.tokens == continuation(base, prompt(0, 4), 6)
 
 
-def test_a_seed_gives_the_same_answer_whatever_runs_beside_it(base, batch):
+def test_a_seed_gives_the_same_tokens_in_any_batch(base, batch):
     sampling = {"temperature": 1.2, "top_p": 0.9, "seed": 7, "max_tokens": 10}
-    single = Asked(base, prompt(1, 6), **sampling)
-    batch.add(single.answer)
+    single = Request(base, prompt(1, 6), **sampling)
+    batch.add(single.sequence)
     finish(batch)
-    crowd = [Asked(base, prompt(n, 4 + n), temperature=1.0, seed=n) for n in range(3)]
-    again = Asked(base, prompt(1, 6), **sampling)
+    crowd = [Request(base, prompt(n, 4 + n), temperature=1.0, seed=n) for n in range(3)]
+    again = Request(base, prompt(1, 6), **sampling)
     for one in (*crowd, again):
-        batch.add(one.answer)
+        batch.add(one.sequence)
     finish(batch)
     assert again.tokens == single.tokens
-    assert single.tokens != alone(base, prompt(1, 6), 10)
+    assert single.tokens != continuation(base, prompt(1, 6), 10)
 
 
-def test_what_goes_wrong_in_one_answer_ends_no_other(base, batch):
+def test_an_error_in_one_sequence_ends_no_other(base, batch):
     def broken(_text: str) -> None:
         raise RuntimeError("the loop is closed")
 
-    bad, good = Asked(base, prompt(1, 5)), Asked(base, prompt(2, 5))
-    bad.answer._emit = broken
-    batch.add(bad.answer)
-    batch.add(good.answer)
+    bad, good = Request(base, prompt(1, 5)), Request(base, prompt(2, 5))
+    bad.sequence._emit = broken
+    batch.add(bad.sequence)
+    batch.add(good.sequence)
     finish(batch)
     with pytest.raises(RuntimeError, match="closed"):
-        bad.answer.result.result(timeout=0)
-    assert good.tokens == alone(base, prompt(2, 5), 8)
+        bad.sequence.result.result(timeout=0)
+    assert good.tokens == continuation(base, prompt(2, 5), 8)
 
 
-def test_memory_bounds_the_rows_and_one_answer_always_runs(base):
+def test_memory_bounds_the_rows_and_one_sequence_always_runs(base):
     batch = ContinuousBatch(
         base.model, rows=4, prefill_tokens=200, cache_bytes=2 * padded_tokens(1, 150) * TOKEN_BYTES
     )
-    asked = [Asked(base, prompt(n, 140), max_tokens=10) for n in range(3)]
-    huge = Asked(base, prompt(7, 400), max_tokens=3)
-    for one in (*asked, huge):
-        batch.add(one.answer)
+    requests = [Request(base, prompt(n, 140), max_tokens=10) for n in range(3)]
+    huge = Request(base, prompt(7, 400), max_tokens=3)
+    for one in (*requests, huge):
+        batch.add(one.sequence)
     batch.step()
     batch.step()
-    assert [bool(one.tokens) for one in asked] == [True, True, False]
+    assert [bool(one.tokens) for one in requests] == [True, True, False]
     finish(batch)
-    assert all(one.tokens == alone(base, prompt(n, 140), len(one.tokens)) for n, one in enumerate(asked))
-    assert huge.tokens == alone(base, prompt(7, 400), len(huge.tokens))
+    assert all(one.tokens == continuation(base, prompt(n, 140), len(one.tokens)) for n, one in enumerate(requests))
+    assert huge.tokens == continuation(base, prompt(7, 400), len(huge.tokens))
 
 
-def test_after_a_long_answer_many_short_ones_take_no_more_memory_than_allowed(base):
+def test_short_sequences_after_a_long_one_keep_to_the_memory_limit(base):
     allowed = padded_tokens(4, 128) * TOKEN_BYTES
     batch = ContinuousBatch(base.model, rows=4, prefill_tokens=512, cache_bytes=allowed)
-    batch.add(Asked(base, prompt(1, 300), max_tokens=4).answer)
-    short = [Asked(base, prompt(n, 20), max_tokens=30) for n in range(4)]
+    batch.add(Request(base, prompt(1, 300), max_tokens=4).sequence)
+    short = [Request(base, prompt(n, 20), max_tokens=30) for n in range(4)]
     batch.step()
     for one in short:
-        batch.add(one.answer)
+        batch.add(one.sequence)
     while batch.busy:
         batch.step()
         assert batch._cache.bytes <= allowed
-    assert all(one.tokens == alone(base, prompt(n, 20), len(one.tokens)) for n, one in enumerate(short))
+    assert all(one.tokens == continuation(base, prompt(n, 20), len(one.tokens)) for n, one in enumerate(short))
 
 
-def test_memory_is_given_back_when_nobody_is_left(base, batch):
-    batch.add(Asked(base, prompt(1, 5)).answer)
+def test_memory_is_freed_after_the_last_sequence(base, batch):
+    batch.add(Request(base, prompt(1, 5)).sequence)
     batch.step()
     assert batch._cache.bytes > 0
     finish(batch)

@@ -1,4 +1,4 @@
-"""Passes over rows give the logits of each sequence alone, for every implementation, with an adapter too."""
+"""Every implementation gives the logits of each sequence alone, with and without an adapter."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def adapted(model: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("forward", [LlamaForward, by_products, TransformersForward])
 @pytest.mark.parametrize(("kind", "more"), LLAMAS)
 @torch.inference_mode()
-def test_prompts_read_at_once_or_in_parts_and_tokens_after_them_are_as_alone(kind, more, forward, tiny):
+def test_prefill_at_once_or_in_parts_and_decode_equal_each_sequence_alone(kind, more, forward, tiny):
     for model in (tiny(kind, **more), adapted(tiny(kind, **more))):
         passes = forward(model)
         sequences = [tokens(count, seed) for seed, count in enumerate(PARTS[0])]
@@ -68,7 +68,7 @@ def test_prompts_read_at_once_or_in_parts_and_tokens_after_them_are_as_alone(kin
 
 @pytest.mark.parametrize("forward", [LlamaForward, by_products])
 @torch.inference_mode()
-def test_more_rows_than_attend_together_are_as_alone(forward, tiny):
+def test_more_rows_than_one_group_equal_each_sequence_alone(forward, tiny):
     model = tiny("llama")
     passes = forward(model)
     sequences = [tokens(1 + 2 * n, n) for n in range(GROUP_ROWS + 3)]
@@ -79,7 +79,7 @@ def test_more_rows_than_attend_together_are_as_alone(forward, tiny):
         torch.testing.assert_close(logits[row], alone(model, [*sequence, 11]), rtol=1e-4, atol=1e-4)
 
 
-def test_attention_is_by_products_in_bf16_where_onednn_makes_the_models_products(tiny):
+def test_attention_is_by_products_in_bf16_with_onednn(tiny):
     models = [tiny("llama"), tiny("llama").to(torch.bfloat16)]
     assert [product_attention_is_faster(model.lm_head) for model in models] == [False, False]
     for model in models:
@@ -88,7 +88,7 @@ def test_attention_is_by_products_in_bf16_where_onednn_makes_the_models_products
 
 
 @torch.inference_mode()
-def test_in_bf16_logits_by_products_are_as_near_to_float32_as_by_torchs_attention(monkeypatch, tiny):
+def test_attention_by_products_in_bf16_is_as_accurate_as_torchs(monkeypatch, tiny):
     whole, rounded = tiny("llama"), tiny("llama").to(torch.bfloat16)
     sequences = [tokens(5 + 3 * n, n) for n in range(GROUP_ROWS)]
     expected = torch.stack([alone(whole, [*sequence, 11]) for sequence in sequences])
@@ -112,7 +112,7 @@ def test_in_bf16_logits_by_products_are_as_near_to_float32_as_by_torchs_attentio
         ("llama", {"hidden_act": "gelu"}),
     ],
 )
-def test_what_is_not_quite_llama_runs_by_transformers(kind, more, tiny):
+def test_architectures_unlike_llama_run_by_transformers(kind, more, tiny):
     assert isinstance(forward_of(tiny(kind, **more)), TransformersForward)
 
 

@@ -25,7 +25,7 @@ def held(cache: KVCache, row: int, tokens: int) -> tuple[torch.Tensor, torch.Ten
     return cache.update(states(0, 0), states(0, 0), 0)
 
 
-def test_rows_keep_what_they_hold_while_the_cache_grows_and_shrinks():
+def test_rows_keep_their_tokens_while_the_cache_grows_and_shrinks():
     cache = KVCache(grow_tokens=8)
     cache.reserve(2, 5)
     kept = [filled(cache, row, tokens) for row, tokens in enumerate((5, 3))]
@@ -40,7 +40,7 @@ def test_rows_keep_what_they_hold_while_the_cache_grows_and_shrinks():
     ("before", "length", "capacity"),
     [(0, 1, 8), (0, 9, 16), (8, 9, 16), (16, 8, 16), (24, 8, 8), (80, 64, 80), (88, 64, 64)],
 )
-def test_the_capacity_follows_the_longest_row_and_little_room_is_left_as_it_is(before, length, capacity):
+def test_the_capacity_follows_the_longest_row_with_a_small_margin(before, length, capacity):
     cache = KVCache(grow_tokens=8)
     if before:
         cache.reserve(1, before)

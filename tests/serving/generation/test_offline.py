@@ -9,7 +9,7 @@ def ask(**sampling):
     return GenerationRequest("req_1", (Turn("user", "hello"),), Sampling(**sampling))
 
 
-def test_greedy_text_is_what_generate_gives_without_us(base):
+def test_greedy_text_equals_that_of_transformers_generate(base):
     said = []
     generate_one(base.model, base.tokenizer, ask(max_tokens=20), said.append)
     prompt = base.tokenizer.apply_chat_template(
@@ -27,6 +27,6 @@ def test_a_prompt_that_fills_the_context_is_refused(base):
         generate_one(base.model, base.tokenizer, request, print)
 
 
-def test_without_ends_an_answer_has_all_its_tokens(base):
+def test_without_end_tokens_a_reply_has_all_its_tokens(base):
     _, usage = generate_one(base.model, base.tokenizer, ask(max_tokens=200), lambda _: None, stop_at_eos=False)
     assert usage.completion_tokens == 200

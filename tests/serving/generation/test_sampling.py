@@ -12,7 +12,7 @@ def sampler(**options) -> TokenSampler:
     return TokenSampler(Sampling(**options))
 
 
-def test_temperature_zero_is_the_greedy_token_whoever_is_beside_it():
+def test_temperature_zero_is_greedy_in_any_batch():
     logits = torch.tensor([[0.0, 3.0, 1.0], [0.0, 0.1, 0.0], [5.0, 0.0, 0.0]])
     tokens = sample(logits, [sampler(), sampler(temperature=2.0, seed=1), sampler()])
     assert (tokens[0], tokens[2]) == (1, 0)
@@ -27,13 +27,13 @@ def test_samples_follow_the_softmax():
     torch.testing.assert_close(counts / 4000, logits.softmax(-1)[0], atol=0.03, rtol=0)
 
 
-def test_outside_the_nucleus_nothing_is_sampled_and_inside_it_everything():
+def test_every_token_of_the_nucleus_and_no_other_is_sampled():
     logits = torch.tensor([[4.0, 3.9, 0.0, -1.0]])
     one = sampler(temperature=1.0, top_p=0.9, seed=1)
     assert {sample(logits, [one])[0] for _ in range(200)} == {0, 1}
 
 
-def test_samples_of_a_nucleus_follow_its_softmax_whether_it_was_sorted_out_or_not(monkeypatch):
+def test_samples_of_a_nucleus_follow_its_softmax_with_and_without_sorting(monkeypatch):
     logits = torch.tensor([[1.0, 3.0, 2.0, 0.0, 2.5, -1.0]])
     # Two tokens have 0.74 of the mass, three 0.91.
     inside = logits.softmax(-1)[0] * torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0, 0.0])
@@ -65,7 +65,7 @@ def test_the_nucleus_is_the_smallest_that_has_the_mass(size, top_p, spread, seed
 
 
 @pytest.mark.parametrize(("top_p", "tokens"), [(0.3, [1]), (0.5, [0, 1, 3]), (0.95, [0, 1, 2, 3, 4])])
-def test_tokens_that_are_as_likely_as_the_least_of_a_nucleus_are_in_it(top_p, tokens):
+def test_ties_with_the_last_token_of_a_nucleus_are_in_it(top_p, tokens):
     probs = torch.tensor([0.2, 0.3, 0.15, 0.2, 0.15])
     assert nucleus(probs, top_p).tolist() == tokens
     inside = in_nucleus(probs.expand(5, -1), torch.arange(5), [top_p] * 5)
@@ -79,7 +79,7 @@ def test_tokens_that_are_as_likely_as_the_least_of_a_nucleus_are_in_it(top_p, to
     ),
     st.integers(0, 99),
 )
-def test_a_choice_is_the_same_alone_and_in_any_company(wanted, seed):
+def test_a_sample_is_the_same_alone_and_in_any_batch(wanted, seed):
     logits = torch.randn(len(wanted), 60, generator=torch.Generator().manual_seed(seed))
     together, alone = (
         [sampler(temperature=temperature, top_p=top_p, seed=n) for n, (temperature, top_p) in enumerate(wanted)]
@@ -91,7 +91,7 @@ def test_a_choice_is_the_same_alone_and_in_any_company(wanted, seed):
 
 
 @pytest.mark.parametrize(("uniform", "token"), [(0.0, 1), (1 - 2**-24, 3)])
-def test_the_least_and_the_greatest_random_number_choose_tokens_that_have_a_mass(monkeypatch, uniform, token):
+def test_the_extreme_random_numbers_give_tokens_with_probability(monkeypatch, uniform, token):
     never = -torch.inf
     monkeypatch.setattr(TokenSampler, "uniform", lambda _: uniform)
     logits = torch.tensor([[never, 0.0, 0.0, 0.0, never, never]])
@@ -99,12 +99,12 @@ def test_the_least_and_the_greatest_random_number_choose_tokens_that_have_a_mass
 
 
 @pytest.mark.parametrize("temperature", [1e-45, 1e-6])
-def test_next_to_no_temperature_is_greedy(temperature):
+def test_a_temperature_near_zero_is_greedy(temperature):
     logits = torch.tensor([[10.0, 30.0, 29.0]])
     assert {sample(logits, [sampler(temperature=temperature, seed=seed)])[0] for seed in range(20)} == {1}
 
 
-def test_logits_that_are_no_numbers_choose_a_token_all_the_same_and_harm_no_other():
+def test_nan_logits_give_a_token_and_affect_no_other_row():
     logits = torch.tensor([[torch.nan, 0.0, 1.0], [0.0, 50.0, 0.0]])
     tokens = sample(logits, [sampler(temperature=1.0, top_p=0.5), sampler(temperature=1.0)])
     assert 0 <= tokens[0] < 3

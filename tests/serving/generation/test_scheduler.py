@@ -26,7 +26,7 @@ def scheduler():
     scheduler.close()
 
 
-def test_answers_of_several_versions_run_side_by_side_and_stay_their_own(scheduler, base, make_adapter):
+def test_sequences_of_several_versions_run_concurrently(scheduler, base, make_adapter):
     from mongars.lm.adapters import attach_adapter
 
     poet = attach_adapter(clone_sharing_tensors(base.model), make_adapter(3, "chat").folder)
@@ -44,7 +44,7 @@ def test_answers_of_several_versions_run_side_by_side_and_stay_their_own(schedul
         assert all(answer.tokens == tokens for answer in group)
 
 
-def test_a_model_that_fails_ends_its_answers_and_no_others(scheduler, base):
+def test_a_model_that_fails_ends_only_its_own_sequences(scheduler, base):
     class Broken(torch.nn.Linear):
         config = base.model.config
 
@@ -59,7 +59,7 @@ def test_a_model_that_fails_ends_its_answers_and_no_others(scheduler, base):
     assert good.result.result(timeout=60)[1].completion_tokens == 30
 
 
-def test_closing_ends_what_is_under_way_with_an_error(base):
+def test_closing_ends_running_sequences_with_an_error(base):
     scheduler, speaking = Scheduler(rows=1, prefill_tokens=32, cache_bytes=2**30), threading.Event()
     answers = [ask(base, lambda _: speaking.set(), most=400), ask(base)]
     for answer in answers:

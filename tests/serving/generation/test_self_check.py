@@ -1,4 +1,4 @@
-"""Every architecture that serves answers in a batch as alone; what does not is refused by name."""
+"""Architectures whose logits differ in a batch are refused by name."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_these_architectures_pass(kind, more, tiny):
     check_batch_invariance(tiny(kind, **more))
 
 
-def test_a_window_that_the_mask_forgot_is_noticed(monkeypatch, tiny):
+def test_a_mask_without_the_sliding_window_is_detected(monkeypatch, tiny):
     model = tiny("mistral", sliding_window=4)
     whole = type("Config", (), {"model_type": "mistral"})()
     monkeypatch.setattr(
@@ -38,13 +38,13 @@ def test_a_window_that_the_mask_forgot_is_noticed(monkeypatch, tiny):
         check_batch_invariance(model)
 
 
-def test_a_kind_of_attention_that_is_not_known_is_refused_by_name():
+def test_an_unknown_kind_of_attention_is_refused_by_name():
     config = type("Config", (), {"model_type": "hybrid", "layer_types": ["linear_attention", FULL]})()
     with pytest.raises(SettingsError, match="hybrid has layers of linear_attention"):
         attention_mask(config, torch.tensor([[3]]), 4)
 
 
-def test_a_window_sees_its_last_tokens_and_no_later_one():
+def test_a_window_attends_to_its_last_tokens_and_no_later_one():
     config = type("Config", (), {"model_type": "mistral", "sliding_window": 2})()
     mask = attention_mask(config, torch.tensor([[0, 1, 2, 3]]), 5)
     assert mask[0, 0].int().tolist() == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 1, 1, 0]]

@@ -18,7 +18,7 @@ def test_a_key_is_known_by_its_header_with_its_user_scopes_and_consent(file):
     assert (principal.user, principal.scopes, principal.consent) == ("ada", ("chat", "admin"), True)
 
 
-def test_consent_is_off_and_scope_is_chat_unless_said_otherwise(file):
+def test_consent_is_off_and_scope_is_chat_by_default(file):
     key = create_key(file, "ada")
     principal = KeyRing(file).authenticate(f"Bearer {key}")
     assert principal.consent is False
@@ -26,7 +26,7 @@ def test_consent_is_off_and_scope_is_chat_unless_said_otherwise(file):
         principal.require("admin")
 
 
-def test_the_file_holds_no_key_and_only_its_owner_reads_it(file):
+def test_the_file_contains_no_key_and_only_its_owner_can_read_it(file):
     key = create_key(file, "ada")
     assert key not in file.read_text()
     assert key.removeprefix("mg-") not in file.read_text()
@@ -40,12 +40,12 @@ def test_anything_but_a_known_key_is_refused(file, header):
         KeyRing(file).authenticate(header)
 
 
-def test_without_a_keys_file_there_is_no_ring_and_the_error_names_the_command(file):
+def test_a_missing_keys_file_is_an_error_that_names_the_command(file):
     with pytest.raises(SettingsError, match="mongars keys create --user NAME"):
         KeyRing(file)
 
 
-def test_a_key_made_later_is_known_and_a_removed_one_stops_at_once(file):
+def test_a_new_key_works_and_a_removed_one_stops_at_once(file):
     old = create_key(file, "ada")
     ring = KeyRing(file)
     new = create_key(file, "bob")
@@ -60,7 +60,7 @@ def test_a_key_made_later_is_known_and_a_removed_one_stops_at_once(file):
         ring.authenticate(f"Bearer {new}")
 
 
-def test_a_damaged_file_lets_nobody_in(file):
+def test_a_damaged_file_admits_no_caller(file):
     key = create_key(file, "ada")
     ring = KeyRing(file)
     file.write_text("{")
