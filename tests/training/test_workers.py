@@ -45,7 +45,6 @@ class Runs:
     home: Path
     base: Path
     init_from: InitAdapter
-    resume_from: ResumeSource | None = None
     whole: dict[int, TrainingJob] = field(default_factory=dict)
     resumed: dict[int, TrainingJob] = field(default_factory=dict)
 
