@@ -22,9 +22,12 @@ from mongars.curation.cleaning import Cleaner
 from mongars.curation.pii.pseudonyms import subject_id
 from mongars.curation.pipeline import curate
 from mongars.curation.recipe import CurationRecipe
-from mongars.curation.sources import FileSource
+from mongars.curation.sources import FileSource, RepositorySource
 from mongars.errors import DatasetRefusedError, InputError, SettingsError
+from mongars.formats.jsonl import read_conversations, write_conversations
+from mongars.memory.sql.persistence import PersistenceRepository
 from mongars.settings import UNSAFE_RAY_DATA
+from mongars.storage.digests import file_digest
 
 pytestmark = pytest.mark.ray
 
@@ -150,7 +153,7 @@ def rows_of(catalog, ref):
     return [row for part in catalog.parts(ref) for row in pq.read_table(part).to_pylist()]
 
 
-def test_planted_faults_go_good_talk_stays_and_the_accounts_balance(local_ray, source, tmp_path):
+def test_planted_faults_are_dropped_and_every_row_is_accounted_for(local_ray, source, tmp_path):
     catalog, seen = DatasetCatalog(tmp_path / "datasets"), []
     report = run([source], catalog, on_progress=lambda *step: seen.append(step))
     assert report.dropped == {
@@ -187,9 +190,7 @@ def test_no_subject_is_on_both_sides_of_the_split(local_ray, source, tmp_path):
     assert {row["split"] for row in rows} == {"train", "test"}
 
 
-def test_order_and_files_do_not_change_the_digest_and_a_second_run_makes_nothing_new(
-    local_ray, source, lines, tmp_path
-):
+def test_order_and_files_do_not_change_the_digest_and_a_second_run_reuses_it(local_ray, source, lines, tmp_path):
     catalog = DatasetCatalog(tmp_path / "datasets")
     first = run([source], catalog)
     mixed = random.Random(1).sample(lines, len(lines))
@@ -201,7 +202,7 @@ def test_order_and_files_do_not_change_the_digest_and_a_second_run_makes_nothing
     assert catalog.list() == (first.dataset,)
 
 
-def test_erasing_someone_gives_the_digest_of_curating_everybody_else(local_ray, source, lines, tmp_path):
+def test_erasing_a_user_gives_the_digest_of_curating_everybody_else(local_ray, source, lines, tmp_path):
     catalog, user = DatasetCatalog(tmp_path / "datasets"), "user-3"
     whole = run([source], catalog)
     (successor,) = erase(catalog, subject_id(SECRET, user), preview=False).successors
@@ -216,7 +217,7 @@ def test_erasing_someone_gives_the_digest_of_curating_everybody_else(local_ray, 
     assert whole.dataset.digest != alone.dataset.digest
 
 
-def test_against_an_earlier_version_only_what_is_new_stays_and_keeps_its_side(local_ray, lines, tmp_path):
+def test_excluding_a_version_keeps_only_new_rows_and_their_splits(local_ray, lines, tmp_path):
     catalog = DatasetCatalog(tmp_path / "datasets")
     old, new = tmp_path / "old.jsonl", tmp_path / "new.jsonl"
     old.write_text("\n".join(lines[:40]))
@@ -239,7 +240,7 @@ def test_against_an_earlier_version_only_what_is_new_stays_and_keeps_its_side(lo
     assert (again.dataset, again.reused) == (report.dataset, True)
 
 
-def test_the_shares_of_one_file_give_the_same_digest_as_one_task(local_ray, source, tmp_path, monkeypatch):
+def test_the_shards_of_one_file_give_the_same_digest_as_one_task(local_ray, source, tmp_path, monkeypatch):
     whole = run([source], DatasetCatalog(tmp_path / "whole"))
     monkeypatch.setattr("mongars.formats.shards.MIN_SHARD_BYTES", 1)
     shared = run([source], DatasetCatalog(tmp_path / "shared"))
@@ -247,7 +248,30 @@ def test_the_shares_of_one_file_give_the_same_digest_as_one_task(local_ray, sour
     assert shared.bad_lines == whole.bad_lines
 
 
-def test_parquet_gives_the_digest_of_the_same_lines_and_its_bad_rows_are_named(
+def test_the_repository_gives_the_version_of_its_file_and_only_consented_rows(
+    local_ray, lines, tmp_path, monkeypatch
+):
+    for name, value in (("MIN_PART_ROWS", 10), ("MAX_PART_ROWS", 10), ("PARTS_PER_TASK", 1)):
+        monkeypatch.setattr(f"mongars.curation.sources.{name}", value)  # several portions of several parts
+    path, refused = tmp_path / "in.jsonl", good(99).replace("{", '{"consent": false, ', 1)
+    path.write_text("\n".join([*lines[:60], refused]))
+    repository = PersistenceRepository(f"sqlite:///{tmp_path / 'database' / 'mongars.db'}")
+    repository.create_schema()
+    for conversation in read_conversations(path):
+        repository.save_conversation(conversation)
+    catalog = DatasetCatalog(tmp_path / "datasets")
+    first = curate(RepositorySource(repository), RECIPE, catalog, secret=SECRET, name="chats")
+    assert (first.rows_read, first.rows_kept, first.dropped) == (60, 60, {})
+    again = curate(RepositorySource(repository), RECIPE, catalog, secret=SECRET, name="chats")
+    assert (again.dataset, again.reused) == (first.dataset, True)
+    exported = tmp_path / "exported.jsonl"
+    write_conversations(exported, repository.consented())
+    assert run([exported], catalog).dataset == first.dataset
+    assert catalog.manifest(first.dataset).parents == [file_digest(exported)]
+    repository.close()
+
+
+def test_parquet_gives_the_digest_of_the_same_lines_and_names_bad_rows(
     local_ray, source, lines, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("mongars.formats.shards.MIN_SHARD_BYTES", 1_000)  # several tasks share the file
@@ -264,9 +288,7 @@ def test_parquet_gives_the_digest_of_the_same_lines_and_its_bad_rows_are_named(
     assert bad.reason.startswith("message 1 has no role")
 
 
-def test_parquet_with_tensors_of_ray_data_is_refused_before_anything_is_written(
-    local_ray, source, lines, tmp_path
-):
+def test_parquet_with_ray_data_tensors_is_refused_before_anything_is_written(local_ray, source, lines, tmp_path):
     folder = tmp_path / "written"
     tensor = {"image": np.zeros((2, 2))}
     ray.data.from_items([json.loads(text) | tensor for text in lines[:3]]).write_parquet(str(folder))
@@ -277,7 +299,7 @@ def test_parquet_with_tensors_of_ray_data_is_refused_before_anything_is_written(
     assert not catalog.root.exists()
 
 
-def test_sources_without_a_good_line_give_a_version_without_rows(local_ray, tmp_path):
+def test_sources_without_a_good_line_give_an_empty_version(local_ray, tmp_path):
     path = tmp_path / "in.jsonl"
     path.write_text("broken\n\n" + line("junk", "a" * 60, "What?"))
     report = run([path], DatasetCatalog(tmp_path / "datasets"))
@@ -285,15 +307,13 @@ def test_sources_without_a_good_line_give_a_version_without_rows(local_ray, tmp_
     assert report.dataset.rows == 0
 
 
-def test_an_empty_file_is_read_as_nothing(local_ray, tmp_path):
+def test_an_empty_file_has_no_rows(local_ray, tmp_path):
     path = tmp_path / "in.jsonl"
     path.write_text("")
     assert run([path], DatasetCatalog(tmp_path / "datasets")).rows_read == 0
 
 
-def test_what_the_detectors_miss_is_seen_by_the_second_look_and_quarantines_the_version(
-    local_ray, source, tmp_path, monkeypatch
-):
+def test_the_leak_check_quarantines_a_version_when_detectors_fail(local_ray, source, tmp_path, monkeypatch):
     monkeypatch.setattr("mongars.curation.pipeline.Cleaner", BlindCleaner)
     catalog = DatasetCatalog(tmp_path / "datasets")
     # The workers cannot import this test file.
@@ -308,9 +328,7 @@ def test_what_the_detectors_miss_is_seen_by_the_second_look_and_quarantines_the_
         catalog.require_ready(report.dataset)
 
 
-def test_a_missing_source_and_an_unsafe_environment_are_refused_before_anything_is_written(
-    local_ray, source, tmp_path, monkeypatch
-):
+def test_a_missing_source_and_an_unsafe_environment_are_refused_at_once(local_ray, source, tmp_path, monkeypatch):
     catalog = DatasetCatalog(tmp_path / "datasets")
     with pytest.raises(InputError, match=r"missing\.jsonl"):
         run([source, tmp_path / "missing.jsonl"], catalog)
@@ -356,9 +374,7 @@ def test_the_job_prints_a_report_names_bad_lines_and_tells_by_its_exit_code(sour
     assert "Traceback" not in missing.stderr
 
 
-def test_progress_of_cleaning_is_told_block_by_block_and_its_end_known_from_the_start(
-    local_ray, tmp_path, monkeypatch
-):
+def test_cleaning_reports_progress_per_block_and_the_total_from_the_start(local_ray, tmp_path, monkeypatch):
     monkeypatch.setattr("mongars.curation.pipeline.BLOCK_BYTES", 64 * 1024)
     source, count = tmp_path / "many.jsonl", 1_500
     source.write_text("".join(good(number) + "\n" for number in range(count)))
