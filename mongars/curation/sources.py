@@ -19,38 +19,38 @@ Part = Mapping[str, Any]
 """Plain values, because Ray Data moves a part as a row."""
 Reader = Callable[[Part], Iterator[tuple[int, Conversation | BadLine]]]
 
-# Limits of one part of the repository: large enough to pay for a task, small enough to hold several in memory.
+# Limits of a part of the repository: large enough to pay for a task, small enough to keep several in memory.
 MIN_PART_ROWS, MAX_PART_ROWS = 256, 4_096
 MAX_PART_BYTES = 4 * 2**20
-# Parts for each task that can run at once, before the driver reads on.
+# Parts in a list, for each parallel task.
 PARTS_PER_TASK = 4
 _REPOSITORY = Path("repository")
 
 
 class ConversationSource(Protocol):
-    """Conversations to curate. Each has a key: a whole number that orders all conversations of the source."""
+    """Conversations to curate. Each has a key: an integer that orders all conversations of the source."""
 
     read: Reader
-    """Yield (key, conversation or bad line) of a part. A plain function: it is sent to the workers."""
+    """Yield (key, conversation or bad line) of a part. A plain function, because it is sent to the workers."""
 
     def check(self) -> None:
         """Raise InputError or DatasetRefusedError for a source that cannot be curated."""
         ...
 
     def count(self) -> int:
-        """Return about how many conversations there are, for the progress display."""
+        """Return the approximate number of conversations, for the progress display."""
         ...
 
     def portions(self, tasks: int) -> Iterator[list[Part]]:
-        """Yield lists of parts for `tasks` parallel tasks, reading each list only when it is asked for."""
+        """Yield lists of parts for `tasks` parallel tasks. Each list is read when the caller needs it."""
         ...
 
     def digests(self) -> list[str]:
-        """Return sha256 digests of everything that was read; call it after `portions`."""
+        """Return the sha256 digests of what `portions` has read."""
         ...
 
     def place(self, key: int) -> tuple[str, int]:
-        """Return the name of the file, or of what else it is, and the line number of a key."""
+        """Return a name and a line number for a key, to report a bad line."""
         ...
 
 
@@ -104,7 +104,7 @@ class FileSource:
 
 
 class ConsentedConversations(Protocol):
-    """The part of PersistenceRepository that curation may see."""
+    """The part of PersistenceRepository that curation uses."""
 
     def count_consented(self) -> int:
         """Return how many conversations may be trained on."""
@@ -118,8 +118,7 @@ class ConsentedConversations(Protocol):
 class RepositorySource:
     """The consented conversations of a repository, read on the driver and handed to the workers in memory.
 
-    Only the driver opens the database. Text as it was said is on no disk but the database's, unless Ray spills
-    its object store.
+    Only the driver opens the database. No file contains the original text, unless Ray spills its object store.
     """
 
     read: Reader = staticmethod(read_batch)
@@ -171,5 +170,5 @@ class RepositorySource:
         return [self._digest.hexdigest()]
 
     def place(self, key: int) -> tuple[str, int]:
-        """Return the place of a conversation among the consented ones."""
+        """Return "repository" and the position of a conversation among the consented ones."""
         return str(_REPOSITORY), key

@@ -78,7 +78,7 @@ def _rows(
     average = file.metadata.row_group(group).total_byte_size // max(1, len(numbers))
     size = max(1, min(STRIPE_LINES, BATCH_BYTES // max(1, average)))
     number = numbers.start
-    with suppress(*_DAMAGE):  # the caller reports damaged and missing rows alike
+    with suppress(*_DAMAGE):  # the rows not read are reported below
         for batch in file.iter_batches(size, row_groups=[group], columns=columns):
             for place in range(min(batch.num_rows, numbers.stop - number)):
                 yield number, batch.slice(place, 1)

@@ -256,7 +256,7 @@ def test_the_repository_gives_the_version_of_its_file_and_only_consented_rows(
     path, refused = tmp_path / "in.jsonl", good(99).replace("{", '{"consent": false, ', 1)
     path.write_text("\n".join([*lines[:60], refused]))
     repository = PersistenceRepository(f"sqlite:///{tmp_path / 'database' / 'mongars.db'}")
-    repository.create_schema()
+    repository.migrate()
     for conversation in read_conversations(path):
         repository.save_conversation(conversation)
     catalog = DatasetCatalog(tmp_path / "datasets")

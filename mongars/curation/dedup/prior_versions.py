@@ -13,7 +13,7 @@ from mongars.records import DatasetRef
 
 @dataclass(frozen=True, slots=True)
 class PriorVersions:
-    """Versions of one catalog whose rows are not to be taken in again."""
+    """Versions of one catalog whose rows must not be added again."""
 
     catalog: DatasetCatalog
     refs: Sequence[DatasetRef]
