@@ -20,7 +20,7 @@ KEPT_SPREAD = 0.5
 
 A coarse threshold: retrieval is the finer test, and this one detects a collapse if retrieval was not measured."""
 STS_TOLERANCE = 0.02
-"""For Spearman's correlation, which has no interval here (docs/results/2026-11-25-contrastive.md)."""
+"""For Spearman's correlation, which has no interval here (docs/results/encoder-quality.md)."""
 TOO_FEW_ANSWERS = f"retrieval {NOT_MEASURED}: too few distinct answers are held out"
 Criterion = Literal["loss", "retrieval"]
 Finding = tuple[bool, str]

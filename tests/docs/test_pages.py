@@ -23,6 +23,8 @@ SENTENCE_WORDS = 25
 RECORDS = ("decisions", "results")  # figures and their conditions make longer sentences
 PATH = re.compile(r"`((?:mongars|tests|jobs|benchmarks|serve_configs|models/base|docs)/[\w./-]*\w/?)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+CODE = ("mongars", "jobs", "benchmarks", "tests", "serve_configs")
+CODE_LINK = re.compile(r"\bdocs/(?:decisions|results)/[\w/-]*\w(?:\.md)?")  # `docs/decisions/012` is one as well
 LOADED = re.compile(r"<(?:script|img|link rel=\"stylesheet\")[^>]+(?:src|href)=\"(?:https?:)?//[^\"]+\"")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -72,6 +74,14 @@ def test_documented_make_targets_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = re.findall(r"(?:^|`|\s{2})make ([a-z0-9-]+)", page.read_text(), re.MULTILINE)
     assert set(named) <= targets
+
+
+def test_pages_that_the_code_refers_to_exist() -> None:
+    files = [file for folder in CODE for end in ("*.py", "*.yaml") for file in (ROOT / folder).rglob(end)]
+    named = {name for file in files for name in CODE_LINK.findall(file.read_text())}
+    assert named
+    missing = [name for name in sorted(named) if not list(ROOT.glob(f"{name}*"))]
+    assert not missing
 
 
 def test_names_that_contributing_mentions_are_in_the_files_of_the_row() -> None:
