@@ -12,7 +12,7 @@ UNIT := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses 2 --dist worksteal --ignore t
 .PHONY: help install demo serve test e2e coverage lint format docs bench clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 install: $(STAMP)  ## Make .venv with the locked dependencies
 
