@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("mongars", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("mongars")
 
-# torch, peft, transformers and moto are imported in the fixtures: most rooms' tests do not need them.
+# torch, peft, transformers and moto are imported in the fixtures: most packages' tests do not need them.
 
 
 BASE_DIGEST = "b" * 64

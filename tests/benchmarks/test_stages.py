@@ -48,8 +48,10 @@ def test_stage_2_starts_from_the_mntp_adapter_of_its_own_seed(trained, measured,
     for first in (0, len(WAYS)):
         of_seed = trained[first : first + len(WAYS)]
         assert [config.objective for config, _ in of_seed] == ["mntp", *["contrastive"] * 4]
-        alone, after = of_seed[1:3], of_seed[3:]
-        assert [config for config, _ in alone] == [config for config, _ in after], "the same knobs, another start"
+        single, after = of_seed[1:3], of_seed[3:]
+        assert [config for config, _ in single] == [config for config, _ in after], (
+            "the same options, another start"
+        )
         assert [start for _, start in of_seed[:3]] == [None] * 3
         assert after[0][1] == after[1][1] is not None
     assert trained[3][1] != trained[len(WAYS) + 3][1]

@@ -35,9 +35,9 @@ def read(path, **shares):
 
 def test_a_row_equals_the_same_object_in_json_lines(path):
     row = {"id": "c1", "user": "anna", "source": "shop", "consent": False, "created_at": "2026-01-02T03:04:05"}
-    told = {"opinions": [{"query": "Hello", "text": "Good day", "good": True}], "more": 1}
-    told |= {"profile": {"names": ["Anna Moreau"], "phones": None}}
-    assert read(write(path, [row | {"messages": MESSAGES} | told])) == [
+    given = {"opinions": [{"query": "Hello", "text": "Good day", "good": True}], "more": 1}
+    given |= {"profile": {"names": ["Anna Moreau"], "phones": None}}
+    assert read(write(path, [row | {"messages": MESSAGES} | given])) == [
         Conversation(
             "c1",
             "anna",
@@ -59,15 +59,15 @@ def test_optional_columns_may_be_absent(path):
 
 
 def test_a_null_in_the_consent_column_is_not_consent(path):
-    told, untold = read(
+    given, omitted = read(
         write(path, [{"id": n, "messages": MESSAGES, "consent": n or None} for n in (True, False)])
     )
-    assert isinstance(told, BadLine)  # an id is no boolean
-    assert isinstance(untold, BadLine)
+    assert isinstance(given, BadLine)  # an id is no boolean
+    assert isinstance(omitted, BadLine)
     rows = [{"id": "a", "messages": MESSAGES, "consent": True}, {"id": "b", "messages": MESSAGES, "consent": None}]
-    told, untold = read(write(path, rows))
-    assert told.consent is True
-    assert untold == BadLine(str(path), 2, "`consent` is not true or false")
+    given, omitted = read(write(path, rows))
+    assert given.consent is True
+    assert omitted == BadLine(str(path), 2, "`consent` is not true or false")
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
@@ -198,7 +198,7 @@ def test_a_missing_file_is_refused_with_a_remedy(path):
 
 
 class Spy(pa.ExtensionType):
-    """A type whose deserialiser tells that it ran, as that of Ray Data would run a pickle."""
+    """A type whose deserialiser records its call, where that of Ray Data would load a pickle."""
 
     ran = False
 

@@ -51,7 +51,7 @@ def test_rows_that_the_workers_do_not_divide_are_rounded_up():
     assert (config.worker_batch, config.accumulation) == (4, 2)
 
 
-def test_an_elastic_recipe_has_a_digest_of_its_own_and_computes_with_the_current_workers():
+def test_an_elastic_recipe_has_its_own_digest_and_uses_the_current_workers():
     fixed, elastic = MNTPConfig(workers=2), MNTPConfig(workers=2, min_workers=1)
     assert elastic.recipe_digest() != fixed.recipe_digest()
     assert elastic.with_world_size(1) == MNTPConfig(workers=1)
