@@ -32,7 +32,7 @@ def train(
     gpu: Gpu = False,
     retries: Retries = RETRIES,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the adapters; MONGARS_HOME/training by default.")
+        Path | None, typer.Option(help="Folder of the training runs; MONGARS_HOME/training by default.")
     ] = None,
     ray: Ray = None,
     json: Json = False,

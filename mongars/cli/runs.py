@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List unfinished training runs, and delete their files.", no_args_is_help=True)
 
-Folder = Annotated[Path | None, typer.Option(help="Folder of the adapters; MONGARS_HOME/training by default.")]
+Folder = Annotated[
+    Path | None, typer.Option(help="Folder of the training runs; MONGARS_HOME/training by default.")
+]
 
 
 @app.command("list")
 def list_runs(folder: Folder = None, json: Json = False) -> None:
-    """Show every run that left a checkpoint, or the text of a base."""
+    """Show unfinished training runs, and pretraining runs that still hold their text."""
     runs = train.list_runs(load_settings(), folder)
     if json:
         emit([_row(run) for run in runs])

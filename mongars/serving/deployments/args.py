@@ -29,8 +29,9 @@ class AppArgs(BaseModel):
     torch_threads: int = Field(
         1,
         ge=1,
-        description="Threads of one replica that generate, and as many that embed. Best: replicas x threads is "
-        "the number of cores, and 2 x threads - 1 does not exceed it, or OpenMP sleeps after every operation.",
+        description="Compute threads of one replica for generation, and as many for embedding. Let replicas x "
+        "threads equal the number of cores. Keep 2 x threads - 1 within it: beyond, OpenMP threads sleep after "
+        "every operation.",
     )
     slots: int = Field(SLOTS, ge=2, description="Adapter versions in one replica's memory at a time.")
     chats: int = Field(64, ge=1, description="Chats of one replica, running or waiting; one more gets 429.")
