@@ -1,16 +1,19 @@
 """A worker without Ray, from prepared text to a model that plain transformers loads."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.multiprocessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mongars.lm.base import load_base
 from mongars.lm.base_files import base_model_digest
 from mongars.pretraining.job import PretrainJob
 from mongars.pretraining.worker import run_pretraining
+from tests.pretraining.processes import work
 
 
 @pytest.fixture
@@ -75,3 +78,19 @@ def test_the_card_describes_model_and_training(job: PretrainJob):
     assert len(table) == 2
     assert all(line.count("|") == 4 and line.split("|")[3].strip() for line in table)
     assert (job.output / "loss.svg").read_text().startswith("<?xml")
+
+
+def test_two_workers_have_the_losses_of_one_but_for_rounding(job: PretrainJob, tmp_path: Path):
+    one: list = []
+    run_pretraining(job, report=one.append)
+    two = replace(
+        job,
+        config=job.config.model_copy(update={"workers": 2}),
+        folder=tmp_path / "two",
+        output=tmp_path / "models" / "two",
+    )
+    two.folder.mkdir()
+    torch.multiprocessing.spawn(work, (str(tmp_path / "meeting"), two), nprocs=2)
+    losses = np.loadtxt(two.folder / "losses")
+    assert losses[:, 0].tolist() == [report.point.step for report in one]
+    assert losses[:, 1].tolist() == pytest.approx([report.point.loss for report in one], abs=0.02)

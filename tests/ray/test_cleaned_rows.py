@@ -32,7 +32,7 @@ def tables():
 
 
 @pytest.fixture
-def cleaned(tables, local_ray):
+def cleaned(tables, ray_session):
     return CleanedRows([ray.put(table) for table in tables], portion_rows=4)
 
 
@@ -63,5 +63,5 @@ def test_shingles_are_those_of_the_rows_that_are_named(cleaned):
     assert all(np.array_equal(found[key], row_shingles({"messages": row(key).messages})) for key in found)
 
 
-def test_no_blocks_are_no_rows(local_ray):
+def test_no_blocks_are_no_rows(ray_session):
     assert CleanedRows([]).index.num_rows == 0

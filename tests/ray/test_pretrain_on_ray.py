@@ -1,41 +1,64 @@
-"""Real runs: Ray Data tokenises and packs, Ray Train trains, MLflow keeps the record; some are killed."""
+"""Pretraining through Ray Data, Ray Train and MLflow: a run that is interrupted, resumed by the job and killed."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
-from mongars.errors import InputError, TrainingError, TrainingStoppedError
+from mongars.errors import InputError, TrainingStoppedError
 from mongars.lm.base import load_base
+from mongars.lm.base_files import base_model_digest
 from mongars.pretraining.config import PretrainConfig
-from mongars.pretraining.trainer import BasePretrainer, PretrainedBase
-from mongars.training.runtime.ray_train import Workers
+from mongars.pretraining.job import PretrainJob, PretrainReport
+from mongars.pretraining.trainer import BasePretrainer
+from mongars.pretraining.worker import run_pretraining
+from tests.ray.adapter_runs import training_workers
 
 pytestmark = pytest.mark.ray
 
-CONFIG = PretrainConfig(
-    vocab_size=320,
-    hidden_size=32,
-    layers=2,
-    heads=2,
-    intermediate_size=48,
-    context=32,
-    batch_rows=4,
-    steps=40,
-    learning_rate=1e-2,
-    warmup_steps=4,
-    decay_steps=10,
-    report_steps=2,
-    checkpoint_steps=4,
-    heldout_steps=20,
-    threads=1,
-)
+RECIPE: dict[str, Any] = {
+    "vocab_size": 320,
+    "hidden_size": 32,
+    "layers": 2,
+    "heads": 2,
+    "intermediate_size": 48,
+    "context": 32,
+    "batch_rows": 4,
+    "steps": 200,
+    "learning_rate": 1e-2,
+    "warmup_steps": 4,
+    "decay_steps": 50,
+    "report_steps": 10,
+    "checkpoint_steps": 10,
+    "heldout_steps": 20,
+    "threads": 1,
+}
+CONFIG = PretrainConfig(**RECIPE)
+
+
+@dataclass(frozen=True)
+class ResumedRun:
+    """A run that was interrupted in this process, and resumed by a job whose worker was killed."""
+
+    home: Path
+    work: Path
+    interrupted: Any  # MLflow's run before the job
+    exit_code: int
+    printed: dict[str, str]
+    messages: str
+
+    @property
+    def folder(self) -> Path:
+        return self.home / "mini"
 
 
 def conversation(number: int) -> str:
@@ -57,12 +80,10 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pretrainer(local_ray, texts):
+def pretrainer(ray_session, texts):
     """Return pretrainer(home, config, ...) -> BasePretrainer."""
 
-    def build(
-        home: Path, config: PretrainConfig = CONFIG, *, on_report=lambda _: None, retries=0
-    ) -> BasePretrainer:
+    def build(home: Path, config: PretrainConfig = CONFIG, *, on_report=lambda _: None) -> BasePretrainer:
         return BasePretrainer(
             config,
             [texts / "chats.jsonl", texts / "texts.jsonl"],
@@ -71,110 +92,128 @@ def pretrainer(local_ray, texts):
             work_dir=home / "work",
             tracking_uri=f"sqlite:///{home / 'mlflow.db'}",
             on_report=on_report,
-            workers=Workers(config.workers, retries=retries),
         )
 
     return build
 
 
 @pytest.fixture(scope="module")
-def made(pretrainer, tmp_path_factory: pytest.TempPathFactory) -> tuple[PretrainedBase, list]:
-    reports: list = []
+def resumed(
+    pretrainer, job_environment, texts, mlflow_database, tmp_path_factory: pytest.TempPathFactory
+) -> ResumedRun:
+    """Interrupt a run in this process, resume it by the job, and kill the worker of the job."""
     home = tmp_path_factory.mktemp("home")
-    return pretrainer(home, on_report=reports.append).train(), reports
+    shutil.copy(mlflow_database, home / "mlflow.db")
+
+    def interrupt(report: PretrainReport) -> None:
+        if report.point.step == CONFIG.report_steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(TrainingStoppedError, match=f"of {CONFIG.steps}; its checkpoint is kept"):
+        pretrainer(home, on_report=interrupt).train()
+    assert signal.getsignal(signal.SIGTERM) is handler
+    (interrupted,) = mlflow_runs(home)
+    (work,) = (path for path in (home / "work").iterdir() if path.is_dir())
+
+    job = start_job(home, texts, job_environment)
+    messages, killed = [], False
+    assert job.stderr is not None
+    for line in job.stderr:
+        messages.append(line)
+        if not killed and line.startswith("Pretraining: ") and (workers := training_workers()):
+            workers[-1].kill()
+            killed = True
+    printed = job.communicate()[0]
+    assert printed, "".join(messages)
+    return ResumedRun(home, work, interrupted, job.returncode, json.loads(printed), "".join(messages))
 
 
-def test_the_base_is_made_and_what_could_not_be_read_is_named(made, texts):
-    base, reports = made
-    (bad,) = base.bad_lines
-    assert (bad.path, bad.line) == (str(texts / "chats.jsonl"), 1)
-    assert bad.reason.startswith("not JSON")
-    assert load_base(base.folder).digest == base.digest
-    assert [report.point.step for report in reports] == list(range(2, 41, 2))
+def start_job(home: Path, texts: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        "jobs/pretrain_base.py",
+        "--output",
+        str(home / "mini"),
+        "--work",
+        str(home / "work"),
+    ]
+    for name in ("chats", "texts"):
+        command += ["--input", str(texts / f"{name}.jsonl")]
+    command += ["--heldout", str(texts / "heldout.jsonl")]
+    for name, value in RECIPE.items():
+        command += ["--set", f"{name}={json.dumps(value)}"]
+    return subprocess.Popen(
+        command,
+        cwd=Path(__file__).parents[2],
+        env=environment | {"MONGARS_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(resumed, tmp_path_factory: pytest.TempPathFactory) -> tuple[PretrainJob, list[PretrainReport]]:
+    """Train without Ray and without a stop, on the rows that Ray Data packed; return the job and its reports."""
+    folder, reports = tmp_path_factory.mktemp("whole"), []
+    job = PretrainJob(
+        config=CONFIG,
+        folder=folder,
+        tokenizer=resumed.work / "tokenizer",
+        rows=resumed.work / "rows.npy",
+        heldout=resumed.work / "heldout.npy",
+        output=folder / "mini",
+        sources=("chats.jsonl", "texts.jsonl"),
+    )
+    run_pretraining(job, report=reports.append)
+    return job, reports
+
+
+def mlflow_runs(home: Path) -> list:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
+    return client.search_runs([client.get_experiment_by_name("mongars-pretraining").experiment_id])
+
+
+def test_the_job_names_the_lines_that_it_could_not_read_and_prints_the_base(resumed, texts):
+    assert resumed.exit_code == 1, resumed.messages
+    assert f"{texts / 'chats.jsonl'}:1: not JSON" in resumed.messages
+    assert load_base(resumed.folder).digest == resumed.printed["digest"]
+
+
+def test_a_run_that_was_interrupted_and_killed_ends_with_the_bits_of_a_whole_one(resumed, whole):
+    assert "A training worker died" in resumed.messages
+    assert resumed.printed["digest"] == base_model_digest(whole[0].output)
+    assert not list(resumed.work.glob("stop"))
+
+
+def test_the_loss_falls(whole):
+    _, reports = whole
     assert reports[-1].point.heldout_loss < 0.7 * reports[0].point.loss
 
 
-def test_mlflow_has_the_run_its_text_and_its_curve(made):
+def test_mlflow_has_one_run_with_its_text_its_base_and_every_loss(resumed, whole):
     from mlflow import MlflowClient
 
-    base, reports = made
-    client = MlflowClient(tracking_uri=f"sqlite:///{base.folder.parent / 'mlflow.db'}")
-    run = client.get_run(base.run_id)
-    assert run.info.status == "FINISHED"
+    assert resumed.interrupted.info.status == "KILLED"
+    (run,) = mlflow_runs(resumed.home)
+    assert (run.info.run_id, run.info.status) == (resumed.interrupted.info.run_id, "FINISHED")
     assert set(run.data.tags) >= {"chats.jsonl", "texts.jsonl", "heldout.jsonl"}
-    curve = client.get_metric_history(base.run_id, "loss")
-    assert [(metric.step, metric.value) for metric in curve] == [(r.point.step, r.point.loss) for r in reports]
-    assert "base/model.safetensors" in {file.path for file in client.list_artifacts(base.run_id, "base")}
+    client = MlflowClient(tracking_uri=f"sqlite:///{resumed.home / 'mlflow.db'}")
+    curve = {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, "loss")}
+    assert curve == {report.point.step: report.point.loss for report in whole[1]}
+    assert "base/model.safetensors" in {file.path for file in client.list_artifacts(run.info.run_id, "base")}
 
 
-def test_every_document_is_in_the_packed_rows(made):
-    base, _ = made
-    rows = np.load(base.work / "rows.npy", allow_pickle=False)
-    tokenizer = load_base(base.folder).tokenizer
+def test_every_document_is_in_the_packed_rows(resumed):
+    rows = np.load(resumed.work / "rows.npy", allow_pickle=False)
+    tokenizer = load_base(resumed.folder).tokenizer
     stream = tokenizer.decode(rows.ravel().tolist())
     # The incomplete last row of a group is left out: a few documents of 260, never most of one kind.
     assert sum(f"Book table {number}.<|end|>" in stream for number in range(200)) > 180
     assert sum(f"A text of {number} lines." in stream for number in range(60)) > 50
-
-
-def test_a_run_whose_worker_is_killed_ends_with_the_same_bits(made, pretrainer, tmp_path):
-    killed: list[int] = []
-
-    def kill_once(report) -> None:
-        if report.point.step >= 20 and not killed:
-            (worker,) = (
-                process.pid
-                for process in psutil.Process().children(recursive=True)
-                if "RayTrainWorker" in "".join(process.cmdline())
-            )
-            killed.append(worker)
-            os.kill(worker, signal.SIGKILL)
-
-    base = pretrainer(tmp_path, on_report=kill_once, retries=1).train()
-    assert killed
-    assert base.digest == made[0].digest
-
-
-def test_a_run_that_failed_goes_on_when_it_is_called_again(made, pretrainer, tmp_path):
-    def stop(report) -> None:
-        if report.point.step == 20:
-            for process in psutil.Process().children(recursive=True):
-                if "RayTrainWorker" in "".join(process.cmdline()):
-                    process.kill()
-
-    with pytest.raises(TrainingError):
-        pretrainer(tmp_path, on_report=stop).train()
-    steps: list[int] = []
-    base = pretrainer(tmp_path, on_report=lambda report: steps.append(report.point.step)).train()
-    assert steps[0] > 4, "it began anew"
-    assert base.digest == made[0].digest
-    assert base.bad_lines == made[0].bad_lines
-
-
-def test_a_run_that_is_interrupted_keeps_its_step_and_ends_with_the_same_bits(made, pretrainer, tmp_path):
-    from mlflow import MlflowClient
-
-    def interrupt(report) -> None:
-        if report.point.step == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with pytest.raises(TrainingStoppedError, match="of 40; its checkpoint is kept"):
-        pretrainer(tmp_path, on_report=interrupt).train()
-    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
-    (run,) = client.search_runs([client.get_experiment_by_name("mongars-pretraining").experiment_id])
-    assert run.info.status == "KILLED"
-    steps: list[int] = []
-    base = pretrainer(tmp_path, on_report=lambda report: steps.append(report.point.step)).train()
-    assert steps[0] > 2, "it began anew"
-    assert base.digest == made[0].digest
-    assert base.run_id == run.info.run_id
-    assert not list(base.work.glob("stop"))
-
-
-def test_two_workers_learn_the_same_but_for_rounding(made, pretrainer, tmp_path):
-    reports: list = []
-    pretrainer(tmp_path, CONFIG.model_copy(update={"workers": 2}), on_report=reports.append).train()
-    assert [report.point.loss for report in reports] == pytest.approx([r.point.loss for r in made[1]], abs=0.02)
 
 
 def test_too_little_text_is_refused_before_a_worker_starts(pretrainer, tmp_path):
@@ -189,22 +228,3 @@ def test_an_output_that_holds_something_is_left_alone(pretrainer, tmp_path):
     with pytest.raises(InputError, match="not empty"):
         pretrainer(tmp_path).train()
     assert [path.name for path in (tmp_path / "mini").iterdir()] == ["mine"]
-
-
-def test_the_job_names_what_it_could_not_read_and_prints_what_it_made(texts, tmp_path):
-    knobs = CONFIG.model_copy(update={"steps": 4, "warmup_steps": 0, "decay_steps": 0}).model_dump()
-    result = subprocess.run(
-        [
-            *(sys.executable, "jobs/pretrain_base.py", "--input", str(texts / "chats.jsonl")),
-            *("--output", str(tmp_path / "mini")),
-            *(argument for name, value in knobs.items() for argument in ("--set", f"{name}={json.dumps(value)}")),
-        ],
-        cwd=Path(__file__).parents[2],
-        env=os.environ | {"MONGARS_HOME": str(tmp_path / "home")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 1, result.stderr
-    assert f"{texts / 'chats.jsonl'}:1: not JSON" in result.stderr
-    assert json.loads(result.stdout)["digest"] == load_base(tmp_path / "mini").digest

@@ -14,21 +14,11 @@ from mongars.registry import AdapterRegistry, BaseSpec, Publication, PublishRequ
 from mongars.registry.actor import ACTOR_NAME, BlockingRegistryClient, RegistryClient
 from mongars.storage.digests import folder_digest
 
-# `s3_everywhere` first: the workers inherit its environment.
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("s3_everywhere", "local_ray")]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
 BASE = BaseSpec("b" * 64, {"layers.0.self_attn.q_proj.weight": (4, 4)})
 LONG_S = 60.0
 WriteAdapter = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def s3_everywhere(s3_environment: dict[str, str]) -> Iterator[None]:
-    """Set the credentials of the S3 server before this module's Ray starts its workers."""
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in s3_environment.items():
-            environment.setenv(name, value)
-        yield
 
 
 @pytest.fixture

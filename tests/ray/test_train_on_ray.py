@@ -1,162 +1,166 @@
-"""One real run: Ray Data, two workers of Ray Train, DeepSpeed, MLflow."""
+"""Both stages of training through Ray Data, Ray Train, DeepSpeed and MLflow."""
 
 import shutil
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModel
 
-from mongars.errors import DatasetRefusedError, InputError, TrainingError
+from mongars.errors import AdapterRefusedError, DatasetRefusedError, InputError
 from mongars.neurons.bidirectional import check_bidirectional
 from mongars.records import DatasetRef
+from mongars.registry.card import read_card
 from mongars.storage.digests import folder_digest
-from mongars.training.config import MNTPConfig
-from mongars.training.trainer import MNTPTrainer, TrainedAdapter
+from mongars.training.config import ContrastiveConfig
+from mongars.training.trainer import TrainedAdapter, tokenise
+from tests.ray.adapter_runs import CONFIG, HELD_OUT, ROWS, RunPlace
 
 pytestmark = pytest.mark.ray
 
-CONFIG = MNTPConfig(
-    lora_rank=4, lora_dropout=0.0, learning_rate=3e-3, max_tokens=32, batch_rows=8, steps=20, workers=2
+STAGE_2 = ContrastiveConfig(
+    lora_rank=4,
+    pairs="turns",
+    dropout=0.0,
+    learning_rate=3e-3,
+    max_tokens=32,
+    batch_pairs=8,
+    steps=20,
+    workers=1,
 )
-DATASET = DatasetRef("chats", "1", "d" * 64, "ready", 24)
 
 
 @pytest.fixture(scope="module")
-def part(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rows = [
-        {
-            "id": f"row-{index:02d}",
-            "split": "test" if index % 6 == 5 else "train",
-            "messages": [{"role": "user", "content": "hello there, how are you today?"[index % 5 :]}],
-        }
-        for index in range(24)
-    ]
-    path = tmp_path_factory.mktemp("dataset") / "part-0.parquet"
-    pq.write_table(pa.Table.from_pylist(rows), path)
-    return path
+def second_stage(whole) -> TrainedAdapter:
+    """Return an adapter of stage 2 that started from that of the whole run."""
+    return whole.place.trainer(STAGE_2, init_from=whole.adapter.folder).train()
 
 
-@pytest.fixture(scope="module")
-def trainer(local_ray, part, base_folder, tmp_path_factory):
-    """Return trainer(home, config, ...) -> MNTPTrainer."""
-
-    def build(home: Path, config: MNTPConfig = CONFIG, *, parts=(part,), dataset=DATASET, on_progress=None):
-        uri = f"sqlite:///{home / 'mlflow.db'}"
-        return MNTPTrainer(config, parts, dataset, base_folder, home / "out", uri, on_progress)
-
-    return build
+@pytest.fixture
+def empty_place(ray_session, place, tmp_path: Path) -> RunPlace:
+    return place(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
+def test_the_loss_falls_and_every_step_is_reported_in_order(whole):
+    metrics, progress = whole.adapter.metrics, whole.progress
+    assert metrics["loss_last"] < metrics["loss_first"]
+    assert progress.steps == list(range(1, CONFIG.steps + 1))
+    assert progress.totals == {CONFIG.steps}
+    assert progress.losses[-1] == metrics["loss_last"]
 
 
-@pytest.fixture(scope="module")
-def steps() -> list[tuple[int, int, float, float]]:
-    return []
+def test_mlflow_has_the_run_with_the_dataset_digest(whole):
+    (run,) = whole.place.mlflow_runs("mongars-mntp")
+    assert (run.info.run_id, run.info.status) == (whole.adapter.run_id, "FINISHED")
+    assert run.data.tags["dataset_digest"] == whole.place.dataset.digest
+    assert run.data.metrics["loss"] == whole.adapter.metrics["loss_last"]
+    assert run.data.metrics["learning_rate"] == CONFIG.learning_rate
+    assert run.inputs.dataset_inputs[0].dataset.name == "chats"
+    assert whole.place.logged_steps(run.info.run_id) == list(range(1, CONFIG.steps + 1))
 
 
-@pytest.fixture(scope="module")
-def trained(trainer, home, steps) -> TrainedAdapter:
-    return trainer(home, on_progress=lambda *step: steps.append(step)).train()
-
-
-def test_the_loss_falls_and_every_step_is_told_in_order(trained, steps):
-    assert trained.metrics["loss_last"] < trained.metrics["loss_first"]
-    assert [(step, total) for step, total, _, _ in steps] == [(step, 20) for step in range(1, 21)]
-    assert steps[-1][2] == trained.metrics["loss_last"]
-
-
-def test_the_run_is_in_mlflow_with_the_dataset_digest(trained, home):
+def test_mlflow_has_the_adapter_as_an_artifact_and_as_a_model_version(whole):
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
-    run = client.get_run(trained.run_id)
-    assert run.info.status == "FINISHED"
-    assert run.data.tags["dataset_digest"] == DATASET.digest
-    assert run.data.metrics["loss"] == trained.metrics["loss_last"]
-    assert run.data.metrics["learning_rate"] == CONFIG.learning_rate
-    assert run.inputs.dataset_inputs[0].dataset.name == DATASET.name
-    assert [metric.step for metric in client.get_metric_history(trained.run_id, "loss")] == list(range(1, 21))
-    names = {file.path for file in client.list_artifacts(trained.run_id, "adapter")}
+    client = MlflowClient(tracking_uri=whole.place.tracking_uri)
+    names = {file.path for file in client.list_artifacts(whole.adapter.run_id, "adapter")}
     assert "adapter/adapter_model.safetensors" in names
-    (version,) = client.search_model_versions(f"run_id = '{trained.run_id}'")
-    assert version.tags["mongars.digest"] == folder_digest(trained.folder)
+    (version,) = client.search_model_versions(f"run_id = '{whole.adapter.run_id}'")
+    assert version.tags["mongars.digest"] == folder_digest(whole.adapter.folder)
 
 
-def test_the_adapter_loads_by_plain_peft_on_a_plain_model_and_is_bidirectional(trained, base_folder):
+def test_plain_peft_loads_the_adapter_onto_a_plain_bidirectional_model(whole, base_folder):
     plain = AutoModel.from_pretrained(base_folder)
     plain.config.is_causal = False
     ids = torch.tensor([[1, 20, 21, 22]])
     with torch.no_grad():
         before = plain(input_ids=ids).last_hidden_state
-        adapted = PeftModel.from_pretrained(plain, trained.folder)
+        adapted = PeftModel.from_pretrained(plain, whole.adapter.folder)
         assert not torch.allclose(adapted(input_ids=ids).last_hidden_state, before)
     check_bidirectional(adapted)
 
 
-def test_an_equal_run_is_not_trained_twice(trained, trainer, home):
-    again = trainer(home).train()
+def test_an_equal_run_is_not_trained_twice(whole):
+    again = whole.place.trainer().train()
     assert again.reused
-    assert (again.folder, again.metrics, again.run_id) == (trained.folder, trained.metrics, trained.run_id)
+    first = whole.adapter
+    assert (again.folder, again.metrics, again.run_id) == (first.folder, first.metrics, first.run_id)
 
 
-def test_an_equal_run_elsewhere_has_the_same_digest_and_leaves_nothing_else(trained, trainer, tmp_path):
-    other = trainer(tmp_path).train()
-    assert not other.reused
-    assert folder_digest(other.folder) == folder_digest(trained.folder)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        other.folder.name,
-        f"{other.folder.name}.run.json",
-    }
+def test_stage_2_starts_from_the_adapter_of_stage_1_and_its_loss_falls(whole, second_stage):
+    assert second_stage.metrics["loss_last"] < second_stage.metrics["loss_first"]
+    card = read_card(second_stage.folder)
+    assert (card.objective, card.init_from) == ("contrastive", folder_digest(whole.adapter.folder))
+    assert card.recipe == STAGE_2.model_dump(mode="json")
+    weights, initial = (
+        load_file(each.folder / "adapter_model.safetensors") for each in (second_stage, whole.adapter)
+    )
+    assert weights.keys() == initial.keys()
+    assert not any(torch.equal(weights[name], initial[name]) for name in weights)
 
 
-def test_zero_3_with_accumulated_passes_has_the_same_losses(trained, trainer, tmp_path):
-    other = trainer(tmp_path, CONFIG.model_copy(update={"zero_stage": 3, "micro_rows": 2})).train()
-    assert other.metrics == pytest.approx(trained.metrics, rel=1e-4)
+def test_mlflow_has_the_run_of_stage_2_with_its_parent_and_its_pairs(whole, second_stage):
+    (run,) = whole.place.mlflow_runs("mongars-contrastive")
+    assert run.info.run_id == second_stage.run_id
+    assert run.data.tags["init_from"] == folder_digest(whole.adapter.folder)
+    assert run.data.params["rows"] == str(ROWS - HELD_OUT), "a pair for each conversation that is not held out"
+    assert run.data.metrics["batch_accuracy"] == second_stage.metrics["batch_accuracy_last"]
 
 
-def test_a_workers_failure_is_its_own_typed_error_and_a_failed_run(trainer, tmp_path):
-    from mlflow import MlflowClient
+def test_an_equal_run_of_stage_2_from_the_same_parent_is_not_trained_twice(whole, second_stage):
+    again = whole.place.trainer(STAGE_2, init_from=whole.adapter.folder).train()
+    assert again.reused
+    assert again.folder == second_stage.folder
 
-    config = CONFIG.model_copy(update={"target_modules": ("absent",)})
-    with pytest.raises(TrainingError, match="no modules named absent") as caught:
-        trainer(tmp_path, config).train()
-    assert "Traceback" not in str(caught.value)
-    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
-    (run,) = client.search_runs([client.get_experiment_by_name("mongars-mntp").experiment_id])
+
+def test_feedback_in_the_dataset_becomes_hard_negatives(ray_session, whole, base_folder):
+    config = STAGE_2.model_copy(update={"pairs": "feedback"})
+    pairs = tokenise(whole.place.catalog.parts(whole.place.dataset), base_folder, config)
+    assert len(pairs) == ROWS - HELD_OUT
+    with_negative = [length > 0 for length in pairs.negatives.lengths]
+    assert with_negative == [number % 3 == 0 for number in range(ROWS) if number % 6 != 5]
+
+
+def test_a_parent_of_another_rank_is_refused_before_anything_runs(whole):
+    config = STAGE_2.model_copy(update={"lora_rank": 8})
+    with pytest.raises(AdapterRefusedError, match="lora_rank 4"):
+        whole.place.trainer(config, init_from=whole.adapter.folder).train()
+
+
+def test_a_dataset_without_a_pair_is_refused(empty_place):
+    config = STAGE_2.model_copy(update={"min_tokens": 100, "max_tokens": 128})
+    with pytest.raises(DatasetRefusedError, match="no training text"):
+        empty_place.trainer(config).train()
+
+
+def test_a_dataset_without_training_text_is_refused_and_its_mlflow_run_has_failed(empty_place, tmp_path):
+    (part,) = empty_place.catalog.parts(empty_place.dataset)
+    rows = pq.read_table(part)
+    held_out = tmp_path / "part.parquet"
+    pq.write_table(rows.filter([split == "test" for split in rows["split"].to_pylist()]), held_out)
+    with pytest.raises(DatasetRefusedError, match="no training text"):
+        empty_place.trainer(parts=(held_out,)).train()
+    (run,) = empty_place.mlflow_runs("mongars-mntp")
     assert run.info.status == "FAILED"
 
 
-def test_a_dataset_without_text_to_train_on_is_refused(trainer, tmp_path):
-    part = tmp_path / "part.parquet"
-    rows = [{"id": "a", "split": "test", "messages": [{"role": "user", "content": "hello"}]}]
-    pq.write_table(pa.Table.from_pylist(rows), part)
-    with pytest.raises(DatasetRefusedError, match="no training text"):
-        trainer(tmp_path, parts=(part,)).train()
-
-
 @pytest.mark.parametrize(("state", "rows"), [("quarantined", 24), ("draft", 24), ("erased", 24), ("ready", 0)])
-def test_a_dataset_that_is_not_ready_or_empty_is_refused(trainer, tmp_path, state, rows):
+def test_a_dataset_that_is_not_ready_or_empty_is_refused(empty_place, state, rows):
+    dataset = DatasetRef("chats", "1", "d" * 64, state, rows)
     with pytest.raises(DatasetRefusedError):
-        trainer(tmp_path, dataset=DatasetRef("chats", "1", "d" * 64, state, rows)).train()
+        empty_place.trainer(dataset=dataset).train()
 
 
-def test_a_damaged_part_and_a_damaged_tokenizer_are_named_before_a_worker_starts(
-    trainer, base_folder, part, tmp_path
-):
+def test_a_damaged_part_or_tokenizer_is_named_before_a_worker_starts(empty_place, base_folder, tmp_path):
     broken = tmp_path / "part-9.parquet"
     broken.write_text("damaged")
     for parts in ((broken,), (tmp_path / "gone.parquet",)):
-        with pytest.raises(DatasetRefusedError, match=r"chats@1 is damaged: .*cannot be read"):
-            trainer(tmp_path, parts=parts).train()
+        with pytest.raises(DatasetRefusedError, match=r"chats@v1 is damaged: .*cannot be read"):
+            empty_place.trainer(parts=parts).train()
     base = shutil.copytree(base_folder, tmp_path / "mine")
     (base / "tokenizer.json").write_text("{damaged")
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     with pytest.raises(InputError, match="base model mine cannot be loaded"):
-        MNTPTrainer(CONFIG, [part], DATASET, base, tmp_path / "out", uri).train()
+        empty_place.trainer(base_path=base).train()

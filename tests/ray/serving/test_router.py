@@ -1,21 +1,22 @@
-"""The router on a real Serve: replicas that lag behind get only what the newest cannot take."""
+"""The router on a real Serve: replicas of an older generation get only what the newest cannot take."""
 
 import asyncio
+import sys
 import time
 
 import pytest
 import ray
-from ray import serve
+from ray import cloudpickle, serve
 from ray.serve.config import RequestRouterConfig
 
 from mongars.serving.deployments.router import GENERATION, NewestReplicasFirst
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
+pytestmark = pytest.mark.ray
 TOGETHER = 8
 
 
 class Lagging:
-    """Three replicas, of which the first lags behind by a generation; each takes two requests at once."""
+    """Three replicas, of which the first is a generation behind; each takes two requests at once."""
 
     def __init__(self):
         self.rank = serve.get_replica_context().rank.rank
@@ -24,7 +25,7 @@ class Lagging:
         return {GENERATION: 7 if self.rank else 6}
 
     async def __call__(self, meeting=None):
-        """Return the rank; where there is a meeting, once all who were asked to it are inside."""
+        """Return the rank; with a meeting, once all the requests that it expects have arrived."""
         if meeting:
             await meeting.arrive.remote()
         return self.rank
@@ -43,7 +44,7 @@ class Meeting:
 
 
 @pytest.fixture(scope="module")
-def handle(local_ray):
+def handle(app):
     deployment = serve.deployment(
         Lagging,
         num_replicas=3,
@@ -53,12 +54,14 @@ def handle(local_ray):
         ),
         ray_actor_options={"num_cpus": 0},
     )
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the replicas cannot import this test file
     yield serve.run(deployment.bind(), name="lagging", route_prefix=None)
-    serve.shutdown()
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    serve.delete("lagging")
 
 
-def test_a_replica_that_lags_behind_is_asked_only_when_the_newest_are_full(handle):
-    deadline = time.monotonic() + 60  # until the first statistics have come to the router
+def test_a_replica_that_is_behind_gets_requests_only_when_the_newest_are_full(handle):
+    deadline = time.monotonic() + 60  # until the router has the first statistics
     while 0 in (ranks := {handle.remote().result() for _ in range(TOGETHER)}):
         assert time.monotonic() < deadline, "the statistics never came"
     while len(ranks) < 2:

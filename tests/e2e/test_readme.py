@@ -18,7 +18,7 @@ import pytest
 from mongars.demo.generator import generate
 from mongars.formats.jsonl import write_conversations, write_lines
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -32,9 +32,9 @@ PRETRAIN = (
     "--set steps=2000 --set decay_steps=1200"
 )
 RUN_ELSEWHERE = {
-    "make demo": "tests/ray/test_demo.py",
-    'make demo ARGS="--input chats.jsonl"': ".ci/run",
-    "MONGARS_BASE_MODEL=Qwen/Qwen3-0.6B make serve": "needs a hub; the same path with a local folder is run here",
+    "make demo": "tests/e2e/test_demo.py",
+    'make demo ARGS="--input chats.jsonl"': "tests/e2e/test_demo.py, with another file",
+    "MONGARS_BASE_MODEL=Qwen/Qwen3-0.6B make serve": "needs a model hub; a local folder runs here",
     PRETRAIN: "tests/ray/test_pretrain_on_ray.py, which takes fewer steps",
     "source .venv/bin/activate": "the tests' PATH",
 }
@@ -70,7 +70,7 @@ class Session:
         return done.stdout
 
     def wait_for(self, url: str) -> None:
-        """Wait until a server says anything but that it is not ready (the dashboard wants a token: 401 is up)."""
+        """Wait until a server answers without a server error: the dashboard answers 401 without a token."""
         deadline = time.monotonic() + STARTED_S
         while time.monotonic() < deadline:
             with suppress(httpx.TransportError):
@@ -81,7 +81,7 @@ class Session:
 
     @contextmanager
     def background(self, command: str, *, until: str) -> Iterator[list[str]]:
-        """Run a command until the block ends; yields its stdout lines up to the stderr line with `until`."""
+        """Run a command until the block ends, and yield its output up to the line with `until`."""
         log = self.checkout / "background.log"
         with log.open("w") as errors:
             process = subprocess.Popen(
@@ -124,11 +124,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_a_server_is_started_talked_to_and_taught(user: Session) -> None:
+def test_a_served_assistant_answers_and_learns_by_the_commands_of_the_readme(user: Session) -> None:
     port = free_port()
     user.run.add("make serve")
-    with user.background(f"make serve PORT={port}", until="Ready on") as told:
-        key = next(line for line in told if line.startswith("mg-"))
+    with user.background(f"make serve PORT={port}", until="Ready on") as output:
+        key = next(line for line in output if line.startswith("mg-"))
         user.env |= {"MONGARS_API_KEY": key, "MONGARS_SERVER_URL": f"http://127.0.0.1:{port}"}
         snippet = SNIPPET.replace("127.0.0.1:8000", f"127.0.0.1:{port}").replace("the key", key)
         done = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, check=True)
@@ -160,9 +160,7 @@ def test_the_application_runs_on_a_running_ray_and_takes_jobs(user: Session) -> 
     config.write_text((user.checkout / "serve_configs" / "local.yaml").read_text().replace("8000", str(port)))
     user.run.add("ray start --head")
     with user.background("ray start --head --block", until="--block"):
-        user.wait_for(
-            "http://127.0.0.1:8265"
-        )  # Ray's dashboard takes jobs and configs; it comes up a moment later
+        user.wait_for("http://127.0.0.1:8265")  # Ray's dashboard accepts jobs and configs; it starts a bit later
         user("serve deploy serve_configs/local.yaml", instead="serve deploy local.yaml")
         user.shell(
             f"curl --silent --fail --retry 60 --retry-all-errors --retry-delay 2 http://127.0.0.1:{port}/readyz"
