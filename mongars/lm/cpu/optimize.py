@@ -1,6 +1,6 @@
 """The one entry to everything that makes a model faster on a CPU.
 
-Results stay the same but for rounding. Without the optimizations a model computes by torch and transformers only;
+Results stay the same but for rounding. Without the optimizations only public operations of torch compute;
 MONGARS_CPU_OPTIMIZATIONS switches them off.
 """
 

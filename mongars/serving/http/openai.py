@@ -153,11 +153,11 @@ async def _events(
 ) -> AsyncGenerator[str, None]:
     """Yield the events of a stream: role, text, reason, usage if requested, [DONE]; or an error event."""
     async with aclosing(rest):
+        times.note(first)  # before a slow client takes the first event
         yield _event(answer.chunk(first, {"role": "assistant", "content": ""}, None, usage=usage))
         piece: ReplyPiece | None = first
         try:
             while piece is not None:
-                times.note(piece)
                 if piece.text:
                     yield _event(answer.chunk(piece, {"content": piece.text}, None, usage=usage))
                 if piece.finish_reason:
@@ -165,6 +165,8 @@ async def _events(
                     if usage:
                         yield _event(answer.usage_chunk(piece))
                 piece = await anext(rest, None)
+                if piece is not None:
+                    times.note(piece)
         except MongarsError as error:
             yield _event(error_json(error))
             return

@@ -5,6 +5,7 @@ no times, paths or run ids.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,13 @@ def adapter_card(
     """Return the card: the adapter's provenance and its final metrics.
 
     `resumed_from` is the digest of the checkpoint of another run that this one continued, `init_from` that of the
-    adapter whose weights it started from. `world_sizes`, of an elastic run, lists (first step, workers).
+    adapter whose weights it started from. `world_sizes`, of an elastic run, lists (first step, workers). Raises
+    TrainingError for a metric that is not finite, which JSON cannot express.
     """
+    if wrong := [name for name, value in metrics.items() if not math.isfinite(value)]:
+        raise TrainingError(
+            f"The run ended with {', '.join(wrong)} not finite.", remedy="Train with a lower learning rate."
+        )
     return AdapterCard(
         schema=1,
         kind="encoder",

@@ -74,12 +74,14 @@ def contents(database: Database) -> dict[str, list[tuple[object, ...]]]:
 
 def revision(database: Database) -> str:
     with database.transaction(write=False) as connection:
-        return connection.scalar(text("SELECT version_num FROM alembic_version"))
+        return connection.scalar(text(f"SELECT version_num FROM {migrations.VERSION_TABLE}"))
 
 
 def differences(database: Database) -> list[object]:
     with database.transaction(write=False) as connection:
-        return compare_metadata(MigrationContext.configure(connection), metadata)
+        return compare_metadata(
+            MigrationContext.configure(connection, opts={"version_table": migrations.VERSION_TABLE}), metadata
+        )
 
 
 def migrate_at_once(url: str, barrier) -> None:
@@ -139,6 +141,16 @@ def test_a_current_database_is_not_upgraded_again(database, monkeypatch):
     database.migrate()
 
 
+def test_a_database_that_mlflow_shares_keeps_the_revision_of_mlflow(database):
+    with database.transaction(write=True) as connection:
+        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
+        connection.execute(text("INSERT INTO alembic_version VALUES ('of-mlflow')"))
+    database.migrate()
+    with database.transaction(write=False) as connection:
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "of-mlflow"
+    assert revision(database) == "0001"
+
+
 def test_a_failed_revision_leaves_the_database_as_it_was(unversioned, database, next_revision):
     broken = migrations.FOLDER / "versions" / "rev_0002_title.py"
     broken.write_text(NEXT_REVISION + "    raise RuntimeError\n")
@@ -147,7 +159,7 @@ def test_a_failed_revision_leaves_the_database_as_it_was(unversioned, database, 
         database.migrate()
     assert contents(database) == before
     with database.transaction(write=False) as connection:
-        assert not connection.dialect.has_table(connection, "alembic_version")
+        assert not connection.dialect.has_table(connection, migrations.VERSION_TABLE)
 
 
 def test_a_database_of_a_newer_version_is_refused_and_stays_as_it_is(unversioned, database, next_revision):

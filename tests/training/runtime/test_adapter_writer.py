@@ -103,3 +103,8 @@ def test_the_key_has_its_known_value():
     base, resume_from, init_from = "b" * 64, ResumeSource(Path("p"), "c" * 64), InitAdapter(Path("p"), "a" * 64)
     assert adapter_key(MNTPConfig(), DATASET, base) == "e1aa0e40cc9ed3d7"
     assert adapter_key(MNTPConfig(), DATASET, base, resume_from, init_from) == "88008b4d269172e1"
+
+
+def test_a_metric_that_is_not_finite_is_an_error_with_its_name(base):
+    with pytest.raises(TrainingError, match="loss_last not finite"):
+        adapter_card(MNTPConfig(), DATASET, base, "tiny", {"loss_last": float("nan")})

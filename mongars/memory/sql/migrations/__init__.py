@@ -8,11 +8,12 @@ which others refer. There are no downgrades: restore a backup instead.
 import threading
 from pathlib import Path
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, column, inspect, select, table
 
 from mongars.errors import RefusedError
 
 FOLDER = Path(__file__).parent
+VERSION_TABLE = "mongars_schema_version"  # not Alembic's default, which MLflow uses: both may share a database
 _ALEMBIC = threading.Lock()  # its `op` and `context` are module globals
 
 
@@ -46,7 +47,7 @@ def upgrade(connection: Connection) -> None:
 
 
 def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
+    if not inspect(connection).has_table(VERSION_TABLE):
         return None
-    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    revision: str | None = connection.scalar(select(column("version_num")).select_from(table(VERSION_TABLE)))
     return revision
