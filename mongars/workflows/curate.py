@@ -82,7 +82,17 @@ def consented_conversations(settings: Settings) -> "RepositorySource":
     """Return the consented conversations of the repository, for `curate_source`."""
     from mongars.curation.sources import RepositorySource
 
+    _remove_leftover_text(settings.home / "staging")
     return RepositorySource(open_repository(settings))
+
+
+def _remove_leftover_text(staging: Path) -> None:
+    # Earlier versions wrote unredacted text here, which stayed when they were killed.
+    if staging.is_dir():
+        for file in staging.glob("*consented.jsonl*"):
+            file.unlink(missing_ok=True)
+        if not any(staging.iterdir()):
+            staging.rmdir()
 
 
 def prior_versions(settings: Settings, names: Sequence[str]) -> list[DatasetRef]:

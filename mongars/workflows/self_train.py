@@ -1,7 +1,7 @@
 """Run a self-training cycle: curate, train, judge, publish."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,12 +65,16 @@ def self_train(
 ) -> "CycleReport":
     """Run a cycle against the server on the Ray at `ray`; the plan is checked before it is connected to.
 
-    Raises SettingsError for the plan, UnavailableError without a server, and what `run_cycle` raises.
+    Raises SettingsError for the plan, UnavailableError without a server, and what `adapter_folder` and `run_cycle`
+    raise.
     """
     from mongars.serving.cluster import ray_session
 
     plan.recipes()
     plan.gate()
+    if plan.run.init_from:
+        start = adapter_folder(settings, plan.run.init_from)
+        plan = replace(plan, run=replace(plan.run, init_from=str(start)))
     with ray_session(settings, ray):
         return run_cycle(settings, plan, progress)
 

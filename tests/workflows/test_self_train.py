@@ -1,5 +1,6 @@
 """The collaborators of a cycle and the start of a run, without Ray: a tiny base, a version in the catalog."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -114,6 +115,25 @@ def test_stage_2_starts_from_stage_1_and_decides_by_retrieval(
     assert parts.train(dataset).folder == Path(runs[-1][0])
     assert trained == runs
     assert plan.gate().criterion == criterion
+
+
+def test_an_unknown_start_is_reported_before_the_server_is_contacted(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, write_adapter, tmp_path: Path
+) -> None:
+    steps = []
+    monkeypatch.setattr(
+        "mongars.serving.cluster.ray_session", lambda *_: steps.append("connected") or nullcontext()
+    )
+    monkeypatch.setattr(
+        self_train, "run_cycle", lambda _settings, plan, _progress: steps.append(plan.run.init_from)
+    )
+    with pytest.raises(ModelNotFoundError):
+        self_train.self_train(settings, CyclePlan(run=RunOptions(init_from="0123456789ab")))
+    assert steps == []
+    digest = base_model_digest(Path(settings.base_model))
+    folder = write_adapter(tmp_path / "made", 1, base_digest=digest)
+    self_train.self_train(settings, CyclePlan(run=RunOptions(init_from=str(folder))))
+    assert steps == ["connected", str(folder)]
 
 
 def test_stage_2_takes_over_the_hyperparameters_of_stage_1() -> None:
