@@ -2,11 +2,12 @@
 
     ray job submit --working-dir . -- python jobs/curate.py --input FILE --name NAME
 
-Prints the report as JSON, progress on stderr. A Ray job runs in a copy of its working folder: give absolute
-paths, also in MONGARS_HOME, MONGARS_MODELS_DIR and MONGARS_BASE_MODEL.
+Unlike the command it requires files: it never curates the saved conversations. Prints the report as JSON, progress
+on stderr. A Ray job runs in a copy of its working folder: give absolute paths, also in MONGARS_HOME,
+MONGARS_MODELS_DIR and MONGARS_BASE_MODEL.
 """
 
 from mongars.cli.main import run_job
 
 if __name__ == "__main__":
-    run_job(["curate"], ray=True)
+    run_job(["curate", "--input-required"], ray=True)

@@ -34,11 +34,13 @@ def ingest(
 
 
 def curate(
+    *,
     files: Annotated[
         list[Path] | None,
         typer.Argument(help="JSONL, .jsonl.gz or .parquet; by default the saved conversations with consent."),
     ] = None,
     inputs: Annotated[list[Path] | None, typer.Option("--input", hidden=True)] = None,
+    input_required: Annotated[bool, typer.Option("--input-required", hidden=True)] = False,
     name: Annotated[str, typer.Option(help="Name of the dataset.")] = DEFAULT_NAME,
     exclude: Annotated[
         list[str] | None,
@@ -58,10 +60,13 @@ def curate(
     """Make a dataset version: personal data is replaced, junk and duplicates are dropped."""
     from mongars.workflows.curate import curate as curate_version
 
+    sources = [*(files or ()), *(inputs or ())]
+    if input_required and not sources:
+        raise typer.BadParameter("Name a file of conversations.", param_hint="--input")
     with stages() as progress:
         report = curate_version(
             load_settings().resolved(),
-            [*(files or ()), *(inputs or ())],
+            sources,
             name=name,
             exclude=[*(exclude or ()), *(against or ())],
             test_share=test_share,

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from mongars import __version__
 from mongars.cli import adapters, client, data, datasets, demo, embed, learn, pretrain, redact, runs, serve
-from mongars.cli.output import say
+from mongars.cli.output import json_lines, say
 from mongars.errors import MongarsError
 
 EPILOG = """Examples: `mongars demo` runs the whole loop; `mongars chat "Hello"` talks to `make serve`;
@@ -73,14 +73,15 @@ def _version(show: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def run_job(command: Sequence[str], *, ray: bool = False) -> None:
-    """Run a command with this process's arguments as a Ray job: JSON on stdout.
+    """Run a command with this process's arguments as a Ray job: one line of JSON on stdout.
 
     With `ray` it uses the Ray in RAY_ADDRESS, which Ray sets for its jobs, or else a local one. A bare
     `ray.init()` would look for the last cluster started on this machine, and try for minutes if that one is gone.
     """
     address = os.environ.get("RAY_ADDRESS", "local")
     ray_options = ["--ray", address] if ray and address != "local" else []
-    app([*command, "--json", *ray_options, *sys.argv[1:]], prog_name="mongars")
+    with json_lines():
+        app([*command, "--json", *ray_options, *sys.argv[1:]], prog_name="mongars")
 
 
 def main() -> None:

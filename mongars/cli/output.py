@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
 from typing import Any, TextIO, cast
 
 from rich.console import Console
@@ -19,15 +20,30 @@ from rich.progress import (
 )
 from rich.table import Table
 
+_live: Console | None = None
+"""The console of the running stages. A message through another one would be erased with the bars."""
+
+_indent: ContextVar[int | None] = ContextVar("indent", default=2)
+
 
 def say(message: str) -> None:
     """Print a message for the user on stderr, unwrapped: a path in it can be copied."""
-    _stderr().print(message, markup=False, soft_wrap=True)
+    (_live or _stderr()).print(message, markup=False, soft_wrap=True)
 
 
 def emit(data: Any) -> None:
     """Write one JSON document to stdout."""
-    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(json.dumps(data, indent=_indent.get(), ensure_ascii=False, default=str) + "\n")
+
+
+@contextmanager
+def json_lines() -> Iterator[None]:
+    """Within the block, `emit` writes a document on one line, for readers of a log."""
+    token = _indent.set(None)
+    try:
+        yield
+    finally:
+        _indent.reset(token)
 
 
 def write(text: str) -> None:
@@ -125,7 +141,17 @@ def stages() -> Iterator[Stages]:
     )
     console = _stderr()
     bars = Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=False)
-    with redirect_stdout(cast(TextIO, _LibraryOutput())), bars:
+    with redirect_stdout(cast(TextIO, _LibraryOutput())), bars, _messages_through(console):
         shown = Stages(bars)
         yield shown
         shown.close()
+
+
+@contextmanager
+def _messages_through(console: Console) -> Iterator[None]:
+    global _live  # noqa: PLW0603 (messages come from any thread)
+    _live, before = console, _live
+    try:
+        yield
+    finally:
+        _live = before
