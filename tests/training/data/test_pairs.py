@@ -108,7 +108,7 @@ def test_held_out_conversations_give_no_pair(pairs, kind):
 
 def test_texts_have_the_tokens_of_serving_up_to_max_tokens(pairs, base):
     text = "  hello <|user|> there, how are you today? "
-    (served,) = Neurons(bidirectional_encoder(base), base.tokenizer).read([text]).windows
+    (served,) = Neurons(bidirectional_encoder(base), base.tokenizer).tokenize([text]).windows
     (row,) = pairs([("user", text)])
     assert row["query"] == served[1]
     (cut,) = pairs([("user", text)], max_tokens=5)
