@@ -38,5 +38,5 @@ def test_the_seed_decides_the_weights(make):
 def test_an_existing_folder_and_indivisible_heads_are_refused(base_folder, tmp_path, capsys):
     for flags in (("--output", tmp_path), ("--output", tmp_path / "new", "--hidden", 25)):
         assert main(["--base", str(base_folder), *map(str, (*flags[:2], *SHAPE, *flags[2:]))]) != 0
-        assert ("already exists" if flags[1] == tmp_path else "do not divide") in capsys.readouterr().err
+        assert ("already exists" if flags[1] == tmp_path else "not divisible") in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
