@@ -110,7 +110,7 @@ class RunPlace:
         return AdapterTrainer(config, on_progress=on_progress, **(given | options))
 
     def files_next_to(self, adapter: Path) -> set[str]:
-        return {path.name for path in self.output.iterdir()} - {adapter.name}
+        return {path.name for path in self.output.iterdir() if path.suffix != ".lock"} - {adapter.name}
 
     def mlflow_runs(self, experiment: str) -> list[Any]:
         from mlflow import MlflowClient

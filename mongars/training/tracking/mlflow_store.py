@@ -4,6 +4,7 @@ Each adapter is a version of one registered model, found by its digest. The alia
 without a verdict, `champion` the one that the newest generation serves.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,8 +22,7 @@ VERDICT, REASON = "mongars.verdict", "mongars.reason"
 MAX_TAG, MAX_DATASET_DIGEST = 8000, 36  # characters that MLflow takes
 GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # a run of another store, or a deleted one
 REFUSALS = set(range(400, 500)) - {408, 429}  # HTTP statuses; the two are transient
-# MLflow's own defaults may block the training loop for minutes. They also print URLs and report new tables.
-TIMEOUTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+TIMEOUTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # default: minutes
 OUTPUT = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}
 
 
@@ -60,6 +60,7 @@ class MlflowStore:
         if run_id is not None:
             with ignoring(*GONE):
                 self._client.update_run(run_id, status="RUNNING")
+                self.log(run_id, tags=tags.items())
                 return run_id
         run = self._client.create_run(self._experiment(experiment), start_time=at, tags=dict(tags), run_name=name)
         return str(run.info.run_id)
@@ -68,10 +69,8 @@ class MlflowStore:
         """Log pairs of name and value; a metric is (name, value, time in milliseconds, step)."""
         from mlflow.entities import Metric, Param, RunTag
 
-        groups = (
-            [kind(*each) for each in of] for kind, of in ((Metric, metrics), (Param, params), (RunTag, tags))
-        )
-        self._client.log_batch(run_id, *groups)
+        kinds = ((Metric, metrics), (Param, params), (RunTag, tags))
+        self._client.log_batch(run_id, *([kind(*each) for each in values] for kind, values in kinds))
 
     def dataset(self, run_id: str, name: str, version: str, digest: str) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -92,13 +91,12 @@ class MlflowStore:
 
     def judged(self, run_id: str, digest: str, tags: Mapping[str, str], metrics: Sequence[Any]) -> None:
         """Log the gate's decision with the run and with the adapter's version, no longer the candidate."""
-        with ignoring(*GONE):
-            self.log(run_id, metrics=metrics, tags=tags.items())
         if version := self._version(digest):
             for tag, value in tags.items():
                 self._client.set_model_version_tag(MODEL, version.version, tag, value)
             if (candidate := self._candidate()) and candidate.version == version.version:
                 self._client.delete_registered_model_alias(MODEL, CANDIDATE)
+        self.log(run_id, metrics=metrics, tags=tags.items())  # last: the run may have been deleted
 
     def served(self, run_id: str, digest: str, generation: int) -> None:
         """Make the adapter's version the champion, unless a newer generation did; an imported one has none."""
@@ -121,10 +119,8 @@ class MlflowStore:
     def _add(self, run_id: str, artifact: str, digest: str, at: int) -> Any:
         with ignoring("RESOURCE_ALREADY_EXISTS"):
             self._client.create_registered_model(MODEL)
-        source, tags = (
-            f"{self._client.get_run(run_id).info.artifact_uri}/{artifact}",
-            {DIGEST: digest, MADE_AT: at},
-        )
+        source = f"{self._client.get_run(run_id).info.artifact_uri}/{artifact}"
+        tags = {DIGEST: digest, MADE_AT: at}
         return self._client.create_model_version(MODEL, source, run_id, tags=tags, await_creation_for=0)
 
     def _candidate(self) -> Any | None:
@@ -133,8 +129,8 @@ class MlflowStore:
 
 
 @contextmanager
-def ignoring(*codes: str) -> Iterator[None]:
-    """Ignore MLflow's errors with one of the codes."""
+def ignoring(*codes: str, event: str = "") -> Iterator[None]:
+    """Ignore MLflow's errors with one of the codes; a warning names an event that is lost."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -142,3 +138,5 @@ def ignoring(*codes: str) -> Iterator[None]:
     except MlflowException as error:
         if error.error_code not in codes:
             raise
+        if event:  # without the error's message, which may have values and URIs
+            logging.getLogger(__name__).warning("MLflow refused %s (%s): dropped.", event, error.error_code)

@@ -1,7 +1,9 @@
 """Candidate and champion in a real SQLite store of MLflow, with a server that is down at times."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,4 +149,41 @@ def test_a_verdict_reaches_the_version_of_a_deleted_run(client, train, outcomes,
     client.delete_run(mlflow_run_id(runs / "a"))
     outcomes.judged("a", digest("a"), "rejected", "worse", FIGURES)
     assert version(client, "a").tags[VERDICT] == "rejected"
+    assert waiting(runs) == []
+
+
+def test_an_outcome_that_is_interrupted_during_its_delivery_is_sent_later(
+    client, train, outcomes, runs, monkeypatch
+):
+    def hang(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    train("a")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MlflowStore, "judged", hang)
+        outcomes.judged("a", digest("a"), "promoted", "", FIGURES)
+    assert waiting(runs) == ["a.journal.jsonl"]
+    train("b")
+    assert version(client, "a").tags[VERDICT] == "promoted"
+    assert waiting(runs) == []
+
+
+def test_an_outcome_during_another_process_s_delivery_is_not_lost(client, train, down, runs, monkeypatch):
+    train("a", down)
+    late = AdapterOutcomes(down, runs)
+    late.judged("gone", digest("gone"), "rejected", "", {})  # it fails: the next outcome is appended only
+    judging = threading.Thread(target=late.judged, args=("a", digest("a"), "promoted", "", FIGURES))
+    end = MlflowStore.end
+
+    def end_meanwhile(store: MlflowStore, *arguments: Any, **named: Any) -> None:
+        if judging.ident is None:
+            judging.start()
+            judging.join(0.5)  # it waits for the end of this delivery
+        end(store, *arguments, **named)
+
+    monkeypatch.setattr(MlflowStore, "end", end_meanwhile)
+    train("b")
+    judging.join()
+    train("c")
+    assert version(client, "a").tags[VERDICT] == "promoted"
     assert waiting(runs) == []

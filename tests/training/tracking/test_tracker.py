@@ -29,7 +29,12 @@ def history(client, place: Path) -> list[tuple[int, float]]:
 
 
 def files(runs: Path) -> set[str]:
-    return {path.name for path in runs.iterdir()}
+    return {path.name for path in runs.iterdir() if path.suffix != ".lock"}
+
+
+def journal(runs: Path, name: str) -> list[str]:
+    """Return the names of the events that wait."""
+    return [json.loads(line)["event"] for line in (runs / f"{name}.journal.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture
@@ -167,15 +172,42 @@ def test_a_server_that_fails_during_a_run_gets_everything_once_it_answers(client
     assert files(runs) == {"key.run.json"}
 
 
-def test_a_server_that_failed_is_not_called_again_for_a_minute(uri, runs, flaky, monkeypatch):
+def test_a_server_that_failed_is_not_called_for_a_minute_until_the_end(uri, runs, flaky, monkeypatch):
     monkeypatch.setattr("mongars.training.tracking.tracker.PAUSE_S", 60.0)
     run = tracker(uri, runs / "key")
     flaky.down, before = True, flaky.calls
     for step in range(1, 11):
         run.metrics(step, VALUES)
-    run.end("FINISHED")
     assert flaky.calls == before + 1
-    assert len((runs / "key.journal.jsonl").read_text().splitlines()) == 11
+    run.end("FINISHED")
+    assert flaky.calls == before + 2
+    assert journal(runs, "key") == ["log", "end"]
+
+
+def test_the_end_of_a_run_is_sent_within_the_pause_after_a_failure(client, uri, runs, flaky, monkeypatch):
+    monkeypatch.setattr("mongars.training.tracking.tracker.PAUSE_S", 60.0)
+    run = tracker(uri, runs / "key")
+    flaky.down = True
+    run.metrics(1, VALUES)
+    flaky.down = False
+    run.end("FINISHED")
+    assert run_of(client, runs / "key").info.status == "FINISHED"
+    assert history(client, runs / "key") == [(1, 3.5)]
+    assert files(runs) == {"key.run.json"}
+
+
+def test_an_end_that_is_interrupted_during_its_delivery_is_sent_later(client, uri, runs, monkeypatch):
+    def hang(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    run = tracker(uri, runs / "key")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MlflowStore, "end", hang)
+        run.end("FINISHED")
+    assert journal(runs, "key") == ["end"]
+    tracker(uri, runs / "next")
+    assert run_of(client, runs / "key").info.status == "FINISHED"
+    assert files(runs) == {"key.run.json", "next.run.json"}
 
 
 def test_waiting_metrics_take_few_requests(client, uri, runs, flaky, monkeypatch):
@@ -212,6 +244,44 @@ def test_a_line_that_a_crash_cut_off_costs_that_event_only(client, down, uri, ru
     tracker(uri, runs / "key").metrics(3, VALUES)
     assert history(client, runs / "key") == [(1, 3.5), (3, 3.5)]
     assert files(runs) == {"key.run.json"}
+
+
+@pytest.mark.parametrize(
+    "line", ['{"event": "renamed"}', '{"event": "end", "artifacts": {}}', '{"name": "key"}', "[]", "{", "\x80"]
+)
+def test_an_unreadable_journal_is_set_aside_and_blocks_nothing(client, down, uri, runs, caplog, line):
+    tracker(down, runs / "other").end("FINISHED")
+    caplog.clear()
+    (runs / "an-older.journal.jsonl").write_text(line + "\n", encoding="latin-1")
+    (runs / "key.journal.jsonl").write_text(line + "\n", encoding="latin-1")
+    tracker(uri, runs / "key").end("FINISHED")
+    assert files(runs) == {
+        "an-older.journal.jsonl.unreadable",
+        "key.journal.jsonl.unreadable",
+        "key.run.json",
+        "other.run.json",
+    }
+    assert run_of(client, runs / "key").info.status == run_of(client, runs / "other").info.status == "FINISHED"
+    assert (runs / "key.journal.jsonl.unreadable").read_text("latin-1") == line + "\n"
+    warned = [record.getMessage() for record in caplog.records if record.name.startswith("mongars")]
+    assert [message.partition(" ")[0] for message in warned] == ["key.journal.jsonl", "an-older.journal.jsonl"]
+
+
+def test_a_value_that_mlflow_refuses_is_dropped_with_a_warning(uri, runs, caplog):
+    run = tracker(uri, runs / "key")
+    run.params({"steps": "sesame"})
+    (warned,) = (record.getMessage() for record in caplog.records if record.name.startswith("mongars"))
+    assert "log" in warned
+    assert "INVALID_PARAMETER_VALUE" in warned
+    assert "sesame" not in warned
+    assert files(runs) == {"key.run.json"}
+
+
+def test_a_resumed_run_gets_the_tags_of_its_latest_start(client, uri, runs):
+    tracker(uri, runs / "key", commit="a", gpu="no")
+    tracker(uri, runs / "key", commit="b")
+    tags = run_of(client, runs / "key").data.tags
+    assert (tags["commit"], tags["gpu"]) == ("b", "no")
 
 
 @pytest.mark.parametrize("wrong", ["foo://nowhere", "http://127.0.0.1:not-a-port", "not a folder"])
