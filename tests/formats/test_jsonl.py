@@ -169,7 +169,10 @@ def test_an_overlong_line_is_bad_and_the_rest_is_read(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("data", "message"),
-    [(gzip.compress(b"{}"), "is gzip but is not named"), (b"PAR1.....PAR1", "is Parquet, not JSON Lines")],
+    [
+        (gzip.compress(b"{}", mtime=0), "is gzip but is not named"),
+        (b"PAR1.....PAR1", "is Parquet, not JSON Lines"),
+    ],
 )
 def test_a_file_with_the_wrong_extension_is_refused(tmp_path, data, message):
     path = tmp_path / "in.jsonl"

@@ -131,10 +131,10 @@ def test_only_the_training_parts_of_clinc_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reader", "content", "reason"),
     [
-        (nano_sources.conversations, gzip.compress(b'{"id": "SECRET"}\n'), "line 1: no list `messages`"),
-        (nano_sources.problems, gzip.compress(b'{"question": "SECRET"}\n'), "line 1: answer"),
-        (nano_sources.problems, gzip.compress(b'{"question"\n' * 99)[:-20], "line"),
-        (nano_sources.meetings, gzip.compress(b"SECRET\n"), "line 1: Invalid JSON"),
+        (nano_sources.conversations, gzip.compress(b'{"id": "SECRET"}\n', mtime=0), "line 1: no list `messages`"),
+        (nano_sources.problems, gzip.compress(b'{"question": "SECRET"}\n', mtime=0), "line 1: answer"),
+        (nano_sources.problems, gzip.compress(b'{"question"\n' * 99, mtime=0)[:-20], "line"),
+        (nano_sources.meetings, gzip.compress(b"SECRET\n", mtime=0), "line 1: Invalid JSON"),
         (nano_sources.articles, b"SECRET", "not UTF-8 in gzip"),
         (nano_sources.banking77, b"utterance,category\nSECRET,x\n", "text and category"),
         (nano_sources.banking77, b"text,category\nSECRET\n", "text and category"),
