@@ -144,7 +144,7 @@ def test_a_served_assistant_answers_and_learns_by_the_commands_of_the_readme(use
         assert "active" in user("mongars adapters list")
         assert "texts" in user("mongars redact --input texts.jsonl --output redacted.jsonl")
         holds = user("mongars datasets erase anna", instead="mongars datasets erase user-1")
-        assert "Versions that hold the person" in holds
+        assert "Versions with rows of the user" in holds
         assert "conversations@v1" in holds, "the adapter that learned from them is named with its dataset"
         assert "rows" in user("mongars embed --input texts.jsonl --output vectors.parquet")
         loaded = json.loads(user.shell("mongars status --json"))
