@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray.exceptions import RayActorError
 
 from mongars.errors import AdapterRefusedError, ModelNotFoundError, SettingsError, UnavailableError
 from mongars.registry import AdapterRegistry, BaseSpec, Publication, PublishRequest
@@ -40,6 +41,15 @@ def namespace() -> Iterator[str]:
 async def publish(namespace: str, request: PublishRequest) -> Publication:
     client = await asyncio.to_thread(BlockingRegistryClient.connect, namespace)
     return await asyncio.to_thread(client.publish, request)
+
+
+async def kill_for_good(namespace: str) -> None:
+    """Return once callers see the actor dead: ray.kill does not wait, and the actor may answer once more."""
+    actor = ray.get_actor(ACTOR_NAME, namespace=namespace)
+    unanswered = actor.wait_for.remote(2**31, LONG_S)
+    ray.kill(actor)
+    with pytest.raises(RayActorError):
+        await unanswered
 
 
 async def test_a_publish_answers_the_polls_and_a_repeat_keeps_the_generation(
@@ -114,8 +124,7 @@ async def test_replicas_replace_an_actor_that_was_killed_for_good(
     driver = await asyncio.to_thread(BlockingRegistryClient.connect, namespace)
     done = await publish(namespace, PublishRequest(write_adapter(tmp_path / "one", 1), "a", BASE))
     polls = [asyncio.create_task(replica.wait_for(2, LONG_S)) for replica in replicas]
-    await asyncio.sleep(0)
-    ray.kill(ray.get_actor(ACTOR_NAME, namespace=namespace))
+    await kill_for_good(namespace)
     manifest = None
     while manifest is None:
         with contextlib.suppress(UnavailableError):  # a driver starts no actor: a replica must
@@ -128,7 +137,7 @@ async def test_replicas_replace_an_actor_that_was_killed_for_good(
 async def test_a_driver_does_not_replace_an_actor_that_is_gone(namespace: str, root: Path) -> None:
     await RegistryClient.connect_or_create(namespace, root)
     driver = await asyncio.to_thread(BlockingRegistryClient.connect, namespace)
-    ray.kill(ray.get_actor(ACTOR_NAME, namespace=namespace))
+    await kill_for_good(namespace)
     with pytest.raises(UnavailableError, match="mongars serve"):
         await asyncio.to_thread(driver.snapshot)
 
