@@ -55,7 +55,7 @@ class LLMServeDeployment:
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationPiece, None]:
         """Return Engine.generate's generator, which Serve iterates and closes."""
-        return self._engine.generate(request, await self._lease("chat", request.adapter))
+        return self._engine.generate(request, partial(self._lease, "chat", request.adapter))
 
     async def embed(
         self, texts: Sequence[str], dimensions: int | None = None, adapter: str | None = None

@@ -8,7 +8,7 @@ One thread generates (`generation/`) and one embeds, so that a tree has one call
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
@@ -150,14 +150,15 @@ class Engine:
         return self._slots.lease(kind, digest)
 
     async def generate(
-        self, request: GenerationRequest, lease: Lease | None = None
+        self, request: GenerationRequest, acquire: Callable[[], Awaitable[Lease]] | None = None
     ) -> AsyncGenerator[GenerationPiece, None]:
         """Yield a reply in pieces; the last one has `finish_reason` and usage.
 
-        Closing the generator ends the generation within a pass. It releases `lease`, which the caller hands over.
-        Raises ModelNotFoundError, OverloadedError, InputError.
+        `acquire` leases the slot, by default one in memory. It is called with the first piece, because a generator
+        that is never started would never release a lease. Closing the generator ends the generation within a pass.
+        Raises ModelNotFoundError, OverloadedError, InputError, and what `acquire` raises.
         """
-        lease = lease or self.lease("chat", request.adapter)
+        lease = await acquire() if acquire else self.lease("chat", request.adapter)
         deltas = DeltaQueue(asyncio.get_running_loop())
         sequence = await self._start(request, lease, deltas)
         try:

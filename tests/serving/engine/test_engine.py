@@ -291,6 +291,22 @@ async def test_a_client_that_leaves_frees_the_thread_and_the_slot(engine, poet):
     assert engine.status()["slots"][0]["in_flight"] == 0
 
 
+async def test_a_reply_leases_its_slot_when_it_starts_and_releases_it_at_its_end(engine, poet):
+    engine.adopt(1, {**NONE, "chat": target(poet)})
+    leases = []
+
+    async def acquire():
+        leases.append(engine.lease("chat"))
+        return leases[-1]
+
+    await engine.generate(ask(), acquire).aclose()
+    assert not leases, "nobody would have released it"
+    assert [piece async for piece in engine.generate(ask(), acquire)]
+    await drained(engine)
+    assert len(leases) == 1
+    assert engine.status()["slots"][0]["in_flight"] == 0
+
+
 async def test_dimensions_shorten_and_normalise_or_are_refused(engine):
     short = matrix(await engine.embed(TEXTS, dimensions=8))
     assert short.shape == (2, 8)
