@@ -13,6 +13,11 @@ settings.load_profile("mongars")
 # torch, peft, transformers and moto are imported in the fixtures: most packages' tests do not need them.
 
 
+def pytest_collection_modifyitems(items):
+    """Start the longest fixture first: at the end, the second process would wait for it with nothing to do."""
+    items.sort(key=lambda item: item.path.name != "test_workers.py")
+
+
 BASE_DIGEST = "b" * 64
 
 
