@@ -210,8 +210,12 @@ MNTPTrainer = AdapterTrainer
 """The trainer of either stage, under the name of stage 1's objective."""
 
 
+LOCAL_ROWS = 4_000
+"""Up to so many rows are tokenised here, in some two seconds: Ray Data's workers take eight to start."""
+
+
 def tokenise(parts: Sequence[Path], base: Path, config: AdapterRecipe) -> TokenTable | PairTable:
-    """Return the recipe's training data from the `train` split, tokenised by Ray Data.
+    """Return the recipe's training data from the `train` split; a version of many rows is tokenised by Ray Data.
 
     Raises InputError for a damaged tokenizer.
     """
@@ -232,7 +236,9 @@ def _map_rows(
     parts: Sequence[Path], columns: Sequence[str], function: Callable[..., Any], arguments: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows that `function` returns for the batches of a version's files."""
-    if not parts:
+    if sum(pq.read_metadata(part).num_rows for part in parts) <= LOCAL_ROWS:
+        for part in parts:
+            yield from function(pq.read_table(part, columns=list(columns)), **arguments).to_pylist()
         return
     dataset = ray.data.read_parquet([str(part.resolve()) for part in parts]).select_columns(list(columns))
     dataset.context.enable_progress_bars = False

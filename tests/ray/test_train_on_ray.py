@@ -1,5 +1,6 @@
 """Both stages of training through Ray Data, Ray Train, DeepSpeed and MLflow."""
 
+import pickle
 import shutil
 from pathlib import Path
 
@@ -122,6 +123,15 @@ def test_feedback_in_the_dataset_becomes_hard_negatives(ray_session, whole, base
     assert len(pairs) == ROWS - HELD_OUT
     with_negative = [length > 0 for length in pairs.negatives.lengths]
     assert with_negative == [number % 3 == 0 for number in range(ROWS) if number % 6 != 5]
+
+
+@pytest.mark.parametrize("config", [CONFIG, STAGE_2], ids=["mntp", "contrastive"])
+def test_ray_data_and_this_process_tokenise_alike(ray_session, place, base_folder, tmp_path, monkeypatch, config):
+    here = place(tmp_path)
+    parts = here.catalog.parts(here.dataset)
+    local = tokenise(parts, base_folder, config)
+    monkeypatch.setattr("mongars.training.trainer.LOCAL_ROWS", 0)
+    assert pickle.dumps(tokenise(parts, base_folder, config)) == pickle.dumps(local)
 
 
 def test_a_parent_of_another_rank_is_refused_before_anything_runs(whole):
