@@ -59,22 +59,23 @@ def measure(flags: argparse.Namespace, progress: Stages) -> dict[str, Any]:
         source.write_text("".join(lines), encoding="utf-8")
         warm.write_text("".join(lines[:WARM_UP_LINES]), encoding="utf-8")
         texts.write_text("".join(map(_as_text, lines)), encoding="utf-8")
-        rates: dict[str, list[float]] = {}
+        names = [*map(_label, flags.cpus), RULES, *([NEMO] if flags.nemo else [])]
+        rates: dict[str, list[float]] = {name: [] for name in names}
         kept: dict[str, int] = {}
         for repeat in range(1, flags.repeats + 1):
+            if flags.nemo:  # first, because it fails at once where it is not installed
+                progress.stage(f"repeat {repeat} of {flags.repeats}: NeMo Curator")
+                measured = _peer(flags.nemo, texts)
+                rates[NEMO] += measured["rates"]
+                kept[NEMO] = measured["kept"]
             for cpus in flags.cpus:
                 progress.stage(f"repeat {repeat} of {flags.repeats}: ours on {cpus}")
                 seconds, report = _ours(source, warm, folder / f"{cpus}-{repeat}", cpus)
-                rates.setdefault(_label(cpus), []).append(len(lines) / seconds)
+                rates[_label(cpus)].append(len(lines) / seconds)
                 kept[_label(cpus)] = report.rows_kept
             progress.stage(f"repeat {repeat} of {flags.repeats}: our rules of quality alone")
             seconds, kept[RULES] = _rules(source, folder / "judged.jsonl")
-            rates.setdefault(RULES, []).append(len(lines) / seconds)
-            if flags.nemo:
-                progress.stage(f"repeat {repeat} of {flags.repeats}: NeMo Curator")
-                measured = _peer(flags.nemo, texts)
-                rates.setdefault(NEMO, []).extend(measured["rates"])
-                kept[NEMO] = measured["kept"]
+            rates[RULES].append(len(lines) / seconds)
     return {"conversations": len(lines), "cores": psutil.cpu_count(), "rates": rates, "kept": kept}
 
 

@@ -49,8 +49,8 @@ def test_a_row_has_the_ratio_to_the_rate_of_the_peer():
     assert f"| {OURS} | 6.0 |  | 9 |" in show(result | {"rates": {OURS: [4.0, 8.0]}})
 
 
-@pytest.mark.ray
-def test_a_missing_peer_or_file_is_an_error(failed, source, tmp_path):
-    assert failed(main, "--data", source, "--cpus", 1, "--repeats", 1, "--nemo", "false")[0] == 4
+def test_a_missing_file_or_peer_is_an_error_before_anything_is_measured(failed, source, tmp_path, monkeypatch):
+    monkeypatch.setattr(curation, "_ours", lambda *_: pytest.fail("Ray must not start"))
+    assert failed(main, "--data", source, "--nemo", "false")[0] == 4
     code, message = failed(main, "--data", tmp_path / "nowhere.jsonl")
     assert (code, "nowhere.jsonl" in message) == (2, True)
