@@ -1,6 +1,7 @@
 """A tiny base and adapters that change what it says: random weights from a seed, on disk as real ones are."""
 
 import json
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -208,3 +209,24 @@ def offline_vectors(base):
         return Neurons(encoder, base.tokenizer).encode(texts)[0]
 
     return encode
+
+
+@pytest.fixture
+def mongars(tmp_path, monkeypatch):
+    """Return mongars(*arguments, **variables) -> Result, which runs a command in this process, in an empty home.
+
+    An exception that is not an error of ours fails the test.
+    """
+    from typer.testing import CliRunner
+
+    from mongars.cli.main import app
+
+    for name in [name for name in os.environ if name.startswith("MONGARS_")]:
+        monkeypatch.delenv(name)
+    places = {"MONGARS_HOME": str(tmp_path / "var"), "MONGARS_MODELS_DIR": str(tmp_path / "models")}
+    runner = CliRunner(env={"NO_COLOR": "1", "COLUMNS": "120"} | places)
+
+    def run(*arguments, **variables):
+        return runner.invoke(app, list(arguments), env=variables, catch_exceptions=False)
+
+    return run

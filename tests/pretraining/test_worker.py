@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mongars.lm.base import load_base
@@ -14,6 +13,7 @@ from mongars.lm.base_files import base_model_digest
 from mongars.pretraining.job import PretrainJob
 from mongars.pretraining.worker import run_pretraining
 from tests.pretraining.processes import work
+from tests.worker_processes import run_workers
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_two_workers_have_the_losses_of_one_but_for_rounding(job: PretrainJob, t
         output=tmp_path / "models" / "two",
     )
     two.folder.mkdir()
-    torch.multiprocessing.spawn(work, (str(tmp_path / "meeting"), two), nprocs=2)
+    run_workers(work, (str(tmp_path / "meeting"), two), 2)
     losses = np.loadtxt(two.folder / "losses")
     assert losses[:, 0].tolist() == [report.point.step for report in one]
     assert losses[:, 1].tolist() == pytest.approx([report.point.loss for report in one], abs=0.02)

@@ -23,7 +23,7 @@ RECIPE: dict[str, Any] = {
     "max_tokens": 32,
     "batch_rows": 8,
     "micro_rows": 1,  # slow steps: a signal takes effect within a few of them
-    "steps": 60,
+    "steps": 32,
     "checkpoint_steps": 4,
     "workers": 2,
 }

@@ -1,6 +1,6 @@
 """One Ray for the session, and the adapter run that most training tests compare with.
 
-Only the Ray of the killed job in test_resume_on_ray.py is another one. No test depends on the order of the files.
+No test depends on the order of the files.
 """
 
 import os

@@ -1,19 +1,19 @@
-"""Pretraining through Ray Data, Ray Train and MLflow: a run that is interrupted, and resumed by the job."""
+"""Pretraining through Ray Data, Ray Train and MLflow: a run that is interrupted, and resumed."""
 
 import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner, Result
 
+from mongars.cli.main import app
 from mongars.errors import InputError, TrainingStoppedError
 from mongars.lm.base import load_base
 from mongars.lm.base_files import base_model_digest
@@ -46,11 +46,11 @@ CONFIG = PretrainConfig(**RECIPE)
 
 @dataclass(frozen=True)
 class ResumedRun:
-    """A run that was interrupted in this process, and resumed by a job."""
+    """A run that was interrupted, and resumed by `mongars pretrain`."""
 
     home: Path
     work: Path
-    interrupted: Any  # MLflow's run before the job
+    interrupted: Any  # MLflow's run before it was resumed
     exit_code: int
     printed: dict[str, str]
     messages: str
@@ -97,10 +97,8 @@ def pretrainer(ray_session, texts):
 
 
 @pytest.fixture(scope="module")
-def resumed(
-    pretrainer, job_environment, texts, mlflow_database, tmp_path_factory: pytest.TempPathFactory
-) -> ResumedRun:
-    """Interrupt a run in this process, and resume it by the job."""
+def resumed(pretrainer, texts, mlflow_database, tmp_path_factory: pytest.TempPathFactory) -> ResumedRun:
+    """Interrupt a run, and resume it by `mongars pretrain`."""
     home = tmp_path_factory.mktemp("home")
     shutil.copy(mlflow_database, home / "mlflow.db")
 
@@ -115,31 +113,22 @@ def resumed(
     (interrupted,) = mlflow_runs(home)
     (work,) = (path for path in (home / "work").iterdir() if path.is_dir())
 
-    done = run_job(home, texts, job_environment)
+    done = pretrain(home, texts)
     assert done.stdout, done.stderr
-    return ResumedRun(home, work, interrupted, done.returncode, json.loads(done.stdout), done.stderr)
+    return ResumedRun(home, work, interrupted, done.exit_code, json.loads(done.stdout), done.stderr)
 
 
-def run_job(home: Path, texts: Path, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    files = [
-        "--heldout",
-        str(texts / "heldout.jsonl"),
-        "--output",
-        str(home / "mini"),
-        "--work",
-        str(home / "work"),
-    ]
+def pretrain(home: Path, texts: Path) -> Result:
+    """Run `mongars pretrain` in this process, on the session's Ray."""
+    arguments = ["--heldout", str(texts / "heldout.jsonl"), "--output", str(home / "mini")]
     for name in ("chats", "texts"):
-        files += ["--input", str(texts / f"{name}.jsonl")]
-    options = [part for name, value in RECIPE.items() for part in ("--set", f"{name}={json.dumps(value)}")]
-    return subprocess.run(
-        [sys.executable, "jobs/pretrain_base.py", *files, *options],
-        cwd=Path(__file__).parents[2],
-        env=environment | {"MONGARS_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+        arguments += ["--input", str(texts / f"{name}.jsonl")]
+    for name, value in RECIPE.items():
+        arguments += ["--set", f"{name}={json.dumps(value)}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mongars.serving.cluster.ray_session", lambda _settings, _address: nullcontext())
+        command = ["pretrain", *arguments, "--work", str(home / "work"), "--json"]
+        return CliRunner(env={"NO_COLOR": "1", "MONGARS_HOME": str(home)}).invoke(app, command)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +155,7 @@ def mlflow_runs(home: Path) -> list:
     return client.search_runs([client.get_experiment_by_name("mongars-pretraining").experiment_id])
 
 
-def test_the_job_names_the_lines_that_it_could_not_read_and_prints_the_base(resumed, texts):
+def test_the_command_names_the_lines_that_it_could_not_read_and_prints_the_base(resumed, texts):
     assert resumed.exit_code == 1, resumed.messages
     assert f"{texts / 'chats.jsonl'}:1: not JSON" in resumed.messages
     assert load_base(resumed.folder).digest == resumed.printed["digest"]

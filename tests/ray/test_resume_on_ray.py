@@ -1,4 +1,4 @@
-"""One run that is killed, stopped and killed again, and still ends with the bytes of an undisturbed one."""
+"""One run that is killed and stopped, and still ends with the bytes of an undisturbed one."""
 
 import json
 import re
@@ -8,15 +8,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-import psutil
 import pytest
 
 from mongars.errors import InputError, TrainingError, TrainingStoppedError
-from mongars.registry.card import read_card
 from mongars.storage.digests import file_digest, folder_digest
+from mongars.training.runtime.job import ResumeSource, TrainingJob
 from mongars.training.trainer import TrainedAdapter
 from tests.ray.adapter_runs import CONFIG, RECIPE, Progress, RunPlace, training_workers
 
@@ -24,7 +23,6 @@ pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = [part for name, value in RECIPE.items() for part in ("--set", f"{name}={json.dumps(value)}")]
-JOB = [sys.executable, "jobs/train_mntp.py", "--dataset", "chats", *OPTIONS]
 
 
 @dataclass(frozen=True)
@@ -41,18 +39,25 @@ class StoppedJob:
 class ResumedRun:
     adapter: TrainedAdapter
     progress: Progress
-    killed: list[int]
 
 
-def start_job(place: RunPlace, environment: Mapping[str, str]) -> subprocess.Popen[str]:
-    folders = {
-        "MONGARS_HOME": str(place.home),
-        "MONGARS_MODELS_DIR": str(place.catalog.root.parent),
-        "MONGARS_BASE_MODEL": str(place.base),
-    }
-    return subprocess.Popen(
-        JOB, cwd=ROOT, env=environment | folders, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+@pytest.fixture(scope="module")
+def start_training(job_environment):
+    """Return start_training(place) -> the job of CONFIG in `place`, on the session's Ray."""
+
+    def start(place: RunPlace) -> subprocess.Popen[str]:
+        folders = {
+            "MONGARS_HOME": str(place.home),
+            "MONGARS_MODELS_DIR": str(place.catalog.root.parent),
+            "MONGARS_BASE_MODEL": str(place.base),
+        }
+        command = [sys.executable, "jobs/train_mntp.py", "--dataset", "chats", *OPTIONS]
+        environment = job_environment | folders
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    return start
 
 
 def wait_for_step(job: subprocess.Popen[str], step: int) -> None:
@@ -68,23 +73,23 @@ def wait_for_step(job: subprocess.Popen[str], step: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def killed_job(place, job_environment, tmp_path_factory: pytest.TempPathFactory) -> RunPlace:
-    """Start a job on a Ray of its own, and kill all its processes in mid-run."""
+def killed_job(place, start_training, tmp_path_factory: pytest.TempPathFactory) -> RunPlace:
+    """Start a job, and kill it and its workers in mid-run."""
     here = place(tmp_path_factory.mktemp("resumed"))
-    job = start_job(here, job_environment | {"RAY_ADDRESS": "local"})
-    wait_for_step(job, 9)
-    for process in [psutil.Process(job.pid), *psutil.Process(job.pid).children(recursive=True)]:
+    job = start_training(here)
+    wait_for_step(job, 5)
+    for process in [job, *training_workers()]:
         process.kill()
     job.communicate()
     return here
 
 
 @pytest.fixture(scope="module")
-def stopped_job(killed_job, job_environment) -> StoppedJob:
-    """Start the same job on the session's Ray, and send it SIGTERM."""
+def stopped_job(killed_job, start_training) -> StoppedJob:
+    """Start the same job, and send it SIGTERM."""
     assert list(killed_job.output.glob(".ray-train-*")), "the killed job had no time to clean up"
-    job = start_job(killed_job, job_environment)
-    wait_for_step(job, 25)
+    job = start_training(killed_job)
+    wait_for_step(job, 14)
     job.send_signal(signal.SIGTERM)
     _, messages = job.communicate()
     copied = shutil.copy(killed_job.checkpoint, killed_job.home / "stopped.safetensors")
@@ -93,18 +98,9 @@ def stopped_job(killed_job, job_environment) -> StoppedJob:
 
 @pytest.fixture(scope="module")
 def resumed(stopped_job) -> ResumedRun:
-    """Resume the run in this process, and kill one of its workers."""
-    killed: list[int] = []
-
-    def kill_once(step: int) -> None:
-        if step >= 45 and not killed:
-            worker = training_workers()[-1]
-            killed.append(step)
-            worker.kill()
-
-    progress = Progress(kill_once)
-    adapter = stopped_job.place.trainer(CONFIG, progress).train()
-    return ResumedRun(adapter, progress, killed)
+    """Resume the run in this process, to its end."""
+    progress = Progress()
+    return ResumedRun(stopped_job.place.trainer(CONFIG, progress).train(), progress)
 
 
 def test_a_job_that_gets_sigterm_keeps_its_step_and_says_how_to_resume(stopped_job):
@@ -121,16 +117,7 @@ def test_a_run_that_was_killed_and_stopped_ends_with_the_bytes_of_a_whole_one(wh
 
 def test_a_run_resumes_at_the_step_at_which_it_was_stopped(stopped_job, resumed):
     (step,) = re.findall(rf"after step (\d+) of {CONFIG.steps}", stopped_job.messages)
-    assert resumed.progress.steps[0] == int(step) + 1
-
-
-def test_workers_restart_from_the_last_checkpoint_when_one_of_them_is_killed(resumed):
-    assert len(resumed.killed) == 1
-    jumps = [after for before, after in pairwise(resumed.progress.steps) if after != before + 1]
-    assert len(jumps) <= 1, "none, if the worker died right after a checkpoint"
-    assert all(step % CONFIG.checkpoint_steps == 1 for step in jumps), "it resumed from a checkpoint"
-    assert all(step > resumed.killed[0] - CONFIG.checkpoint_steps for step in jumps), "and from the last one"
-    assert resumed.progress.steps[-1] == CONFIG.steps
+    assert resumed.progress.steps == list(range(int(step) + 1, CONFIG.steps + 1))
 
 
 def test_a_run_that_resumes_is_one_run_in_mlflow_and_misses_no_step(stopped_job, resumed):
@@ -139,15 +126,23 @@ def test_a_run_that_resumes_is_one_run_in_mlflow_and_misses_no_step(stopped_job,
     assert set(stopped_job.place.logged_steps(run.info.run_id)) == set(range(1, CONFIG.steps + 1))
 
 
-def test_one_worker_resumes_from_the_checkpoint_of_two(ray_session, stopped_job, place, tmp_path):
-    digest = file_digest(stopped_job.checkpoint)
+def test_the_workers_of_another_run_get_the_checkpoint_and_its_digest(
+    ray_session, stopped_job, place, tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    """That they resume from it, and in any number, is shown by tests/training/test_workers.py."""
+    jobs: list[TrainingJob] = []
+
+    def fit(_: Any, context: Mapping[str, Any], **__: Any) -> None:
+        jobs.append(context["job"])
+        raise TrainingStoppedError("not trained")
+
+    monkeypatch.setattr("mongars.training.trainer.fit", fit)
     config = CONFIG.model_copy(update={"workers": 1, "zero_stage": 3, "micro_rows": None})
-    progress = Progress()
-    trained = place(tmp_path).trainer(config, progress, resume_from=stopped_job.checkpoint).train()
-    assert progress.steps[0] > 25
-    assert progress.steps[-1] == CONFIG.steps
-    assert read_card(trained.folder).resumed_from == digest
-    assert file_digest(stopped_job.checkpoint) == digest, "it belongs to the other run"
+    with pytest.raises(TrainingStoppedError, match="not trained"):
+        place(tmp_path).trainer(config, resume_from=stopped_job.checkpoint).train()
+    assert [job.resume_from for job in jobs] == [
+        ResumeSource(stopped_job.checkpoint, file_digest(stopped_job.checkpoint))
+    ]
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_before_a_worker_starts(stopped_job, place, tmp_path):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 
 from mongars.errors import TrainingStoppedError
 from mongars.training.runtime.job import StepReport, TrainingJob
 from mongars.training.worker import Rows, run_worker
+from tests.worker_processes import run_workers
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def run_group(world: int, runs: Sequence[Run], rows: Mapping[str, Rows], rendezv
     """Train the runs one by one, in one group of `world` processes; `rows` are by objective."""
     for run in runs:
         run.job.folder.parent.mkdir(parents=True, exist_ok=True)
-    torch.multiprocessing.spawn(_work, (world, rendezvous, runs, rows), nprocs=world)
+    run_workers(_work, (world, rendezvous, runs, rows), world)
 
 
 def losses_of(job: TrainingJob) -> list[tuple[int, float]]:
