@@ -76,8 +76,22 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatRef:
+    """Which conversation a chat request continues.
+
+    `id` is the client's, None when it gave none: then `sent`, the turns that it sent before the question, tell.
+    """
+
+    id: str | None = None
+    sent: tuple[Turn, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
-    """A conversation of one user. `consent` says whether it may be trained on."""
+    """A conversation of one user. `consent` says whether it may be trained on.
+
+    `abandoned` are turns that the user edited or had answered again: they are kept and exported, not trained on.
+    """
 
     id: str
     user: str
@@ -87,6 +101,7 @@ class Conversation:
     created_at: datetime | None = None
     opinions: tuple[Opinion, ...] = ()
     profile: Profile = Profile()
+    abandoned: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +211,8 @@ class Embeddings:
 class ReplyPiece:
     """A streamed piece of a reply to the user.
 
-    The last one has `finish_reason`, the usage, the recalled memories, and the id of the remembered answer.
+    The last one has `finish_reason`, the usage, the messages that were recalled for the prompt with the ids of
+    those in it, the number of earlier turns that did not fit, and the id of the remembered answer.
     """
 
     text: str
@@ -206,6 +222,8 @@ class ReplyPiece:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     memories: tuple[Memory, ...] = ()
+    in_prompt: frozenset[str] = frozenset()
+    left_out: int = 0
     message_id: str | None = None
 
 

@@ -4,7 +4,7 @@ Memory text is data that users wrote, so it is quoted and never placed as an ins
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mongars.errors import InputError
@@ -49,46 +49,95 @@ def quote_memory(memory: Memory) -> str:
     return text.replace("<", "\\u003c").replace("[", "\\u005b")
 
 
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The turns for a model, and what became of the memories and the earlier turns.
+
+    `memories` are the best ones that are not turns of the prompt themselves, of which those in `quoted` (ids) fit.
+    `left_out` is how many earlier turns did not fit.
+    """
+
+    turns: tuple[Turn, ...]
+    memories: tuple[Memory, ...]
+    quoted: frozenset[str]
+    left_out: int
+
+
+def split_question(turns: Sequence[Turn]) -> tuple[tuple[Turn, ...], Turn]:
+    """Return what was spoken before the user's question, and the question. System turns may follow it.
+
+    Raises InputError when the last turn that was spoken is not the user's.
+    """
+    spoken = tuple(turn for turn in turns if turn.role != "system")
+    if not spoken or spoken[-1].role != "user":
+        raise InputError("The last message must be the user's.", param="messages")
+    return spoken[:-1], spoken[-1]
+
+
 def build_prompt(
     turns: Sequence[Turn],
     memories: Sequence[Memory],
     budget: PromptBudget,
     *,
     system_prompt: str = SYSTEM_PROMPT,
-) -> tuple[Turn, ...]:
-    """Return a system turn and the newest turns that fit, ending with the last turn given.
+    recall: int = 4,
+) -> Prompt:
+    """Return a system turn and the newest turns that fit, ending with the user's last one.
 
-    The system turn has our prompt, the client's system text and the memories that fit, best first. Raises
-    InputError when the last turn is not the user's or does not fit.
+    The system turn has our prompt, the client's system text and up to `recall` memories that fit, best first. A
+    memory that the prompt has as a turn is not quoted. Raises InputError when the last turn is not the user's or
+    does not fit.
     """
-    spoken = [turn for turn in turns if turn.role != "system"]
-    if not spoken or spoken[-1].role != "user":
-        raise InputError("The last message must be the user's.", param="messages")
+    earlier, question = split_question(turns)
     system = "\n\n".join([system_prompt, *(turn.content for turn in turns if turn.role == "system")])
-    left = budget.tokens - budget.cost(system) - budget.cost(spoken[-1].content)
+    left = budget.tokens - budget.cost(system) - budget.cost(question.content)
     if left < 0:
         raise InputError(
             f"The message and the system text are {-left} tokens over the {budget.tokens} of a prompt.",
             remedy="Shorten the message, or lower max_tokens.",
             param="messages",
         )
-    quotes = _quotes_that_fit(memories, budget, int(left * MEMORY_SHARE))
+    share = int(left * MEMORY_SHARE)
+    certain = _newest_that_fit(earlier, budget, left - share)
+    retrieved = _not_among([*certain, question], memories)[:recall]
+    quotes = _quotes_that_fit(retrieved, budget, share)
+    # What the quotes leave free is for more turns, which may be memories themselves.
+    kept = _newest_that_fit(earlier, budget, left - _cost_of_block(quotes, budget))
+    retrieved = _not_among(kept, retrieved)
+    quotes = {memory.id: quotes[memory.id] for memory in retrieved if memory.id in quotes}
     if quotes:
-        block = "\n".join([MEMORY_NOTE, *quotes])
-        left -= budget.count(block)
-        system = f"{system}\n\n{block}"
-    return (Turn("system", system), *_newest_that_fit(spoken[:-1], budget, left), spoken[-1])
+        system = "\n\n".join([system, _block(quotes)])
+    return Prompt(
+        turns=(Turn("system", system), *kept, question),
+        memories=tuple(retrieved),
+        quoted=frozenset(quotes),
+        left_out=len(earlier) - len(kept),
+    )
 
 
-def _quotes_that_fit(memories: Sequence[Memory], budget: PromptBudget, tokens: int) -> list[str]:
+def _not_among(turns: Iterable[Turn], memories: Iterable[Memory]) -> list[Memory]:
+    said = {(turn.role, turn.content.strip()) for turn in turns}
+    return [memory for memory in memories if (memory.role, memory.text.strip()) not in said]
+
+
+def _block(quotes: Mapping[str, str]) -> str:
+    return "\n".join([MEMORY_NOTE, *quotes.values()])
+
+
+def _cost_of_block(quotes: Mapping[str, str], budget: PromptBudget) -> int:
+    return budget.count(_block(quotes)) if quotes else 0
+
+
+def _quotes_that_fit(memories: Sequence[Memory], budget: PromptBudget, tokens: int) -> dict[str, str]:
+    """Return the quotes of the best memories that fit, by id."""
     left = tokens - budget.count(MEMORY_NOTE)
-    quotes = []
+    quotes = {}
     for memory in memories:
         quote = quote_memory(memory)
         left -= budget.count(quote) + 1
         if left < 0:
             break
-        quotes.append(quote)
+        quotes[memory.id] = quote
     return quotes
 
 

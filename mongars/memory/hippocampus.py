@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from mongars.memory.index.index import Hit, MemoryIndex
 from mongars.memory.index.indexing import EMBED_BATCH, Embedder, Indexing, cache_key, is_recallable, vectors_of
 from mongars.memory.sql.persistence import PersistenceRepository
 from mongars.memory.sql.rows import check_ids
-from mongars.records import AdapterStamp, Memory, Turn
+from mongars.records import AdapterStamp, ChatRef, Memory, Turn
 
 logger = logging.getLogger(__name__)
 MAX_RECALL = 100
@@ -30,10 +31,15 @@ MAX_PENDING = 256  # calls whose turns wait for the index; further callers wait 
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """The memories that fit a query, best first, and the encoder that embedded the query."""
+    """The memories that fit a query, best first, and the encoder that embedded the query.
+
+    For a chat also the conversation that it continues, None for a new one, and its messages for the prompt.
+    """
 
     memories: tuple[Memory, ...]
     stamp: AdapterStamp
+    conversation_id: str | None = None
+    earlier: tuple[Memory, ...] = ()
 
 
 class Hippocampus:
@@ -61,16 +67,30 @@ class Hippocampus:
         self._duration = telemetry.meter.create_histogram(telemetry.RECALL_DURATION, unit="s")
 
     async def remember(
-        self, conversation_id: str, user: str, turns: Sequence[Turn], *, consent: bool
+        self,
+        conversation_id: str,
+        user: str,
+        turns: Sequence[Turn],
+        *,
+        sent: Sequence[Turn] = (),
+        consent: bool,
+        asked_at: datetime | None = None,
     ) -> tuple[Memory, ...]:
         """Store turns in SQL and return them; they are indexed in the background, and `recall` waits for that.
 
+        `sent` and `asked_at` are those of PersistenceRepository.append_turns, which also says what is not stored.
         When the embedder or the index fails, `needs_reindex` is set, and until `reembed` the turns are found by
         their words or not at all. Raises InputError for text that cannot be stored, ConversationNotFoundError for
         another user's id.
         """
         memories = await asyncio.to_thread(
-            self._repository.append_turns, conversation_id, user, turns, consent=consent
+            self._repository.append_turns,
+            conversation_id,
+            user,
+            turns,
+            sent=sent,
+            consent=consent,
+            asked_at=asked_at,
         )
         recallable = [memory for memory in memories if is_recallable(memory)]
         if recallable:
@@ -88,17 +108,22 @@ class Hippocampus:
             self._commits.flush()
             await asyncio.wait(waited_for, timeout=timeout_s)
 
-    async def recall(
-        self, user: str, query: str, k: int = 4, *, exclude_conversation: str | None = None
-    ) -> Recall:
-        """Return the user's `k` memories that fit the query best, if wanted without those of one conversation.
+    async def recall(self, user: str, query: str, k: int = 4, *, chat: ChatRef | None = None) -> Recall:
+        """Return the user's `k` memories that fit the query best.
 
-        Raises InputError when `k` is not 1 to 100.
+        For a chat these are more: the turns of its prompt may be among them, and the caller leaves those out.
+        Raises InputError when `k` is not 1 to 100, ConversationNotFoundError for a chat of another user.
         """
         if not 1 <= k <= MAX_RECALL:
             raise InputError(f"k is {k}.", remedy=f"Ask for 1 to {MAX_RECALL} memories.", param="k")
-        check_ids(user=user, query=query, exclude_conversation=exclude_conversation)
+        check_ids(user=user, query=query)
         started = time.perf_counter()
+        conversation_id, earlier = None, tuple[Memory, ...]()
+        if chat is not None:
+            conversation_id, earlier = await asyncio.to_thread(
+                self._repository.open_chat, user, chat, Turn("user", query)
+            )
+            k = min(MAX_RECALL, k + len(chat.sent or earlier) + 1)
         await self.wait_indexed(user)
         vector, stamp, is_new = await self._embed_query(user, query)
         search = asyncio.to_thread(
@@ -108,7 +133,6 @@ class Hippocampus:
             k,
             vector_space=stamp.vector_space,
             vector=vector,
-            exclude_conversation=exclude_conversation,
         )
         if is_new:
             put = asyncio.to_thread(self._cache.put, user, cache_key(stamp, query), vector.tobytes())
@@ -117,7 +141,7 @@ class Hippocampus:
             hits = await search
         memories = await asyncio.to_thread(self._existing, user, hits)
         self._duration.record(time.perf_counter() - started)
-        return Recall(memories, stamp)
+        return Recall(memories, stamp, conversation_id, earlier)
 
     async def forget_conversation(self, user: str, conversation_id: str) -> None:
         """Erase a conversation from SQL, the index and the cache.

@@ -9,7 +9,7 @@ from mongars.conversation.cortex import Cortex, CortexLimits
 from mongars.conversation.llm_integration import LLMIntegration
 from mongars.conversation.prompt import PromptBudget
 from mongars.errors import BackendError
-from mongars.records import AdapterStamp, GenerationPiece, Memory, Sampling, Turn, Usage, now
+from mongars.records import AdapterStamp, ChatRef, GenerationPiece, Memory, Sampling, Turn, Usage, now
 
 CHAT, ENCODER = AdapterStamp(4), AdapterStamp(4, "enc", "e" * 64)
 
@@ -18,23 +18,31 @@ CHAT, ENCODER = AdapterStamp(4), AdapterStamp(4, "enc", "e" * 64)
 class Recall:
     memories: tuple[Memory, ...]
     stamp: AdapterStamp
+    conversation_id: str | None = None
+    earlier: tuple[Memory, ...] = ()
 
 
 class Notebook:
     """A hippocampus in memory."""
 
-    def __init__(self):
-        self.kept, self.recalls = [], []
+    def __init__(self, earlier=(), *, forgets=False):
+        self.kept, self.recalls, self.sent = [], [], []
+        self.earlier, self.forgets = earlier, forgets
 
-    async def remember(self, conversation_id, user, turns, *, consent):
+    async def remember(self, conversation_id, user, turns, *, sent, consent, asked_at):
         self.kept.append((conversation_id, user, [(turn.role, turn.content) for turn in turns], consent))
+        self.sent.append(sent)
+        assert asked_at == turns[0].created_at
+        if self.forgets:
+            return ()
         return tuple(
             Memory(f"msg_{turn.role}", user, conversation_id, turn.role, turn.content, now()) for turn in turns
         )
 
-    async def recall(self, user, query, k=4, *, exclude_conversation=None):
-        self.recalls.append((user, query, exclude_conversation))
-        return Recall((Memory("mem_1", user, "conv_0", "user", "My cat is Tom.", now()),), ENCODER)
+    async def recall(self, user, query, k=4, *, chat):
+        self.recalls.append((user, query, chat))
+        memory = Memory("mem_1", user, "conv_0", "user", "My cat is Tom.", now())
+        return Recall((memory,), ENCODER, chat.id, self.earlier)
 
 
 class Model:
@@ -112,12 +120,39 @@ async def test_an_empty_reply_is_announced_but_not_remembered():
     assert pieces[-1].message_id is None
 
 
-async def test_a_client_that_sends_the_history_does_not_get_it_as_memories():
+async def test_the_turns_before_the_question_tell_the_memory_which_chat_goes_on():
     notebook = Notebook()
-    history = [Turn("user", "Hi"), Turn("assistant", "Yes?"), *ASK]
-    [piece async for piece in cortex(Model("a"), notebook).answer("ada", history, conversation_id="conv_7")]
-    [piece async for piece in cortex(Model("a"), notebook).answer("ada", ASK, conversation_id="conv_7")]
-    assert [recall[2] for recall in notebook.recalls] == ["conv_7", None]
+    sent = (Turn("user", "Hi"), Turn("assistant", "Yes?"))
+    turns = [Turn("system", "Be brief."), *sent, *ASK, Turn("system", "Speak French.")]
+    pieces = [piece async for piece in cortex(Model("a"), notebook).answer("ada", turns)]
+    assert notebook.recalls == [("ada", ASK[0].content, ChatRef(None, sent))]
+    assert notebook.sent == [sent]
+    assert notebook.kept == [
+        (pieces[0].conversation_id, "ada", [("user", ASK[0].content), ("assistant", "a")], False)
+    ]
+
+
+async def test_the_turns_of_a_conversation_that_the_client_names_are_in_the_prompt():
+    said = [("user", "I am Ada."), ("assistant", "Hello Ada.")]
+    earlier = [Memory(f"msg_{role}", "ada", "conv_7", role, text, now()) for role, text in said]
+    model, notebook = Model("a"), Notebook(earlier)
+    answer = cortex(model, notebook).answer("ada", ASK, conversation_id="conv_7")
+    (*_, last) = [piece async for piece in answer]
+    assert [turn.content for turn in model.requests[0].turns[1:]] == ["I am Ada.", "Hello Ada.", ASK[0].content]
+    assert (last.conversation_id, last.left_out) == ("conv_7", 0)
+    assert [one.id for one in last.memories] == ["mem_1", "msg_user", "msg_assistant"]
+    assert last.in_prompt == {"mem_1", "msg_user", "msg_assistant"}
+
+
+async def test_an_exchange_that_may_not_be_stored_is_not_remembered():
+    notebook = Notebook()
+    (*_, last) = [piece async for piece in cortex(Model("a"), notebook).answer("ada", ASK, store=False)]
+    assert (notebook.kept, last.message_id) == ([], None)
+
+
+async def test_an_answer_whose_user_was_erased_meanwhile_has_no_message():
+    (*_, last) = [piece async for piece in cortex(Model("a"), Notebook(forgets=True)).answer("ada", ASK)]
+    assert (last.text, last.finish_reason, last.message_id) == ("", "stop", None)
 
 
 async def test_text_never_enters_a_log(caplog):

@@ -13,7 +13,7 @@ from mongars.memory.index.index import MemoryIndex
 from mongars.memory.index.indexing import FILL_BATCH
 from mongars.memory.pages import PageQuery
 from mongars.memory.sql.persistence import PersistenceRepository
-from mongars.records import AdapterStamp, Memory, Turn
+from mongars.records import AdapterStamp, ChatRef, Memory, Turn
 from tests.memory.conftest import BASE
 
 OF_BASE = AdapterStamp(0, base=BASE).vector_space
@@ -60,11 +60,19 @@ async def test_another_user_recalls_nothing(hippocampus: Hippocampus) -> None:
     assert (await hippocampus.recall("bob", "cat Mina")).memories == ()
 
 
-async def test_a_conversation_can_be_excluded_from_recall(hippocampus: Hippocampus) -> None:
+async def test_a_recall_for_a_chat_finds_its_conversation_and_as_many_more_as_the_prompt_has_turns(
+    hippocampus: Hippocampus,
+) -> None:
     await hippocampus.remember("old", "anna", user_turns("the cat sleeps"), consent=False)
-    await hippocampus.remember("now", "anna", user_turns("the cat eats"), consent=False)
-    recall = await hippocampus.recall("anna", "cat", exclude_conversation="now")
-    assert texts_of(recall) == ["the cat sleeps"]
+    await hippocampus.remember("now", "anna", user_turns("the cat eats", "the cat plays"), consent=False)
+    recall = await hippocampus.recall("anna", "cat", 1, chat=ChatRef("now"))
+    assert [one.text for one in recall.earlier] == ["the cat eats", "the cat plays"]
+    assert sorted(texts_of(recall)) == ["the cat eats", "the cat plays", "the cat sleeps"]
+    sent = tuple(user_turns("the cat eats", "the cat plays"))
+    recall = await hippocampus.recall("anna", "cat", 1, chat=ChatRef(sent=sent))
+    assert (recall.conversation_id, recall.earlier) == ("now", ())
+    with pytest.raises(ConversationNotFoundError):
+        await hippocampus.recall("bob", "cat", chat=ChatRef("now"))
 
 
 async def test_the_dense_retriever_finds_texts_that_share_no_word(hippocampus: Hippocampus) -> None:

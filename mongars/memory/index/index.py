@@ -101,7 +101,6 @@ class MemoryIndex:
         *,
         vector_space: str | None = None,
         vector: npt.NDArray[np.float32] | None = None,
-        exclude_conversation: str | None = None,
     ) -> list[Hit]:
         """Return the user's `k` best messages for a query, best first.
 
@@ -109,8 +108,6 @@ class MemoryIndex:
         words count.
         """
         condition = f"user = '{_key(user)}'"
-        if exclude_conversation is not None:
-            condition += f" AND conversation != '{_key(exclude_conversation)}'"
         return self._read(lambda: self._search(condition, text, k, vector_space, vector))
 
     def _search(

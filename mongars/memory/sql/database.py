@@ -1,5 +1,6 @@
 """The database of the conversations: SQLite in a file, or PostgreSQL by psycopg 3."""
 
+import hashlib
 import importlib.util
 import sqlite3
 from collections.abc import Iterator
@@ -69,6 +70,15 @@ class Database:
                 f"The database of the conversations failed ({type(error.orig).__name__}).",
                 remedy="Check that MONGARS_DATABASE_URL names a running database that has room on its disk.",
             ) from error
+
+    def lock_user(self, connection: Connection, user: str) -> None:
+        """Let other writers of this user wait until the transaction ends, as all writers of a SQLite file do.
+
+        Without it, PostgreSQL's erasure would miss a conversation that another transaction is about to commit.
+        """
+        if not self.is_sqlite:
+            key = int.from_bytes(hashlib.sha256(user.encode()).digest()[:8], signed=True)
+            connection.execute(select(func.pg_advisory_xact_lock(key)))
 
     def scrub(self) -> None:
         """Erase deleted text from SQLite's write-ahead log; `secure_delete` has overwritten it in the file.

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, insert, select
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select
 
 from mongars.errors import FeedbackNotFoundError, InputError, MessageNotFoundError
 from mongars.memory.pages import Page, PageQuery
@@ -63,8 +63,9 @@ class FeedbackRepository:
     def page(self, user: str, page: PageQuery) -> Page[Feedback]:
         """List a user's feedback in the order of its creation."""
         check_ids(user=user, after=page.after)
+        after = None if page.after is None else [page.after]
         with self._database.transaction(write=False) as connection:
-            return read_page(connection, _of_user(user), feedback.c.id, page, page.after, _feedback)
+            return read_page(connection, _of_user(user), [feedback.c.id], page, after, _feedback)
 
     def of_conversation(self, user: str, conversation_id: str) -> tuple[Feedback, ...]:
         """Return the feedback on a conversation of the user."""
@@ -94,7 +95,7 @@ def opinions_on(connection: Connection, conversation_ids: Sequence[str]) -> dict
         .where(
             _QUERY.c.conversation_id == _ANSWER.c.conversation_id,
             _QUERY.c.role == "user",
-            _QUERY.c.position < _ANSWER.c.position,
+            _QUERY.c.position <= func.coalesce(_ANSWER.c.parent, _ANSWER.c.position - 1),
         )
         .order_by(_QUERY.c.position.desc())
         .limit(1)

@@ -5,22 +5,27 @@ Feedback is in feedback.py, profiles in profiles.py. All of it is synchronous: c
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, false, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mongars.errors import ConversationNotFoundError, InputError, RefusedError
 from mongars.memory.pages import ConversationRow, Page, PageQuery
+from mongars.memory.sql.branches import is_on
+from mongars.memory.sql.chains import START
+from mongars.memory.sql.chats import Place, find_chat, on_path, path_of, paths_of, place_turns
 from mongars.memory.sql.database import Database
 from mongars.memory.sql.feedback import FeedbackRepository, opinions_on
 from mongars.memory.sql.paging import read_page
 from mongars.memory.sql.profiles import ProfileRepository, delete_profile, profiles_of
-from mongars.memory.sql.rows import check_ids, header_row, message_rows
+from mongars.memory.sql.rows import check_ids, check_new_id, header_row, message_rows
 from mongars.memory.sql.tables import conversations, feedback, messages
-from mongars.records import Conversation, Memory, Turn, now
+from mongars.memory.sql.tombstones import bury, conversation_key, is_buried, user_key
+from mongars.records import ChatRef, Conversation, Memory, Turn, now
 
 CHUNK = 256  # rows of a stream that are in memory at once
+MAX_EARLIER_TURNS = 200  # of a conversation for one prompt, whose budget is a few thousand tokens
 
 _MEMORY = (
     messages.c.id,
@@ -64,7 +69,7 @@ class PersistenceRepository:
             (t.created_at for t in conversation.turns if t.created_at), now()
         )
         header = header_row(conversation.id, conversation.user, conversation.source, conversation.consent, started)
-        rows = message_rows(conversation.id, conversation.turns, first=0, default_time=started)
+        rows = message_rows(conversation.id, conversation.turns, Place(0, None, START), default_time=started)
         with self._database.transaction(write=True) as connection:
             if not self._insert_if_absent(connection, header):
                 if _locked_header(connection, conversation.id).user_id != conversation.user:
@@ -84,17 +89,25 @@ class PersistenceRepository:
         user: str,
         turns: Sequence[Turn],
         *,
+        sent: Sequence[Turn] = (),
         consent: bool = False,
         source: str = "mongars",
+        asked_at: datetime | None = None,
     ) -> tuple[Memory, ...]:
-        """Add turns to a conversation, which is created when the id is new; returns them as stored.
+        """Add turns to a conversation, which is created when the id is new; returns those that were added.
 
-        A conversation keeps its consent only while every append gives it: consent to some turns is not consent to
-        the others. Raises InputError, and ConversationNotFoundError for another user's id.
+        `sent` are the turns that the client sent before them: where the conversation goes on otherwise after
+        these, the turns begin a branch, and a question that it has there already is not stored again. Nothing is
+        added when the user or the conversation was erased since `asked_at`. A conversation keeps its consent only
+        while every append gives it: consent to some turns is not consent to the others. Raises InputError, and
+        ConversationNotFoundError for another user's id.
         """
         at = now()
         new_header = header_row(conversation_id, user, source, consent, at)
         with self._database.transaction(write=True) as connection:
+            self._database.lock_user(connection, user)
+            if asked_at and is_buried(connection, user, conversation_id, asked_at):
+                return ()
             self._insert_if_absent(connection, new_header)
             header = _locked_header(connection, conversation_id)
             if header.user_id != user:
@@ -103,12 +116,8 @@ class PersistenceRepository:
                 connection.execute(
                     update(conversations).where(conversations.c.id == conversation_id).values(consent=False)
                 )
-            first = connection.scalar(
-                select(func.coalesce(func.max(messages.c.position) + 1, 0)).where(
-                    messages.c.conversation_id == conversation_id
-                )
-            )
-            rows = message_rows(conversation_id, turns, first=cast(int, first), default_time=at)
+            place = place_turns(connection, conversation_id, sent, turns)
+            rows = message_rows(conversation_id, turns[place.stored :], place, default_time=at)
             if rows:
                 connection.execute(insert(messages), rows)
         return tuple(
@@ -123,8 +132,33 @@ class PersistenceRepository:
 
     # Reading
 
+    def open_chat(self, user: str, chat: ChatRef, question: Turn) -> tuple[str | None, tuple[Memory, ...]]:
+        """Return the conversation that a request continues, None for a new one, and its messages for the prompt.
+
+        Those are the newest ones of its current path, oldest first, and none when the client sent the turns
+        itself. Raises ConversationNotFoundError for another user's id, InputError for one that none can have.
+        """
+        check_ids(user=user)
+        if chat.id is not None:
+            check_new_id("conversation", chat.id)
+        with self._database.transaction(write=False) as connection:
+            if chat.id is None:
+                return find_chat(connection, user, chat.sent, question), ()
+            owner = connection.scalar(select(conversations.c.user_id).where(conversations.c.id == chat.id))
+            if owner not in (None, user):
+                raise _not_found(chat.id)
+            path = [] if chat.sent else path_of(connection, chat.id)
+            if not path:
+                return chat.id, ()
+            query = _memories().where(messages.c.conversation_id == chat.id, on_path(path))
+            newest = query.order_by(messages.c.position.desc()).limit(MAX_EARLIER_TURNS)
+            return chat.id, tuple(map(_memory, connection.execute(newest)))[::-1]
+
     def conversations(self, user: str, page: PageQuery) -> Page[ConversationRow]:
-        """List a user's conversations in order of id: by time, for ids made here."""
+        """List a user's conversations in the order of their beginning.
+
+        Raises InputError for an `after` that is none of them.
+        """
         check_ids(user=user, after=page.after)
         turns = (
             select(func.count())
@@ -134,10 +168,12 @@ class PersistenceRepository:
         )
         query = select(conversations, turns.label("turns")).where(conversations.c.user_id == user)
         with self._database.transaction(write=False) as connection:
-            return read_page(connection, query, conversations.c.id, page, page.after, _conversation_row)
+            after = _beginning(connection, user, page.after) if page.after else None
+            keys = [conversations.c.created_at, conversations.c.id]
+            return read_page(connection, query, keys, page, after, _conversation_row)
 
     def messages(self, user: str, conversation_id: str, page: PageQuery) -> Page[Memory]:
-        """List a conversation's messages in their order.
+        """List the messages on a conversation's current path, in their order.
 
         Raises ConversationNotFoundError when the user has no such conversation, InputError for an `after` that is
         not in it.
@@ -145,9 +181,12 @@ class PersistenceRepository:
         check_ids(user=user, conversation_id=conversation_id, after=page.after)
         with self._database.transaction(write=False) as connection:
             _check_owner(connection, user, conversation_id)
-            after = _position(connection, conversation_id, page.after) if page.after else None
-            query = _memories().where(messages.c.conversation_id == conversation_id)
-            return read_page(connection, query, messages.c.position, page, after, _memory)
+            after = [_position(connection, conversation_id, page.after)] if page.after else None
+            path = path_of(connection, conversation_id)
+            query = _memories().where(
+                messages.c.conversation_id == conversation_id, on_path(path) if path else false()
+            )
+            return read_page(connection, query, [messages.c.position], page, after, _memory)
 
     def memories(self, user: str, ids: Sequence[str]) -> dict[str, Memory]:
         """Return those of the user's messages that exist, by id."""
@@ -203,7 +242,8 @@ class PersistenceRepository:
             with self._database.transaction(write=False) as connection:
                 headers = connection.execute(query.where(conversations.c.id > after)).all()
                 ids = [header.id for header in headers]
-                turns, opinions = _turns(connection, ids), opinions_on(connection, ids)
+                turns, abandoned = _turns(connection, ids)
+                opinions = opinions_on(connection, ids)
                 profiles = profiles_of(connection, {header.user_id for header in headers})
             for header in headers:
                 yield Conversation(
@@ -215,6 +255,7 @@ class PersistenceRepository:
                     created_at=header.created_at,
                     opinions=tuple(opinions[header.id]),
                     profile=profiles[header.user_id],
+                    abandoned=tuple(abandoned[header.id]),
                 )
             if len(headers) < chunk:
                 return
@@ -226,15 +267,20 @@ class PersistenceRepository:
         """Erase a conversation. Raises ConversationNotFoundError when the user has no such one."""
         check_ids(user=user, conversation_id=conversation_id)
         with self._database.transaction(write=True) as connection:
+            self._database.lock_user(connection, user)
+            bury(connection, conversation_key(user, conversation_id), now())
             owned = (conversations.c.id == conversation_id) & (conversations.c.user_id == user)
-            if connection.execute(delete(conversations).where(owned)).rowcount == 0:
-                raise _not_found(conversation_id)
+            existed = connection.execute(delete(conversations).where(owned)).rowcount
+        if not existed:  # a first answer may be under way, which must not be stored either
+            raise _not_found(conversation_id)
         self._database.scrub()
 
     def erase_user(self, user: str) -> dict[str, int]:
         """Erase everything of a user; returns the number of rows, by table. Safe to repeat."""
         check_ids(user=user)
         with self._database.transaction(write=True) as connection:
+            self._database.lock_user(connection, user)
+            bury(connection, user_key(user), now())
             is_owned = conversations.c.user_id == user
             of_owned = messages.c.conversation_id.in_(select(conversations.c.id).where(is_owned))
             about_owned = feedback.c.message_id.in_(select(messages.c.id).where(of_owned))
@@ -263,6 +309,16 @@ def _memory(row: Row[Any]) -> Memory:
     return Memory(row.id, row.user_id, row.conversation_id, row.role, row.text, row.created_at)
 
 
+def _beginning(connection: Connection, user: str, conversation_id: str) -> tuple[datetime, str]:
+    query = select(conversations.c.created_at).where(
+        conversations.c.id == conversation_id, conversations.c.user_id == user
+    )
+    created_at: datetime | None = connection.scalar(query)
+    if created_at is None:
+        raise InputError(f"No conversation {conversation_id!r} of this user.", param="after")
+    return created_at, conversation_id
+
+
 def _position(connection: Connection, conversation_id: str, message_id: str) -> int:
     query = select(messages.c.position).where(
         messages.c.conversation_id == conversation_id, messages.c.id == message_id
@@ -288,16 +344,26 @@ def _locked_header(connection: Connection, conversation_id: str) -> Row[Any]:
     return header
 
 
-def _turns(connection: Connection, ids: Sequence[str]) -> dict[str, list[Turn]]:
+def _turns(connection: Connection, ids: Sequence[str]) -> tuple[dict[str, list[Turn]], dict[str, list[Turn]]]:
+    """Return the turns on the current paths of conversations, and those that were left behind."""
     turns: dict[str, list[Turn]] = {conversation_id: [] for conversation_id in ids}
+    abandoned: dict[str, list[Turn]] = {conversation_id: [] for conversation_id in ids}
+    paths = paths_of(connection, ids)
     query = (
-        select(messages.c.conversation_id, messages.c.role, messages.c.text, messages.c.created_at)
+        select(
+            messages.c.conversation_id,
+            messages.c.position,
+            messages.c.role,
+            messages.c.text,
+            messages.c.created_at,
+        )
         .where(messages.c.conversation_id.in_(ids))
         .order_by(messages.c.conversation_id, messages.c.position)
     )
     for row in connection.execute(query):
-        turns[row.conversation_id].append(Turn(row.role, row.text, row.created_at))
-    return turns
+        kind = turns if is_on(paths[row.conversation_id], row.position) else abandoned
+        kind[row.conversation_id].append(Turn(row.role, row.text, row.created_at))
+    return turns, abandoned
 
 
 def _not_found(conversation_id: str) -> ConversationNotFoundError:

@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from mongars.errors import InputError
+from mongars.memory.sql.chains import link
+from mongars.memory.sql.chats import Place
 from mongars.records import ROLES, Turn, new_id
 
 # PostgreSQL's B-tree takes keys of up to 2,704 bytes; the index over (user, id) has two, of 4 bytes a character.
@@ -22,16 +24,18 @@ def header_row(conversation_id: str, user: str, source: str, consent: bool, at: 
 
 
 def message_rows(
-    conversation_id: str, turns: Sequence[Turn], *, first: int, default_time: datetime
+    conversation_id: str, turns: Sequence[Turn], place: Place, *, default_time: datetime
 ) -> list[dict[str, Any]]:
-    """Return the rows of turns, at positions from `first`, with new ids. Raises InputError."""
-    rows = []
-    for position, turn in enumerate(turns, start=first):
+    """Return the rows of turns, from their place on, with new ids. Raises InputError."""
+    rows: list[dict[str, Any]] = []
+    digest = place.chain
+    for position, turn in enumerate(turns, start=place.position):
         if turn.role not in ROLES:
             raise InputError(f"Unknown role {turn.role!r}.", remedy=f"Use one of {', '.join(ROLES)}.")
         check_text("content", turn.content)
         at = turn.created_at or default_time
         _check_time(at)
+        digest = None if digest is None else link(digest, turn)
         rows.append(
             {
                 "id": new_id("msg"),
@@ -40,6 +44,8 @@ def message_rows(
                 "role": turn.role,
                 "text": turn.content,
                 "created_at": at,
+                "parent": None if rows else place.parent,
+                "chain": digest,
             }
         )
     return rows
@@ -51,11 +57,18 @@ def check_ids(**ids: str | None) -> None:
         check_text(name, value or "")
 
 
+def check_new_id(name: str, value: str) -> None:
+    """Raise InputError for an id that cannot be given to a new row."""
+    check_text(name, value)
+    if not 1 <= len(value) <= MAX_ID_CHARACTERS:
+        raise InputError(
+            f"{name} has {len(value)} characters.", remedy=f"Use 1 to {MAX_ID_CHARACTERS}.", param=name
+        )
+
+
 def _check_header(conversation_id: str, user: str, source: str, at: datetime) -> None:
     for name, value in (("id", conversation_id), ("user", user), ("source", source)):
-        check_text(name, value)
-        if not 1 <= len(value) <= MAX_ID_CHARACTERS:
-            raise InputError(f"{name} has {len(value)} characters.", remedy=f"Use 1 to {MAX_ID_CHARACTERS}.")
+        check_new_id(name, value)
     _check_time(at)
 
 

@@ -54,6 +54,7 @@ conversations = Table(
     Column("consent", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Index("conversations_by_user", "user_id", "id"),
+    Index("conversations_by_time", "user_id", "created_at", "id"),
 )
 
 messages = Table(
@@ -65,7 +66,20 @@ messages = Table(
     Column("role", String, nullable=False),
     Column("text", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    # The position of the message that this one follows; null for the one before it. See branches.py.
+    Column("parent", Integer, nullable=True),
+    # The digest of the turns up to this one; null for messages from before there was one. See chains.py.
+    Column("chain", String, nullable=True),
     UniqueConstraint("conversation_id", "position", name="messages_in_order"),
+    Index("messages_by_chain", "chain"),
+)
+
+# What was erased lately, so that an answer that was under way is not stored afterwards. See tombstones.py.
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
 )
 
 # Each kind of value is a JSON list.

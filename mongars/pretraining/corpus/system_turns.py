@@ -38,7 +38,7 @@ def with_system_turns(conversations: Sequence[Conversation], rng: Random) -> Ite
             yield conversation
             continue
         memories = _memories(conversations, index, rng) if uniform < MEMORY_SHARE else []
-        system = build_prompt([*conversation.turns, _QUESTION], memories, BUDGET)[0]
+        system = build_prompt([*conversation.turns, _QUESTION], memories, BUDGET).turns[0]
         rest = (turn for turn in conversation.turns if turn.role != "system")
         yield replace(conversation, turns=(system, *rest))
 

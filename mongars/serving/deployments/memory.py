@@ -6,6 +6,7 @@ SQL and files run on threads, never on the event loop.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime
 from typing import Any
 
 from mongars import telemetry
@@ -15,7 +16,7 @@ from mongars.memory.hippocampus import Hippocampus, Recall
 from mongars.memory.index.index import MemoryIndex
 from mongars.memory.pages import ConversationRow, Page, PageQuery
 from mongars.memory.sql.persistence import PersistenceRepository
-from mongars.records import Conversation, Feedback, FeedbackName, Memory, Profile, Turn
+from mongars.records import ChatRef, Conversation, Feedback, FeedbackName, Memory, Profile, Turn
 from mongars.remote import AsyncMethod, StreamMethod
 from mongars.serving.deployments.args import AppArgs
 from mongars.serving.deployments.clients import DeploymentClient, LLMClient
@@ -40,15 +41,22 @@ class MemoryDeployment:
         self._hippocampus = Hippocampus(self._repository, index, self._llm, cache)
         self._filling = asyncio.create_task(self._follow_encoder())
 
-    async def recall(
-        self, user: str, query: str, k: int = 4, *, exclude_conversation: str | None = None
-    ) -> Recall:
-        return await self._hippocampus.recall(user, query, k, exclude_conversation=exclude_conversation)
+    async def recall(self, user: str, query: str, k: int = 4, *, chat: ChatRef | None = None) -> Recall:
+        return await self._hippocampus.recall(user, query, k, chat=chat)
 
     async def remember(
-        self, conversation_id: str, user: str, turns: Sequence[Turn], *, consent: bool
+        self,
+        conversation_id: str,
+        user: str,
+        turns: Sequence[Turn],
+        *,
+        sent: Sequence[Turn] = (),
+        consent: bool,
+        asked_at: datetime | None = None,
     ) -> tuple[Memory, ...]:
-        return await self._hippocampus.remember(conversation_id, user, turns, consent=consent)
+        return await self._hippocampus.remember(
+            conversation_id, user, turns, sent=sent, consent=consent, asked_at=asked_at
+        )
 
     async def conversations(self, user: str, page: PageQuery) -> Page[ConversationRow]:
         return await asyncio.to_thread(self._repository.conversations, user, page)

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from mongars.memory.pages import ConversationRow, PageQuery
-from mongars.records import Conversation, Feedback, Memory, as_json, new_id, now
+from mongars.records import Conversation, Feedback, Memory, Turn, as_json, new_id, now
 from mongars.serving.http.schemas import SearchRequest, feedback_json, list_json, memory_score_json, stamp_json
 from mongars.serving.http.services import Services, ServicesDep, UserDep
 
@@ -94,18 +94,17 @@ def _exported(conversation: Conversation, feedback: Sequence[Feedback]) -> dict[
         "source": conversation.source,
         "user": conversation.user,
         "consent": conversation.consent,
-        "messages": [
-            {
-                "role": turn.role,
-                "content": turn.content,
-                "created_at": turn.created_at.isoformat() if turn.created_at else None,
-            }
-            for turn in conversation.turns
-        ],
+        "messages": [_turn(turn) for turn in conversation.turns],
+        "abandoned": [_turn(turn) for turn in conversation.abandoned],
         "opinions": [as_json(opinion) for opinion in conversation.opinions],
         "profile": as_json(conversation.profile),
         "feedback": [feedback_json(each) for each in feedback],
     }
+
+
+def _turn(turn: Turn) -> dict[str, Any]:
+    created_at = turn.created_at.isoformat() if turn.created_at else None
+    return {"role": turn.role, "content": turn.content, "created_at": created_at}
 
 
 def _conversation(row: ConversationRow) -> dict[str, Any]:

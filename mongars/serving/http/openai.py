@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -14,6 +14,7 @@ from mongars import telemetry
 from mongars.errors import ModelNotFoundError, MongarsError
 from mongars.records import ReplyPiece
 from mongars.registry.manifest import UNSERVABLE, AdapterManifest
+from mongars.serving.http.chats import conversation_id, is_remembered
 from mongars.serving.http.envelope import error_json
 from mongars.serving.http.schemas import (
     CHAT_MODEL,
@@ -37,15 +38,16 @@ _tokens = telemetry.meter.create_histogram(telemetry.TOKEN_USAGE, unit="{token}"
 
 
 @router.post("/chat/completions")
-async def chat_completions(request: ChatRequest, services: ServicesDep, user: UserDep) -> Response:
+async def chat_completions(request: ChatRequest, http: Request, services: ServicesDep, user: UserDep) -> Response:
     """Answer a chat, whole or as a stream, and remember it for the user of the key."""
     times = _ChatTimes()
     pieces = services.cortex.answer(
         user.user,
         request.turns(),
-        conversation_id=request.conversation,
+        conversation_id=conversation_id(request, http.headers, user.user),
         sampling=request.sampling(),
         consent=user.consent,
+        store=is_remembered(request, http.headers),
         adapter=named_adapter(request.model, CHAT_MODEL),
     )
     answer = ChatAnswer(request.model)

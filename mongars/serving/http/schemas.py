@@ -58,7 +58,10 @@ class StreamOptions(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """POST /v1/chat/completions. `conversation` is ours: the id of a conversation to continue."""
+    """POST /v1/chat/completions. `conversation` is ours: the id of a conversation to continue.
+
+    With `store: false` nothing of the exchange is kept.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
@@ -75,6 +78,8 @@ class ChatRequest(BaseModel):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     conversation: str | None = None
+    store: bool | None = None
+    metadata: dict[str, str] | None = None
     tools: list[Any] | None = None
     functions: list[Any] | None = None
     logprobs: bool | None = None
@@ -231,13 +236,16 @@ def embeddings_json(embeddings: Embeddings, request: EmbeddingsRequest) -> dict[
 
 
 def reply_json(piece: ReplyPiece) -> dict[str, Any]:
-    """Return our extension of an answer: ids, versions and memories."""
+    """Return our extension of an answer: ids, versions, memories, and how many earlier turns did not fit."""
     return {
         "conversation": piece.conversation_id,
         "message": piece.message_id,
         **stamp_json(piece.chat),
         "encoder": stamp_json(piece.encoder) if piece.encoder else None,
-        "memories": [memory_score_json(memory) for memory in piece.memories],
+        "memories": [
+            memory_score_json(memory) | {"in_prompt": memory.id in piece.in_prompt} for memory in piece.memories
+        ],
+        "turns_left_out": piece.left_out,
     }
 
 

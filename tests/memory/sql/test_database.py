@@ -11,6 +11,8 @@ from sqlalchemy import insert, inspect
 from mongars.errors import SettingsError, UnavailableError
 from mongars.memory.cache import FileTier
 from mongars.memory.pages import PageQuery
+from mongars.memory.sql.chains import START
+from mongars.memory.sql.chats import Place
 from mongars.memory.sql.database import Database
 from mongars.memory.sql.persistence import PersistenceRepository
 from mongars.memory.sql.rows import header_row, message_rows
@@ -51,7 +53,9 @@ def hang_in_a_transaction(url: str, inside: Event) -> None:
     with Database(url).transaction(write=True) as connection:
         connection.execute(insert(conversations), header_row("half", "anna", "test", True, now()))
         turns = [Turn("user", "x" * 10_000)] * 500
-        connection.execute(insert(messages), message_rows("half", turns, first=0, default_time=now()))
+        connection.execute(
+            insert(messages), message_rows("half", turns, Place(0, None, START), default_time=now())
+        )
         inside.set()
         SPAWN.Event().wait(TIMEOUT_S)
 

@@ -84,6 +84,22 @@ def test_thumbs_and_corrections_become_opinions_about_the_question(repository, t
     ]
 
 
+def test_an_opinion_on_an_answer_that_was_generated_again_is_about_its_own_question(repository):
+    said = [Turn(role, text) for role, text in (("user", "hi"), ("assistant", "yes?"))]
+    sent = tuple(said)
+
+    def add(question, answer):
+        exchange = (Turn("user", question), Turn("assistant", answer))
+        return repository.append_turns("c", "anna", exchange, sent=sent, consent=True)[-1].id
+
+    repository.append_turns("c", "anna", said, consent=True)
+    add("where is the key?", "lost")
+    add("where is the car?", "outside")
+    again = add("where is the key?", "in the car")
+    repository.feedback.give("anna", "thumbs", True, message_id=again)
+    assert opinions(repository) == [Opinion("where is the key?", "in the car", True)]
+
+
 def test_a_memory_counts_only_with_consent_to_its_conversation(repository, talk):
     open_memory, _ = talk("open", turns=("the key is in the car", "good"))
     closed_memory, _ = talk("closed", consent=False, turns=("the key is lost", "oh"))

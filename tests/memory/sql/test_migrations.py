@@ -26,7 +26,7 @@ NEXT_REVISION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "0002", "0001"
+revision, down_revision = "0003", "0002"
 
 
 def upgrade():
@@ -60,7 +60,7 @@ def next_revision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Mon
     """Add a revision that rebuilds a table to which others refer; `undo` of the result takes it out again."""
     folder = tmp_path / "migrations"
     shutil.copytree(migrations.FOLDER, folder)
-    (folder / "versions" / "rev_0002_title.py").write_text(NEXT_REVISION)
+    (folder / "versions" / "rev_0003_title.py").write_text(NEXT_REVISION)
     monkeypatch.setattr(migrations, "FOLDER", folder)
     return monkeypatch
 
@@ -70,6 +70,11 @@ def contents(database: Database) -> dict[str, list[tuple[object, ...]]]:
         return {
             name: sorted(map(tuple, connection.execute(text(f"SELECT * FROM {name}"))), key=str) for name in TABLES
         }
+
+
+def widened(messages: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
+    """Return rows of messages with the columns that revision 0002 adds: parent and chain."""
+    return [(*row, None, None) for row in messages]
 
 
 def revision(database: Database) -> str:
@@ -94,7 +99,7 @@ def test_revisions_and_tables_agree(database):
     assert len(differences(database)) >= len(TABLES)
     database.migrate()
     assert differences(database) == []
-    assert revision(database) == "0001"
+    assert revision(database) == "0002"
 
 
 def test_an_unversioned_database_is_upgraded_without_losing_a_row(unversioned, database):
@@ -102,9 +107,9 @@ def test_an_unversioned_database_is_upgraded_without_losing_a_row(unversioned, d
     assert [len(before[name]) for name in TABLES] == [2, 3, 2, 1]
     repository = PersistenceRepository(unversioned)
     repository.migrate()
-    assert contents(database) == before
+    assert contents(database) == before | {"messages": widened(before["messages"])}
     assert differences(database) == []
-    assert revision(database) == "0001"
+    assert revision(database) == "0002"
     (kept,) = repository.export_user("anna")
     assert kept.turns[1] == Turn("assistant", "in the car", datetime(2026, 1, 2, 3, 4, 6, tzinfo=UTC))
     assert kept.opinions[0] == Opinion("where is the key?", "in the car", True)
@@ -120,14 +125,16 @@ def test_an_unversioned_database_gets_the_tables_that_it_lacks(unversioned, data
         connection.execute(text("DROP TABLE profiles"))
     database.migrate()
     assert differences(database) == []
-    assert contents(database) == before | {"feedback": [], "profiles": []}
+    expected = {"messages": widened(before["messages"]), "feedback": [], "profiles": []}
+    assert contents(database) == before | expected
 
 
 def test_a_rebuilt_table_keeps_the_rows_that_refer_to_it(unversioned, database, next_revision):
     before = contents(database)
     database.migrate()
     after = contents(database)
-    assert revision(database) == "0002"
+    assert revision(database) == "0003"
+    before["messages"] = widened(before["messages"])
     assert after.pop("conversations") == [(*row, None) for row in before.pop("conversations")]
     assert after == before
     with database.transaction(write=True) as connection:  # foreign keys are enforced again
@@ -148,11 +155,11 @@ def test_a_database_that_mlflow_shares_keeps_the_revision_of_mlflow(database):
     database.migrate()
     with database.transaction(write=False) as connection:
         assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "of-mlflow"
-    assert revision(database) == "0001"
+    assert revision(database) == "0002"
 
 
 def test_a_failed_revision_leaves_the_database_as_it_was(unversioned, database, next_revision):
-    broken = migrations.FOLDER / "versions" / "rev_0002_title.py"
+    broken = migrations.FOLDER / "versions" / "rev_0003_title.py"
     broken.write_text(NEXT_REVISION + "    raise RuntimeError\n")
     before = contents(database)
     with pytest.raises(RuntimeError):
@@ -166,7 +173,7 @@ def test_a_database_of_a_newer_version_is_refused_and_stays_as_it_is(unversioned
     database.migrate()
     before = contents(database)
     next_revision.undo()
-    with pytest.raises(RefusedError, match=r"newer version of monGARS.*'0002'.*Install that version"):
+    with pytest.raises(RefusedError, match=r"newer version of monGARS.*'0003'.*Install that version"):
         database.migrate()
     assert contents(database) == before
 

@@ -99,6 +99,17 @@ def test_pages_of_conversations_are_complete_and_in_order(repository, order) -> 
     assert seen == (ids if order == "asc" else ids[::-1])
 
 
+def test_conversations_are_listed_by_time_whatever_their_ids(repository) -> None:
+    for hours, identity in enumerate("bca"):
+        repository.save_conversation(conversation(identity, created_at=NOON + timedelta(hours=hours)))
+    first = repository.conversations("anna", PageQuery(limit=2))
+    rest = repository.conversations("anna", PageQuery(limit=2, after=first.data[-1].id))
+    assert [row.id for row in first.data + rest.data] == ["a", "c", "b"]
+    with pytest.raises(InputError) as refusal:
+        repository.conversations("bob", PageQuery(after="a"))
+    assert refusal.value.param == "after"
+
+
 @pytest.mark.parametrize("order", ["asc", "desc"])
 def test_pages_of_messages_are_in_order(repository, order) -> None:
     repository.append_turns("c", "anna", [Turn("user", str(n)) for n in range(5)])

@@ -151,6 +151,79 @@ def test_a_client_that_leaves_a_stream_frees_the_replicas(app):
         assert app.http.get(f"/v1/conversations/{conversation}/messages").status_code == status
 
 
+def chat(app, *messages, **more):
+    """Return the answer to messages of the user and the assistant in turn, and all messages after it."""
+    said = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(messages)]
+    answer = app.sdk.chat.completions.create(model="mongars", messages=said, max_tokens=4, **more)
+    return answer.mongars, [*messages, answer.choices[0].message.content]
+
+
+def test_a_client_that_sends_its_turns_has_one_conversation_and_is_not_reminded_of_them(app):
+    first, said = chat(app, "I keep seven kiwis in a green basket.")
+    second, said = chat(app, *said, "How many kiwis are in the basket?")
+    again, _ = chat(app, *said[:3])
+    assert first["conversation"] == second["conversation"] == again["conversation"]
+    path = f"/v1/conversations/{first['conversation']}/messages"
+    stored = app.http.get(path, params={"order": "asc"}).json()["data"]
+    assert [one["content"] for one in stored] == said, "the question once, and the answer that was made last"
+    recalled = {one["id"] for one in second["memories"]}
+    assert not recalled & {one["id"] for one in stored}
+    assert app.http.delete(f"/v1/conversations/{first['conversation']}").json()["deleted"] is True
+
+
+def test_a_conversation_that_is_named_puts_its_turns_into_the_prompt(app):
+    def prompt_tokens(**more):
+        ask = [{"role": "user", "content": "and then?"}]
+        answer = app.sdk.chat.completions.create(
+            model="mongars", messages=ask, max_tokens=4, extra_body={"store": False, **more}
+        )
+        assert answer.mongars["turns_left_out"] == 0
+        return answer.usage.prompt_tokens
+
+    named, _ = chat(app, "hello there", extra_headers={"X-OpenWebUI-Chat-Id": "42"})
+    assert named["message"], "the reply was not empty"
+    (one,) = app.http.get("/v1/conversations", params={"limit": 1}).json()["data"]
+    assert one["id"] == named["conversation"]
+    alone = prompt_tokens()
+    assert prompt_tokens(conversation=one["id"]) > alone
+    assert prompt_tokens(metadata={"chat_id": "42"}) == prompt_tokens(conversation=one["id"])
+    with pytest.raises(openai.NotFoundError):
+        app.other.chat.completions.create(
+            model="mongars",
+            messages=[{"role": "user", "content": "and then?"}],
+            extra_body={"conversation": one["id"]},
+        )
+    app.http.delete(f"/v1/conversations/{one['id']}")
+
+
+def test_what_the_client_keeps_out_of_the_memory_is_stored_nowhere(app):
+    for more in (
+        {"extra_body": {"store": False}},
+        {"extra_headers": {"X-OpenWebUI-Task": "title_generation"}},
+        {"extra_headers": {"X-OpenWebUI-Chat-Id": "local:7"}},
+    ):
+        assert chat(app, "my PIN is 80814711", **more)[0]["message"] is None
+    assert "80814711" not in app.http.get("/v1/users/me/export").text
+
+
+def test_a_conversation_that_is_deleted_while_it_is_answered_stays_deleted(app):
+    first, _ = chat(app, "hello there")
+    assert first["message"], "the reply was not empty"
+    identity = first["conversation"]
+    stream = app.sdk.chat.completions.create(
+        model="mongars",
+        messages=[{"role": "user", "content": "hello"}],
+        max_tokens=300,
+        stream=True,
+        extra_body={"conversation": identity},
+    )
+    next(stream)
+    assert app.http.delete(f"/v1/conversations/{identity}").json()["deleted"] is True
+    *_, last = stream
+    assert (last.choices[0].finish_reason, last.mongars["message"]) == ("length", None)
+    assert app.http.get(f"/v1/conversations/{identity}/messages").status_code == 404
+
+
 def test_health_readiness_and_metrics_answer_without_a_key(app):
     for path in ("/healthz", "/readyz", "/metrics"):
         assert httpx.get(app.url + path).status_code == 200
@@ -160,12 +233,15 @@ def test_health_readiness_and_metrics_answer_without_a_key(app):
 
 
 def test_everything_of_a_user_is_erased_with_a_receipt(app):
-    app.sdk.chat.completions.create(
-        model="mongars", messages=[{"role": "user", "content": "forget this"}], max_tokens=4
-    )
+    chat(app, "forget this")
     assert app.http.get("/v1/conversations").json()["data"]
+    under_way = app.sdk.chat.completions.create(
+        model="mongars", messages=[{"role": "user", "content": "hello"}], max_tokens=300, stream=True
+    )
+    next(under_way)
     receipt = app.http.delete("/v1/users/me/data")
     assert receipt.status_code == 202
     assert receipt.json()["object"] == "erasure"
     assert sum(receipt.json()["removed"].values()) > 0
+    assert list(under_way)[-1].mongars["message"] is None
     assert app.http.get("/v1/conversations").json()["data"] == []

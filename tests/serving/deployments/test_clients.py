@@ -9,6 +9,7 @@ from ray.serve.exceptions import BackPressureError
 
 from mongars.errors import ConversationNotFoundError, OverloadedError, UnavailableError
 from mongars.memory.pages import PageQuery
+from mongars.records import ChatRef
 from mongars.serving.deployments.clients import LLMClient, LLMReplica
 from mongars.serving.deployments.llm import LLMServeDeployment
 from mongars.serving.deployments.memory import MemoryClient
@@ -62,10 +63,10 @@ class Response:
 async def test_a_call_passes_its_arguments_and_returns_the_answer() -> None:
     handle = Handle(Response("found"))
     client: Any = MemoryClient(handle)
-    assert await client.recall("ada", "my cat?", 2, exclude_conversation="conv_1") == "found"
+    assert await client.recall("ada", "my cat?", 2, chat=ChatRef("conv_1")) == "found"
     assert await client.conversations("ada", PageQuery(limit=1)) == "found"
     assert handle.calls == [
-        ("recall", ("ada", "my cat?", 2), {"exclude_conversation": "conv_1"}),
+        ("recall", ("ada", "my cat?", 2), {"chat": ChatRef("conv_1")}),
         ("conversations", ("ada", PageQuery(limit=1)), {}),
     ]
 

@@ -86,14 +86,16 @@ async def pieces_of(cortex):
 
 
 async def test_an_answer_uses_the_memory_and_model_deployments(args):
-    memory = Handle(recall=Recall((MEMORY,), ENCODER), remember=(dataclasses.replace(MEMORY, id="msg_9"),))
+    recall = Recall((MEMORY,), ENCODER, "conv_1")
+    memory = Handle(recall=recall, remember=(dataclasses.replace(MEMORY, id="msg_9"),))
     llm = model()
     pieces = await pieces_of(await connected_cortex(args, MemoryClient(memory), llm))
     assert "".join(piece.text for piece in pieces) == "Tom."
     assert (pieces[-1].message_id, pieces[-1].encoder, pieces[-1].memories) == ("msg_9", ENCODER, (MEMORY,))
     assert [name for name, _, _ in memory.calls] == ["recall", "remember"]
     _, (conversation, user, turns), named = memory.calls[1]
-    assert (conversation, user, named) == ("conv_1", "ada", {"consent": False})
+    assert (conversation, user) == ("conv_1", "ada")
+    assert named == {"sent": (), "consent": False, "asked_at": turns[0].created_at}
     assert [turn.content for turn in turns] == ["What is my cat called?", "Tom."]
     (request,) = llm.handle.calls[-1][1]
     assert MEMORY.text in request.turns[0].content

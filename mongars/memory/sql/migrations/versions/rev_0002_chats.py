@@ -1,0 +1,23 @@
+"""Chats that clients name by their turns: branches, digests of turns, and what was erased lately.
+
+Conversations are listed by time: an id that is made of a client's own id does not sort by it.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Add the columns and the table."""
+    op.create_index("conversations_by_time", "conversations", ["user_id", "created_at", "id"])
+    op.add_column("messages", sa.Column("parent", sa.Integer, nullable=True))
+    op.add_column("messages", sa.Column("chain", sa.String, nullable=True))
+    op.create_index("messages_by_chain", "messages", ["chain"])
+    op.create_table(
+        "tombstones",
+        sa.Column("key", sa.String, primary_key=True),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+    )
