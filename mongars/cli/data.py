@@ -16,7 +16,10 @@ def ingest(
     files: Annotated[list[Path], typer.Argument(help="JSONL or .jsonl.gz, one conversation a line.")],
     json: Json = False,
 ) -> None:
-    """Save conversations in the repository. Repeating the command adds nothing."""
+    """Save conversations in the repository. Repeating the command adds nothing.
+
+    A conversation that has grown is extended, and one with `"consent": false` is not trained on any more.
+    """
     from mongars.workflows.ingest import ingest as save
     from mongars.workflows.ingest import read_files
 
@@ -25,7 +28,9 @@ def ingest(
         done = save(load_settings(), read_files(files), progress)
     counts = {
         "new": done.new,
+        "extended": done.extended,
         "already there": done.known,
+        "consent withdrawn": done.withdrawn,
         "unreadable lines": done.bad_lines,
         "refused": done.refused,
     }

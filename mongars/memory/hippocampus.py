@@ -184,6 +184,20 @@ class Hippocampus:
         self._indexed_stamp = stamp
         return added
 
+    async def index_imports(self) -> int:
+        """Index the messages of conversations that another process imported; returns how many were embedded.
+
+        When that fails, `needs_reindex` is set. To be called every few seconds.
+        """
+        added = 0
+        while memories := await asyncio.to_thread(self._repository.take_unindexed):
+            try:
+                added += await self._indexing.complete(memories)
+            except BaseException:
+                self.needs_reindex = True
+                raise
+        return added
+
     async def reembed(self, limit: int | None = None) -> int:
         """Add up to `limit` missing vectors to the current encoder's vector space; returns how many.
 

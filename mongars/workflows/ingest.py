@@ -17,10 +17,15 @@ _UPDATE_EVERY = 100
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """How many conversations were new, known or refused, and how many lines were unreadable."""
+    """How many conversations were new, extended, unchanged or refused, and how many lines were unreadable.
+
+    `withdrawn` counts those whose consent was withdrawn, whatever else became of them.
+    """
 
     new: int = 0
+    extended: int = 0
     known: int = 0
+    withdrawn: int = 0
     bad_lines: int = 0
     refused: int = 0
 
@@ -36,9 +41,9 @@ def read_files(files: Sequence[Path]) -> list[Source]:
 
 
 def ingest(settings: Settings, sources: Iterable[Source], progress: Progress = SILENT) -> Ingested:
-    """Save each conversation once; report a line or a conversation that cannot be saved, and continue."""
+    """Save what is new in each conversation; report a line or one that cannot be saved, and continue."""
     repository = open_repository(settings)
-    new = known = bad_lines = refused = 0
+    new = extended = known = withdrawn = bad_lines = refused = 0
     for name, items in sources:
         for item in items:
             if isinstance(item, BadLine):
@@ -51,9 +56,16 @@ def ingest(settings: Settings, sources: Iterable[Source], progress: Progress = S
                 refused += 1
                 progress.warn(f"{name}: conversation {item.id!r}: {error}")
                 continue
-            new += saved
-            known += not saved
-            if (new + known) % _UPDATE_EVERY == 0:
-                progress.update(new + known)
-    progress.update(new + known)
-    return Ingested(new, known, bad_lines, refused)
+            if saved.differs:
+                refused += 1
+                progress.warn(
+                    f"{name}: conversation {item.id!r} is stored with other turns and was left as it is."
+                )
+            new += saved.new
+            extended += bool(saved.appended) and not saved.new
+            known += not (saved.new or saved.appended or saved.differs)
+            withdrawn += saved.withdrawn
+            if (done := new + extended + known) % _UPDATE_EVERY == 0:
+                progress.update(done)
+    progress.update(new + extended + known)
+    return Ingested(new, extended, known, withdrawn, bad_lines, refused)

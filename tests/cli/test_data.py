@@ -15,6 +15,11 @@ GOOD = {
 }
 
 
+NOTHING = dict.fromkeys(
+    ("new", "extended", "already there", "consent withdrawn", "unreadable lines", "refused"), 0
+)
+
+
 def write(path: Path, *lines: dict | str) -> Path:
     path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
     return path
@@ -28,7 +33,7 @@ def chats(tmp_path: Path) -> Path:
 def test_ingest_reports_unreadable_lines_and_saves_the_rest(mongars, chats: Path) -> None:
     result = mongars("ingest", str(chats), "--json")
     assert result.exit_code == 1
-    assert json.loads(result.stdout) == {"new": 2, "already there": 0, "unreadable lines": 2, "refused": 0}
+    assert json.loads(result.stdout) == NOTHING | {"new": 2, "unreadable lines": 2}
     assert f"{chats}:2: " in result.stderr
     assert f"{chats}:4: " in result.stderr
 
@@ -38,7 +43,7 @@ def test_ingest_reports_refused_conversations_and_saves_the_rest(mongars, tmp_pa
     lines = [GOOD, GOOD | {"user": "bob"}, GOOD | null | {"id": "c2"}, GOOD | {"id": "c3"}]
     result = mongars("ingest", str(write(tmp_path / "chats.jsonl", *lines)), "--json")
     assert result.exit_code == 1
-    assert json.loads(result.stdout) == {"new": 2, "already there": 0, "unreadable lines": 0, "refused": 2}
+    assert json.loads(result.stdout) == NOTHING | {"new": 2, "refused": 2}
     assert "'c1'" in result.stderr
     assert "'c2'" in result.stderr
 
@@ -56,6 +61,20 @@ def test_a_second_ingest_adds_nothing(mongars, tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(json.dumps(GOOD).encode()))
     assert mongars("ingest", str(path)).exit_code == 0
     assert json.loads(mongars("ingest", str(path), "--json").stdout)["already there"] == 1
+
+
+def test_ingest_reports_what_has_grown_what_was_withdrawn_and_what_differs(mongars, tmp_path: Path) -> None:
+    path = tmp_path / "chats.jsonl"
+    ids = ("c1", "c2", "c3", "c4")
+    mongars("ingest", str(write(path, *(GOOD | {"id": identity, "consent": True} for identity in ids))))
+    more = {"messages": [*GOOD["messages"], {"role": "user", "content": "Bye"}], "consent": True}
+    other = {"messages": [{"role": "user", "content": "Hey"}], "consent": True}
+    lines = [GOOD | more, GOOD | {"id": "c2", "consent": False}, GOOD | {"id": "c3"} | other, GOOD | {"id": "c4"}]
+    lines[3] |= {"consent": True}
+    result = mongars("ingest", str(write(path, *lines)), "--json")
+    expected = {"extended": 1, "already there": 2, "consent withdrawn": 1, "refused": 1}
+    assert json.loads(result.stdout) == NOTHING | expected
+    assert "'c3' is stored with other turns" in result.stderr
 
 
 def test_a_missing_file_is_a_usage_error_before_another_is_saved(mongars, chats: Path) -> None:

@@ -13,8 +13,8 @@ from mongars.memory.index.index import MemoryIndex
 from mongars.memory.index.indexing import FILL_BATCH
 from mongars.memory.pages import PageQuery
 from mongars.memory.sql.persistence import PersistenceRepository
-from mongars.records import AdapterStamp, ChatRef, Memory, Turn
-from tests.memory.conftest import BASE
+from mongars.records import AdapterStamp, ChatRef, Conversation, Memory, Turn
+from tests.memory.conftest import BASE, FakeEmbedder
 
 OF_BASE = AdapterStamp(0, base=BASE).vector_space
 
@@ -73,6 +73,24 @@ async def test_a_recall_for_a_chat_finds_its_conversation_and_as_many_more_as_th
     assert (recall.conversation_id, recall.earlier) == ("now", ())
     with pytest.raises(ConversationNotFoundError):
         await hippocampus.recall("bob", "cat", chat=ChatRef("now"))
+
+
+async def test_what_another_process_imports_is_found_at_the_next_check(
+    hippocampus: Hippocampus, sqlite_repository: PersistenceRepository, embedder: FakeEmbedder
+) -> None:
+    turns = (Turn("user", "my hound is called Rex"), Turn("assistant", "a good name"))
+    sqlite_repository.save_conversation(Conversation("c", "anna", turns))
+    assert (await hippocampus.recall("anna", "dog")).memories == ()
+    embedder.error = BackendError("The encoder is away.")
+    with pytest.raises(BackendError):
+        await hippocampus.index_imports()
+    assert hippocampus.needs_reindex
+    embedder.error = None
+    assert await hippocampus.follow_encoder() == 2
+    sqlite_repository.save_conversation(Conversation("d", "anna", turns))
+    assert await hippocampus.index_imports() == 2
+    assert await hippocampus.index_imports() == 0
+    assert len((await hippocampus.recall("anna", "dog")).memories) == 4
 
 
 async def test_the_dense_retriever_finds_texts_that_share_no_word(hippocampus: Hippocampus) -> None:

@@ -61,22 +61,25 @@ class Indexing:
             chunk = await asyncio.to_thread(next, chunks, _DONE)
             if not isinstance(chunk, list):
                 break
-            rows = [memory for memory in chunk if is_recallable(memory)]
-            ids = [memory.id for memory in rows]
-            missing_texts = await asyncio.to_thread(self.index.missing_texts, ids)
-            await asyncio.to_thread(self.index.add_texts, [row for row in rows if row.id in missing_texts])
-            vector_space = (await self.embedder.stamp()).vector_space
-            missing_vectors = await asyncio.to_thread(self.index.missing_vectors, vector_space, ids)
-            batch = [row for row in rows if row.id in missing_vectors]
-            batch = batch if limit is None else batch[: limit - added]
-            if batch:
-                await self._embed(batch, batch_size=FILL_BATCH, share=FILL_SHARE)
-            await self._remove_forgotten(rows)
-            added += len(batch)
+            added += await self.complete(chunk, None if limit is None else limit - added)
         if limit is None:
             vector_space = (await self.embedder.stamp()).vector_space
             await asyncio.to_thread(self.index.keep_vector_spaces, vector_space, PREVIOUS_SPACES)
         return added
+
+    async def complete(self, memories: Sequence[Memory], limit: int | None = None) -> int:
+        """Index what is missing of some memories, and up to `limit` of their vectors; return how many of these."""
+        rows = [memory for memory in memories if is_recallable(memory)]
+        ids = [memory.id for memory in rows]
+        missing_texts = await asyncio.to_thread(self.index.missing_texts, ids)
+        await asyncio.to_thread(self.index.add_texts, [row for row in rows if row.id in missing_texts])
+        vector_space = (await self.embedder.stamp()).vector_space
+        missing_vectors = await asyncio.to_thread(self.index.missing_vectors, vector_space, ids)
+        batch = [row for row in rows if row.id in missing_vectors][:limit]
+        if batch:
+            await self._embed(batch, batch_size=FILL_BATCH, share=FILL_SHARE)
+        await self._remove_forgotten(rows)
+        return len(batch)
 
     async def _embed(
         self, memories: Sequence[Memory], *, batch_size: int = EMBED_BATCH, share: float = 1.0

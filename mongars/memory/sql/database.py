@@ -3,12 +3,24 @@
 import hashlib
 import importlib.util
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    create_engine,
+    event,
+    func,
+    make_url,
+    select,
+)
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from mongars.errors import SettingsError, UnavailableError
@@ -70,6 +82,15 @@ class Database:
                 f"The database of the conversations failed ({type(error.orig).__name__}).",
                 remedy="Check that MONGARS_DATABASE_URL names a running database that has room on its disk.",
             ) from error
+
+    def insert_if_absent(
+        self, connection: Connection, table: Table, row: Mapping[str, Any], *, returning: ColumnElement[Any]
+    ) -> bool:
+        """Add a row unless its key exists; return whether it was added. `returning` is a column of it."""
+        dialect = sqlite if self.is_sqlite else postgresql
+        statement = dialect.insert(table).values(row).on_conflict_do_nothing()
+        # rowcount would be -1 with psycopg.
+        return connection.scalar(statement.returning(returning)) is not None
 
     def lock_user(self, connection: Connection, user: str) -> None:
         """Let other writers of this user wait until the transaction ends, as all writers of a SQLite file do.

@@ -7,20 +7,20 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, delete, false, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, false, func, insert, select
 
-from mongars.errors import ConversationNotFoundError, InputError, RefusedError
+from mongars.errors import InputError
 from mongars.memory.pages import ConversationRow, Page, PageQuery
-from mongars.memory.sql.branches import is_on
-from mongars.memory.sql.chains import START
-from mongars.memory.sql.chats import Place, find_chat, on_path, path_of, paths_of, place_turns
+from mongars.memory.sql.chats import find_chat, on_path, path_of, place_turns
 from mongars.memory.sql.database import Database
-from mongars.memory.sql.feedback import FeedbackRepository, opinions_on
+from mongars.memory.sql.feedback import FeedbackRepository
+from mongars.memory.sql.headers import check_owner, insert_if_absent, locked_header, not_found, withdraw_consent
+from mongars.memory.sql.imports import Saved, save, take_unindexed
 from mongars.memory.sql.paging import read_page
-from mongars.memory.sql.profiles import ProfileRepository, delete_profile, profiles_of
+from mongars.memory.sql.profiles import ProfileRepository, delete_profile
 from mongars.memory.sql.rows import check_ids, check_new_id, header_row, message_rows
-from mongars.memory.sql.tables import conversations, feedback, messages
+from mongars.memory.sql.streams import stream
+from mongars.memory.sql.tables import conversations, feedback, messages, unindexed
 from mongars.memory.sql.tombstones import bury, conversation_key, is_buried, user_key
 from mongars.records import ChatRef, Conversation, Memory, Turn, now
 
@@ -59,29 +59,19 @@ class PersistenceRepository:
 
     # Writing
 
-    def save_conversation(self, conversation: Conversation) -> bool:
-        """Store a whole conversation; returns False, and adds nothing, when its id exists already.
+    def save_conversation(self, conversation: Conversation) -> Saved:
+        """Store a whole conversation, or of one that is there already what is new.
 
-        A turn without a time gets the conversation's; its profile is added to the user's. Raises InputError for
-        text that cannot be stored, and RefusedError when the id belongs to another user.
+        Turns after the stored ones are appended, and consent that it no longer gives is withdrawn; an older copy
+        of it changes nothing. A turn without a time gets the conversation's; its profile is added to the user's.
+        Raises InputError for text that cannot be stored, and RefusedError when the id belongs to another user.
         """
-        started = conversation.created_at or next(
-            (t.created_at for t in conversation.turns if t.created_at), now()
-        )
-        header = header_row(conversation.id, conversation.user, conversation.source, conversation.consent, started)
-        rows = message_rows(conversation.id, conversation.turns, Place(0, None, START), default_time=started)
         with self._database.transaction(write=True) as connection:
-            if not self._insert_if_absent(connection, header):
-                if _locked_header(connection, conversation.id).user_id != conversation.user:
-                    raise RefusedError(
-                        f"The conversation id {conversation.id!r} is taken by another user.",
-                        remedy="Choose another id.",
-                    )
-                return False
-            if rows:
-                connection.execute(insert(messages), rows)
-            self.profiles.add(connection, conversation.user, conversation.profile)
-        return True
+            self._database.lock_user(connection, conversation.user)
+            saved = save(self._database, connection, conversation)
+            if saved.new or saved.appended:
+                self.profiles.add(connection, conversation.user, conversation.profile)
+        return saved
 
     def append_turns(
         self,
@@ -108,14 +98,12 @@ class PersistenceRepository:
             self._database.lock_user(connection, user)
             if asked_at and is_buried(connection, user, conversation_id, asked_at):
                 return ()
-            self._insert_if_absent(connection, new_header)
-            header = _locked_header(connection, conversation_id)
+            insert_if_absent(self._database, connection, new_header)
+            header = locked_header(connection, conversation_id)
             if header.user_id != user:
-                raise _not_found(conversation_id)
+                raise not_found(conversation_id)
             if header.consent and not consent:
-                connection.execute(
-                    update(conversations).where(conversations.c.id == conversation_id).values(consent=False)
-                )
+                withdraw_consent(connection, conversation_id)
             place = place_turns(connection, conversation_id, sent, turns)
             rows = message_rows(conversation_id, turns[place.stored :], place, default_time=at)
             if rows:
@@ -123,12 +111,6 @@ class PersistenceRepository:
         return tuple(
             Memory(row["id"], user, conversation_id, row["role"], row["text"], row["created_at"]) for row in rows
         )
-
-    def _insert_if_absent(self, connection: Connection, header: dict[str, Any]) -> bool:
-        dialect = sqlite if self._database.is_sqlite else postgresql
-        statement = dialect.insert(conversations).values(header).on_conflict_do_nothing()
-        # rowcount would be -1 with psycopg.
-        return connection.scalar(statement.returning(conversations.c.id)) is not None
 
     # Reading
 
@@ -146,7 +128,7 @@ class PersistenceRepository:
                 return find_chat(connection, user, chat.sent, question), ()
             owner = connection.scalar(select(conversations.c.user_id).where(conversations.c.id == chat.id))
             if owner not in (None, user):
-                raise _not_found(chat.id)
+                raise not_found(chat.id)
             path = [] if chat.sent else path_of(connection, chat.id)
             if not path:
                 return chat.id, ()
@@ -180,7 +162,7 @@ class PersistenceRepository:
         """
         check_ids(user=user, conversation_id=conversation_id, after=page.after)
         with self._database.transaction(write=False) as connection:
-            _check_owner(connection, user, conversation_id)
+            check_owner(connection, user, conversation_id)
             after = [_position(connection, conversation_id, page.after)] if page.after else None
             path = path_of(connection, conversation_id)
             query = _memories().where(
@@ -212,6 +194,16 @@ class PersistenceRepository:
             yield chunk
             after = chunk[-1].id
 
+    def take_unindexed(self) -> list[Memory]:
+        """Return the messages of some conversations that were imported, for the index; nobody gets them again."""
+        with self._database.transaction(write=False) as connection:
+            if connection.execute(select(unindexed).limit(1)).first() is None:
+                return []
+        with self._database.transaction(write=True) as connection:
+            ids = take_unindexed(connection)
+            query = _memories().where(messages.c.conversation_id.in_(ids)).order_by(messages.c.id)
+            return [_memory(row) for row in connection.execute(query)]
+
     def consented(
         self, since: str | None = None, *, newer_than: datetime | None = None, chunk: int = CHUNK
     ) -> Iterator[Conversation]:
@@ -223,7 +215,7 @@ class PersistenceRepository:
         allowed: ColumnElement[bool] = conversations.c.consent.is_(True)
         if newer_than is not None:
             allowed &= conversations.c.created_at >= newer_than
-        return self._stream(allowed, since or "", chunk)
+        return stream(self._database, allowed, since or "", chunk)
 
     def count_consented(self) -> int:
         """Return how many conversations `consented` yields."""
@@ -234,32 +226,7 @@ class PersistenceRepository:
     def export_user(self, user: str) -> Iterator[Conversation]:
         """Stream all conversations of a user, in order of id."""
         check_ids(user=user)
-        return self._stream(conversations.c.user_id == user, "", CHUNK)
-
-    def _stream(self, condition: ColumnElement[bool], after: str, chunk: int) -> Iterator[Conversation]:
-        query = select(conversations).where(condition).order_by(conversations.c.id).limit(chunk)
-        while True:
-            with self._database.transaction(write=False) as connection:
-                headers = connection.execute(query.where(conversations.c.id > after)).all()
-                ids = [header.id for header in headers]
-                turns, abandoned = _turns(connection, ids)
-                opinions = opinions_on(connection, ids)
-                profiles = profiles_of(connection, {header.user_id for header in headers})
-            for header in headers:
-                yield Conversation(
-                    id=header.id,
-                    user=header.user_id,
-                    turns=tuple(turns[header.id]),
-                    source=header.source,
-                    consent=header.consent,
-                    created_at=header.created_at,
-                    opinions=tuple(opinions[header.id]),
-                    profile=profiles[header.user_id],
-                    abandoned=tuple(abandoned[header.id]),
-                )
-            if len(headers) < chunk:
-                return
-            after = headers[-1].id
+        return stream(self._database, conversations.c.user_id == user, "", CHUNK)
 
     # Deleting
 
@@ -272,7 +239,7 @@ class PersistenceRepository:
             owned = (conversations.c.id == conversation_id) & (conversations.c.user_id == user)
             existed = connection.execute(delete(conversations).where(owned)).rowcount
         if not existed:  # a first answer may be under way, which must not be stored either
-            raise _not_found(conversation_id)
+            raise not_found(conversation_id)
         self._database.scrub()
 
     def erase_user(self, user: str) -> dict[str, int]:
@@ -327,44 +294,3 @@ def _position(connection: Connection, conversation_id: str, message_id: str) -> 
     if position is None:
         raise InputError(f"No message {message_id!r} in this conversation.", param="after")
     return position
-
-
-def _check_owner(connection: Connection, user: str, conversation_id: str) -> None:
-    query = select(conversations.c.user_id).where(conversations.c.id == conversation_id)
-    if connection.scalar(query) != user:
-        raise _not_found(conversation_id)
-
-
-def _locked_header(connection: Connection, conversation_id: str) -> Row[Any]:
-    """Return the conversation's row, locked until the transaction ends: other appends wait for it."""
-    query = select(conversations).where(conversations.c.id == conversation_id).with_for_update()
-    header = connection.execute(query).one_or_none()
-    if header is None:  # deleted meanwhile
-        raise _not_found(conversation_id)
-    return header
-
-
-def _turns(connection: Connection, ids: Sequence[str]) -> tuple[dict[str, list[Turn]], dict[str, list[Turn]]]:
-    """Return the turns on the current paths of conversations, and those that were left behind."""
-    turns: dict[str, list[Turn]] = {conversation_id: [] for conversation_id in ids}
-    abandoned: dict[str, list[Turn]] = {conversation_id: [] for conversation_id in ids}
-    paths = paths_of(connection, ids)
-    query = (
-        select(
-            messages.c.conversation_id,
-            messages.c.position,
-            messages.c.role,
-            messages.c.text,
-            messages.c.created_at,
-        )
-        .where(messages.c.conversation_id.in_(ids))
-        .order_by(messages.c.conversation_id, messages.c.position)
-    )
-    for row in connection.execute(query):
-        kind = turns if is_on(paths[row.conversation_id], row.position) else abandoned
-        kind[row.conversation_id].append(Turn(row.role, row.text, row.created_at))
-    return turns, abandoned
-
-
-def _not_found(conversation_id: str) -> ConversationNotFoundError:
-    return ConversationNotFoundError(f"No conversation {conversation_id!r}.")

@@ -74,6 +74,13 @@ messages = Table(
     Index("messages_by_chain", "chain"),
 )
 
+# Conversations that were imported, and whose messages a server may have to index. See imports.py.
+unindexed = Table(
+    "unindexed",
+    metadata,
+    Column("conversation_id", _Id, ForeignKey(conversations.c.id, ondelete="CASCADE"), primary_key=True),
+)
+
 # What was erased lately, so that an answer that was under way is not stored afterwards. See tombstones.py.
 tombstones = Table(
     "tombstones",

@@ -23,7 +23,7 @@ from mongars.serving.deployments.clients import DeploymentClient, LLMClient
 
 logger = logging.getLogger(__name__)
 REEMBED_CHECK_S = 5.0
-"""Period of the check for a new encoder; one that stays for so long is worth re-embedding for."""
+"""Period of the check for imports and a new encoder; one that stays for so long is worth re-embedding for."""
 
 
 class MemoryDeployment:
@@ -126,8 +126,9 @@ class MemoryDeployment:
         while True:
             try:
                 await self._hippocampus.follow_encoder()
+                await self._hippocampus.index_imports()
             except MongarsError as error:
-                logger.warning("The memory could not be re-embedded (%s); retrying.", error.code)
+                logger.warning("The index could not be completed (%s); retrying.", error.code)
             await asyncio.sleep(REEMBED_CHECK_S)
 
 

@@ -37,7 +37,8 @@ def save_same(url: str, start: Event, answers: "multiprocessing.Queue[bool]") ->
     repository = PersistenceRepository(url)
     repository.migrate()
     start.wait(TIMEOUT_S)
-    answers.put(repository.save_conversation(Conversation("same", "anna", (Turn("user", "x"),), consent=True)))
+    saved = repository.save_conversation(Conversation("same", "anna", (Turn("user", "x"),), consent=True))
+    answers.put(saved.new)
 
 
 def connection_that_writes(path: Path) -> sqlite3.Connection:

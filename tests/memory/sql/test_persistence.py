@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mongars.errors import ConversationNotFoundError, InputError, RefusedError
 from mongars.memory.pages import PageQuery
+from mongars.memory.sql.imports import Saved
 from mongars.memory.sql.persistence import PersistenceRepository
 from mongars.records import ROLES, Conversation, Turn, new_id
 
@@ -39,13 +40,13 @@ def conversation(identity: str = "c", user: str = "anna", **fields) -> Conversat
 def test_any_conversation_is_read_back_as_it_was_saved(repository, turns, source, consent) -> None:
     user = new_id("user")
     saved = conversation(new_id("conv"), user, turns=tuple(turns), source=source, consent=consent)
-    assert repository.save_conversation(saved)
+    assert repository.save_conversation(saved).new
     assert list(repository.export_user(user)) == [saved]
 
 
 def test_saving_twice_adds_nothing(repository) -> None:
-    assert repository.save_conversation(conversation()) is True
-    assert repository.save_conversation(conversation(turns=(Turn("user", "other"),))) is False
+    assert repository.save_conversation(conversation()) == Saved(new=True, appended=2)
+    assert repository.save_conversation(conversation()) == Saved()
     assert list(repository.export_user("anna")) == [conversation()]
 
 

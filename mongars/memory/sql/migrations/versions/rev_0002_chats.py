@@ -1,4 +1,4 @@
-"""Chats that clients name by their turns: branches, digests of turns, and what was erased lately.
+"""Chats that clients name by their turns: branches, digests of turns, and what was erased or imported lately.
 
 Conversations are listed by time: an id that is made of a client's own id does not sort by it.
 """
@@ -9,6 +9,8 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
+ID = sa.String().with_variant(sa.String(collation="C"), "postgresql")
+
 
 def upgrade() -> None:
     """Add the columns and the table."""
@@ -16,6 +18,10 @@ def upgrade() -> None:
     op.add_column("messages", sa.Column("parent", sa.Integer, nullable=True))
     op.add_column("messages", sa.Column("chain", sa.String, nullable=True))
     op.create_index("messages_by_chain", "messages", ["chain"])
+    op.create_table(
+        "unindexed",
+        sa.Column("conversation_id", ID, sa.ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True),
+    )
     op.create_table(
         "tombstones",
         sa.Column("key", sa.String, primary_key=True),
