@@ -3,13 +3,14 @@
 A running server did not see them arrive. Their ids wait in a table until it has indexed their messages.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, delete, insert, select
 
 from mongars.errors import RefusedError
 from mongars.memory.sql.chains import START
 from mongars.memory.sql.chats import Place, on_path, path_of
+from mongars.memory.sql.consents import chosen_consent
 from mongars.memory.sql.database import Database
 from mongars.memory.sql.headers import insert_if_absent, locked_header, withdraw_consent
 from mongars.memory.sql.rows import header_row, message_rows
@@ -34,10 +35,15 @@ class Saved:
 
 
 def save(database: Database, connection: Connection, conversation: Conversation) -> Saved:
-    """Store a conversation, or what is new in it. Raises InputError, RefusedError for an id of another user."""
+    """Store a conversation, or what is new in it; a user who forbade training gives no consent by a file.
+
+    Raises InputError, RefusedError for an id of another user.
+    """
     started = conversation.created_at or next(
         (turn.created_at for turn in conversation.turns if turn.created_at), now()
     )
+    if chosen_consent(connection, conversation.user) is False:
+        conversation = replace(conversation, consent=False)
     header = header_row(conversation.id, conversation.user, conversation.source, conversation.consent, started)
     rows = message_rows(conversation.id, conversation.turns, Place(0, None, START), default_time=started)
     if insert_if_absent(database, connection, header):

@@ -1,6 +1,7 @@
 """Conversations in SQL: the source of truth, from which the index, the cache and the datasets can be rebuilt.
 
-Feedback is in feedback.py, profiles in profiles.py. All of it is synchronous: callers run it on a thread.
+Feedback is in feedback.py, profiles in profiles.py, users' own consent in consents.py. All of it is synchronous:
+callers run it on a thread.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, delete, false, fu
 from mongars.errors import InputError
 from mongars.memory.pages import ConversationRow, Page, PageQuery
 from mongars.memory.sql.chats import find_chat, on_path, path_of, place_turns
+from mongars.memory.sql.consents import ConsentRepository, chosen_consent, delete_consent
 from mongars.memory.sql.database import Database
 from mongars.memory.sql.feedback import FeedbackRepository
 from mongars.memory.sql.headers import check_owner, insert_if_absent, locked_header, not_found, withdraw_consent
@@ -45,6 +47,7 @@ class PersistenceRepository:
         self._database = Database(url)
         self.feedback = FeedbackRepository(self._database)
         self.profiles = ProfileRepository(self._database)
+        self.consents = ConsentRepository(self._database)
 
     def migrate(self) -> None:
         """Upgrade the schema to the newest revision; safe to repeat and to run in several processes at once.
@@ -89,15 +92,17 @@ class PersistenceRepository:
         `sent` are the turns that the client sent before them: where the conversation goes on otherwise after
         these, the turns begin a branch, and a question that it has there already is not stored again. Nothing is
         added when the user or the conversation was erased since `asked_at`. A conversation keeps its consent only
-        while every append gives it: consent to some turns is not consent to the others. Raises InputError, and
-        ConversationNotFoundError for another user's id.
+        while every append gives it: consent to some turns is not consent to the others. A choice of the user
+        counts instead. Raises InputError, and ConversationNotFoundError for another user's id.
         """
         at = now()
-        new_header = header_row(conversation_id, user, source, consent, at)
         with self._database.transaction(write=True) as connection:
             self._database.lock_user(connection, user)
             if asked_at and is_buried(connection, user, conversation_id, asked_at):
                 return ()
+            if (chosen := chosen_consent(connection, user)) is not None:
+                consent = chosen
+            new_header = header_row(conversation_id, user, source, consent, at)
             insert_if_absent(self._database, connection, new_header)
             header = locked_header(connection, conversation_id)
             if header.user_id != user:
@@ -255,6 +260,7 @@ class PersistenceRepository:
             num_messages = connection.execute(delete(messages).where(of_owned)).rowcount
             num_conversations = connection.execute(delete(conversations).where(is_owned)).rowcount
             num_profiles = delete_profile(connection, user)
+            delete_consent(connection, user)
         self._database.scrub()
         return {
             "conversations": num_conversations,

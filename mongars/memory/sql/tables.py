@@ -99,6 +99,14 @@ profiles = Table(
     Column("phones", Text, nullable=False),
 )
 
+# A user's own choice about training, which counts before that of the key.
+consents = Table(
+    "consents",
+    metadata,
+    Column("user_id", _Id, primary_key=True),
+    Column("consent", Boolean, nullable=False),
+)
+
 feedback = Table(
     "feedback",
     metadata,

@@ -101,6 +101,15 @@ class MemoryDeployment:
     async def put_profile(self, user: str, profile: Profile) -> Profile:
         return await asyncio.to_thread(self._repository.profiles.put, user, profile)
 
+    async def consent(self, user: str) -> bool | None:
+        return await asyncio.to_thread(self._repository.consents.of, user)
+
+    async def put_consent(self, user: str, consent: bool) -> int:
+        return await asyncio.to_thread(self._repository.consents.put, user, consent)
+
+    async def put_conversation_consent(self, user: str, conversation_id: str, consent: bool) -> None:
+        await asyncio.to_thread(self._repository.consents.put_conversation, user, conversation_id, consent)
+
     async def export(self, user: str) -> AsyncGenerator[tuple[Conversation, tuple[Feedback, ...]], None]:
         """Yield every conversation of a user, with the user's feedback on it."""
         conversations = self._repository.export_user(user)
@@ -145,6 +154,9 @@ class MemoryClient(DeploymentClient):
     withdraw_feedback = AsyncMethod(MemoryDeployment.withdraw_feedback)
     profile = AsyncMethod(MemoryDeployment.profile)
     put_profile = AsyncMethod(MemoryDeployment.put_profile)
+    consent = AsyncMethod(MemoryDeployment.consent)
+    put_consent = AsyncMethod(MemoryDeployment.put_consent)
+    put_conversation_consent = AsyncMethod(MemoryDeployment.put_conversation_consent)
     export = StreamMethod(MemoryDeployment.export)
     erase = AsyncMethod(MemoryDeployment.erase)
     ready = AsyncMethod(MemoryDeployment.ready)

@@ -15,7 +15,7 @@ from mongars.serving.deployments.args import AppArgs
 from mongars.serving.deployments.clients import LLMClient
 from mongars.serving.deployments.cortex import connected_cortex
 from mongars.serving.deployments.memory import MemoryClient
-from mongars.serving.http import admin, conversations, feedback, openai, profile
+from mongars.serving.http import admin, consent, conversations, feedback, openai, profile
 from mongars.serving.http.auth import KeyRing
 from mongars.serving.http.envelope import Envelope, handle_errors
 from mongars.serving.http.services import Services
@@ -32,7 +32,7 @@ def create_api(services: Services, *, max_body_bytes: int) -> FastAPI:
     )
     api.state.services = services
     handle_errors(api)
-    for module in (openai, conversations, feedback, profile, admin):
+    for module in (openai, conversations, consent, feedback, profile, admin):
         api.include_router(module.router)
     return api
 

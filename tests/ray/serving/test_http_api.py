@@ -224,6 +224,25 @@ def test_a_conversation_that_is_deleted_while_it_is_answered_stays_deleted(app):
     assert app.http.get(f"/v1/conversations/{identity}/messages").status_code == 404
 
 
+def test_a_user_changes_the_consent_to_training_for_one_conversation_and_for_all(app):
+    def is_consented(identity):
+        listed = app.http.get("/v1/conversations", params={"limit": 100}).json()["data"]
+        return {one["id"]: one["consent"] for one in listed}[identity]
+
+    identity = chat(app, "hello there")[0]["conversation"]
+    assert (app.http.get("/v1/users/me/consent").json()["consent"], is_consented(identity)) == (None, True)
+    assert app.http.post(f"/v1/conversations/{identity}", json={"consent": False}).status_code == 200
+    assert not is_consented(identity)
+    assert app.http.put("/v1/users/me/consent", json={"consent": True}).json()["changed_conversations"] == 1
+    assert is_consented(identity)
+    assert app.http.put("/v1/users/me/consent", json={"consent": False}).json()["changed_conversations"] >= 1
+    assert not is_consented(chat(app, "hello there")[0]["conversation"])
+    with pytest.raises(openai.NotFoundError):
+        app.other.post(f"/conversations/{identity}", body={"consent": True}, cast_to=httpx.Response)
+    assert app.http.put("/v1/users/me/consent", json={"consent": "yes"}).status_code == 400
+    app.http.put("/v1/users/me/consent", json={"consent": True})
+
+
 def test_health_readiness_and_metrics_answer_without_a_key(app):
     for path in ("/healthz", "/readyz", "/metrics"):
         assert httpx.get(app.url + path).status_code == 200

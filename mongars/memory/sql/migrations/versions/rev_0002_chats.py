@@ -1,4 +1,4 @@
-"""Chats that clients name by their turns: branches, digests of turns, and what was erased or imported lately.
+"""Chats that clients name by their turns: branches, and digests of turns. Imports, erasures and users' consent.
 
 Conversations are listed by time: an id that is made of a client's own id does not sort by it.
 """
@@ -18,6 +18,11 @@ def upgrade() -> None:
     op.add_column("messages", sa.Column("parent", sa.Integer, nullable=True))
     op.add_column("messages", sa.Column("chain", sa.String, nullable=True))
     op.create_index("messages_by_chain", "messages", ["chain"])
+    op.create_table(
+        "consents",
+        sa.Column("user_id", ID, primary_key=True),
+        sa.Column("consent", sa.Boolean, nullable=False),
+    )
     op.create_table(
         "unindexed",
         sa.Column("conversation_id", ID, sa.ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True),
