@@ -211,8 +211,9 @@ class Embeddings:
 class ReplyPiece:
     """A streamed piece of a reply to the user.
 
-    The last one has `finish_reason`, the usage, the messages that were recalled for the prompt with the ids of
-    those in it, the number of earlier turns that did not fit, and the id of the remembered answer.
+    The last one has `finish_reason`, the usage, the messages that were recalled for the prompt, the id of the
+    remembered answer, the ids of the recalled messages that are in the prompt, and the number of earlier turns
+    that did not fit into it.
     """
 
     text: str
@@ -222,9 +223,9 @@ class ReplyPiece:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     memories: tuple[Memory, ...] = ()
+    message_id: str | None = None
     in_prompt: frozenset[str] = frozenset()
     left_out: int = 0
-    message_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

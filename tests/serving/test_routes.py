@@ -50,7 +50,7 @@ class FakeCortex:
                 if self.fails_at == number:
                     raise self.error
                 yield ReplyPiece(text, "conv_1", CHAT, ENCODER)
-            yield ReplyPiece("", "conv_1", CHAT, ENCODER, "stop", Usage(9, 2), (MEMORY,), "msg_2")
+            yield ReplyPiece("", "conv_1", CHAT, ENCODER, "stop", Usage(9, 2), (MEMORY,), "msg_2", {"msg_1"}, 3)
         finally:
             self.closed = True
 
@@ -202,7 +202,8 @@ async def test_a_whole_answer_has_the_shape_of_openai_and_our_extension(http, co
     )
     assert extra["encoder"] == {"adapter": "enc", "version": 7, "digest": "e" * 64}
     assert [memory["id"] for memory in extra["memories"]] == ["msg_1"]
-    assert extra["message"] == "msg_2"
+    assert [memory["in_prompt"] for memory in extra["memories"]] == [True]
+    assert (extra["message"], extra["turns_left_out"]) == ("msg_2", 3)
     user, _, options = cortex.calls[0]
     assert (user, options["consent"], options["conversation_id"]) == ("ada", True, "conv_1")
 

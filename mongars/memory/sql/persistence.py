@@ -69,6 +69,7 @@ class PersistenceRepository:
         of it changes nothing. A turn without a time gets the conversation's; its profile is added to the user's.
         Raises InputError for text that cannot be stored, and RefusedError when the id belongs to another user.
         """
+        check_ids(user=conversation.user)
         with self._database.transaction(write=True) as connection:
             self._database.lock_user(connection, conversation.user)
             saved = save(self._database, connection, conversation)
@@ -95,6 +96,7 @@ class PersistenceRepository:
         while every append gives it: consent to some turns is not consent to the others. A choice of the user
         counts instead. Raises InputError, and ConversationNotFoundError for another user's id.
         """
+        check_ids(user=user, conversation_id=conversation_id)
         at = now()
         with self._database.transaction(write=True) as connection:
             self._database.lock_user(connection, user)

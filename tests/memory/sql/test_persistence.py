@@ -214,6 +214,7 @@ def test_text_that_not_every_database_can_store_is_refused(repository, bad) -> N
     for refused in (
         lambda: repository.save_conversation(conversation(turns=(Turn("user", bad),))),
         lambda: repository.save_conversation(conversation(bad)),
+        lambda: repository.save_conversation(conversation(user=bad)),
         lambda: repository.save_conversation(conversation(source=bad)),
         lambda: repository.append_turns("c", bad, [Turn("user", "x")]),
         lambda: repository.append_turns("c", "anna", [Turn("user", "x"), Turn("user", bad)]),
