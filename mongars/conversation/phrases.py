@@ -16,9 +16,9 @@ class PhraseFilter:
     def __init__(self, *, withheld: Iterable[str] = (), stops: Iterable[str] = ()) -> None:
         self._withheld = frozenset(phrase for phrase in withheld if phrase)
         self._stops = frozenset(phrase for phrase in stops if phrase)
-        phrases = self._withheld | self._stops
-        self._prefixes = frozenset(phrase[:end] for phrase in phrases for end in range(len(phrase)))
-        self._longest = max(map(len, phrases), default=0)
+        self._phrases = tuple(self._withheld | self._stops)
+        self._first_characters = frozenset(phrase[0] for phrase in self._phrases)
+        self._longest = max(map(len, self._phrases), default=0)
         self._buffer = ""
         self._tail = ""
         self.stopped = False
@@ -41,7 +41,7 @@ class PhraseFilter:
         return "".join(passed)
 
     def _decide(self, passed: list[str], *, final: bool) -> None:
-        while self._buffer and not self.stopped and (final or self._buffer not in self._prefixes):
+        while self._buffer and not self.stopped and (final or not self._may_become_a_phrase()):
             phrase = self._phrase_at_start()
             if phrase is None:
                 self._pass_on(self._buffer[0], passed)
@@ -50,6 +50,12 @@ class PhraseFilter:
                 self.stopped, self._buffer = True, ""
             else:
                 self._buffer = self._buffer[len(phrase) :]
+
+    def _may_become_a_phrase(self) -> bool:
+        # No set of all prefixes: its size would be the square of a phrase's length, which a client may choose.
+        return self._buffer[0] in self._first_characters and any(
+            len(phrase) > len(self._buffer) and phrase.startswith(self._buffer) for phrase in self._phrases
+        )
 
     def _phrase_at_start(self) -> str | None:
         for length in range(min(self._longest, len(self._buffer)), 0, -1):

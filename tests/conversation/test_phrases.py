@@ -1,3 +1,4 @@
+import tracemalloc
 from itertools import pairwise
 
 from hypothesis import given
@@ -20,6 +21,14 @@ def test_the_passed_text_is_independent_of_cuts_and_has_no_marker(text, cuts):
     passed = "".join(cut.feed(text[a:b]) for a, b in pairwise(edges)) + cut.finish()
     assert passed == expected
     assert not any(marker in passed for marker in ROLE_MARKERS)
+
+
+def test_a_long_stop_string_takes_memory_in_proportion_to_its_length():
+    tracemalloc.start()
+    PhraseFilter(stops=["x" * 20_000])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 @given(st.text(alphabet="ab<|", max_size=30))

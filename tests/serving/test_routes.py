@@ -282,6 +282,9 @@ async def test_a_client_that_leaves_closes_the_answer(http, cortex):
         ({"tools": [{"type": "function"}]}, None),
         ({"response_format": {"type": "json_object"}}, None),
         ({"max_tokens": 0}, "max_tokens"),
+        ({"stop": "x" * 257}, "stop"),
+        ({"stop": ["x", "x" * 257]}, "stop.1"),
+        ({"stop": ["x"] * 5}, "stop"),
     ],
 )
 async def test_unsupported_options_are_refused_in_openais_format(http, changes, param):

@@ -12,6 +12,8 @@ from mongars.records import Sampling
 
 LEAST_TEMPERATURE = 1e-4
 """Below it a sample is the greedy token, and logits divided by it may overflow float32."""
+LEAST_TOP_P = torch.finfo(torch.float32).tiny
+"""A smaller share is 0 in float32, and not even the likeliest token would be in the nucleus."""
 TRIES = 8
 """Draws outside the nucleus before it is computed by sorting."""
 
@@ -21,7 +23,7 @@ class TokenSampler:
 
     def __init__(self, sampling: Sampling) -> None:
         self.temperature = sampling.temperature
-        self.top_p = sampling.top_p
+        self.top_p = max(sampling.top_p, LEAST_TOP_P)
         self._generator = torch.Generator()
         if sampling.seed is None:
             self._generator.seed()

@@ -4,6 +4,7 @@ Errors are always `{"error": {"message", "type", "param", "code"}}`. Request bod
 """
 
 import logging
+import re
 import time
 from typing import Any
 
@@ -23,6 +24,8 @@ LONGEST_ID = 128
 SERVER_ERROR = 500
 _duration = telemetry.meter.create_histogram(telemetry.HTTP_DURATION, unit="s")
 _rejections = telemetry.meter.create_counter(telemetry.RATE_LIMIT_REJECTIONS)
+_NO_FIELD = re.compile(r"body|query|path|str|constrained-str|list\[.*\]")
+"""Parts of pydantic's locations that name the place of a field, or one of its alternatives."""
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
@@ -56,8 +59,10 @@ def handle_errors(api: FastAPI) -> None:
 
     @api.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
+        # Of the alternatives of a field, the one whose type the value has says what is wrong.
+        errors = error.errors()
+        first = next((each for each in errors if not each["type"].endswith("_type")), errors[0])
+        place = ".".join(str(part) for part in first["loc"] if not _NO_FIELD.fullmatch(str(part)))
         message = f"{place}: {first['msg']}" if place else str(first["msg"])
         return error_response(InputError(message, param=place or None))
 

@@ -27,9 +27,13 @@ from mongars.records import (
 
 MAX_INPUTS = 2048  # of one embeddings request, by the specification
 MAX_STOPS = 4  # by the specification
+MAX_STOP_CHARACTERS = 256  # a bound of ours: an answer is searched for them character by character
 DEFAULT_MAX_TOKENS = 128
 CHAT_MODEL = "mongars"
 ENCODER_MODEL = "mongars-encoder"
+
+
+StopString = Annotated[str, Field(max_length=MAX_STOP_CHARACTERS)]
 
 
 class TextPart(BaseModel):
@@ -71,7 +75,7 @@ class ChatRequest(BaseModel):
     max_completion_tokens: Annotated[int | None, Field(ge=1)] = None
     temperature: Annotated[float | None, Field(ge=0, le=2)] = None
     top_p: Annotated[float | None, Field(gt=0, le=1)] = None
-    stop: str | Annotated[list[str], Field(max_length=MAX_STOPS)] | None = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None = None
     # PyTorch's generators take 64 bits.
     seed: Annotated[int | None, Field(ge=-(2**63), lt=2**63)] = None
     n: int | None = None

@@ -104,6 +104,15 @@ def test_a_temperature_near_zero_is_greedy(temperature):
     assert {sample(logits, [sampler(temperature=temperature, seed=seed)])[0] for seed in range(20)} == {1}
 
 
+@pytest.mark.parametrize("top_p", [5e-324, 1e-300, 1e-40, 1e-20])
+@pytest.mark.parametrize("tries", [0, 8])
+def test_a_nucleus_of_nearly_nothing_is_the_likeliest_token(monkeypatch, top_p, tries):
+    monkeypatch.setattr(sampling, "TRIES", tries)
+    logits = torch.tensor([[0.0, 2.0, 1.0]]).repeat(2, 1)
+    others = sampler(temperature=1.0, seed=1)
+    assert sample(logits, [sampler(temperature=1.0, top_p=top_p, seed=0), others])[0] == 1
+
+
 def test_nan_logits_give_a_token_and_affect_no_other_row():
     logits = torch.tensor([[torch.nan, 0.0, 1.0], [0.0, 50.0, 0.0]])
     tokens = sample(logits, [sampler(temperature=1.0, top_p=0.5), sampler(temperature=1.0)])
