@@ -147,20 +147,25 @@ class Cortex:
 def _reply(
     piece: GenerationPiece, conversation: str, recalled: Recalled, prompt: Prompt, message_id: str | None = None
 ) -> ReplyPiece:
-    # Of the conversation's messages, the oldest ones are left out.
-    turns = [
-        replace(one, score=1.0, retriever_scores={OF_CONVERSATION: 1.0})
-        for one in recalled.earlier[prompt.left_out :]
-    ]
-    return ReplyPiece(
+    shown = ReplyPiece(
         text=piece.text,
         conversation_id=conversation,
         chat=piece.stamp,
         encoder=recalled.stamp,
         finish_reason=piece.finish_reason,
         usage=piece.usage,
-        memories=(*prompt.memories, *turns) if piece.finish_reason else (),
-        in_prompt=prompt.quoted.union(one.id for one in turns) if piece.finish_reason else frozenset(),
-        left_out=prompt.left_out if piece.finish_reason else 0,
         message_id=message_id,
+    )
+    if not piece.finish_reason:
+        return shown
+    # Of the conversation's messages, the oldest ones are left out.
+    turns = [
+        replace(one, score=1.0, retriever_scores={OF_CONVERSATION: 1.0})
+        for one in recalled.earlier[prompt.left_out :]
+    ]
+    return replace(
+        shown,
+        memories=(*prompt.memories, *turns),
+        in_prompt=prompt.quoted.union(one.id for one in turns),
+        left_out=prompt.left_out,
     )

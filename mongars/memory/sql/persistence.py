@@ -124,8 +124,9 @@ class PersistenceRepository:
     def open_chat(self, user: str, chat: ChatRef, question: Turn) -> tuple[str | None, tuple[Memory, ...]]:
         """Return the conversation that a request continues, None for a new one, and its messages for the prompt.
 
-        Those are the newest ones of its current path, oldest first, and none when the client sent the turns
-        itself. Raises ConversationNotFoundError for another user's id, InputError for one that none can have.
+        Those are the newest ones that were spoken on its current path, oldest first: system turns of an import are
+        no instructions of ours. There are none when the client sent the turns itself. Raises
+        ConversationNotFoundError for another user's id, InputError for one that none can have.
         """
         check_ids(user=user)
         if chat.id is not None:
@@ -139,7 +140,8 @@ class PersistenceRepository:
             path = [] if chat.sent else path_of(connection, chat.id)
             if not path:
                 return chat.id, ()
-            query = _memories().where(messages.c.conversation_id == chat.id, on_path(path))
+            is_spoken = messages.c.role != "system"
+            query = _memories().where(messages.c.conversation_id == chat.id, on_path(path), is_spoken)
             newest = query.order_by(messages.c.position.desc()).limit(MAX_EARLIER_TURNS)
             return chat.id, tuple(map(_memory, connection.execute(newest)))[::-1]
 
