@@ -79,7 +79,7 @@ class Profile:
 class ChatRef:
     """Which conversation a chat request continues.
 
-    `id` is the client's, None when it gave none: then `sent`, the turns that it sent before the question, tell.
+    `id` is the client's, None when it gave none: then `sent`, the turns before the question, identify it.
     """
 
     id: str | None = None

@@ -27,7 +27,7 @@ from mongars.records import (
 from mongars.telemetry import tracer
 
 OF_CONVERSATION = "conversation"
-"""The retriever, so to speak, of a turn that is in the prompt because its conversation goes on."""
+"""Named among the retrievers for a turn that is in the prompt because its conversation continues."""
 
 
 class Recalled(Protocol):
@@ -98,7 +98,7 @@ class Cortex:
     ) -> AsyncGenerator[ReplyPiece, None]:
         """Yield the reply in pieces; the last one has `finish_reason`, usage and the memories used.
 
-        Without a `conversation_id`, the turns before the user's last one tell which conversation goes on. That one
+        Without a `conversation_id`, the turns before the user's last one identify the conversation. That one
         and the reply are remembered before the last piece, unless `store` is off, or the user or the conversation
         was erased meanwhile. A reply that is empty, fails or is abandoned leaves nothing. Raises InputError for
         turns that do not end with a user's, and what memory and model raise.

@@ -120,7 +120,7 @@ async def test_an_empty_reply_is_announced_but_not_remembered():
     assert pieces[-1].message_id is None
 
 
-async def test_the_turns_before_the_question_tell_the_memory_which_chat_goes_on():
+async def test_the_turns_before_the_question_identify_the_chat_for_the_memory():
     notebook = Notebook()
     sent = (Turn("user", "Hi"), Turn("assistant", "Yes?"))
     turns = [Turn("system", "Be brief."), *sent, *ASK, Turn("system", "Speak French.")]

@@ -3,7 +3,7 @@
 from sqlalchemy import Connection, delete, insert, select, update
 
 from mongars.memory.sql.database import Database
-from mongars.memory.sql.headers import check_owner
+from mongars.memory.sql.headers import check_owner, set_consent
 from mongars.memory.sql.rows import check_ids
 from mongars.memory.sql.tables import consents, conversations
 
@@ -38,8 +38,7 @@ class ConsentRepository:
         check_ids(user=user, conversation_id=conversation_id)
         with self._database.transaction(write=True) as connection:
             check_owner(connection, user, conversation_id)
-            of_this = conversations.c.id == conversation_id
-            connection.execute(update(conversations).where(of_this).values(consent=consent))
+            set_consent(connection, conversation_id, consent)
 
 
 def chosen_consent(connection: Connection, user: str) -> bool | None:

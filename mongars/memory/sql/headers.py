@@ -23,10 +23,10 @@ def locked_header(connection: Connection, conversation_id: str) -> Row[Any]:
     return header
 
 
-def withdraw_consent(connection: Connection, conversation_id: str) -> None:
-    """Forbid training on a conversation."""
+def set_consent(connection: Connection, conversation_id: str, consent: bool) -> None:
+    """Allow or forbid training on a conversation."""
     of_this = conversations.c.id == conversation_id
-    connection.execute(update(conversations).where(of_this).values(consent=False))
+    connection.execute(update(conversations).where(of_this).values(consent=consent))
 
 
 def check_owner(connection: Connection, user: str, conversation_id: str) -> None:

@@ -12,7 +12,7 @@ from mongars.memory.sql.chains import START
 from mongars.memory.sql.chats import Place, on_path, path_of
 from mongars.memory.sql.consents import chosen_consent
 from mongars.memory.sql.database import Database
-from mongars.memory.sql.headers import insert_if_absent, locked_header, withdraw_consent
+from mongars.memory.sql.headers import insert_if_absent, locked_header, set_consent
 from mongars.memory.sql.rows import header_row, message_rows
 from mongars.memory.sql.tables import messages, unindexed
 from mongars.records import Conversation, now
@@ -58,7 +58,7 @@ def save(database: Database, connection: Connection, conversation: Conversation)
         )
     is_withdrawn = stored.consent and not conversation.consent
     if is_withdrawn:
-        withdraw_consent(connection, conversation.id)
+        set_consent(connection, conversation.id, False)
     appended = _append(connection, conversation)
     if appended:
         _await_index(database, connection, conversation.id)

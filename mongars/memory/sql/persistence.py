@@ -16,7 +16,7 @@ from mongars.memory.sql.chats import find_chat, on_path, path_of, place_turns
 from mongars.memory.sql.consents import ConsentRepository, chosen_consent, delete_consent
 from mongars.memory.sql.database import Database
 from mongars.memory.sql.feedback import FeedbackRepository
-from mongars.memory.sql.headers import check_owner, insert_if_absent, locked_header, not_found, withdraw_consent
+from mongars.memory.sql.headers import check_owner, insert_if_absent, locked_header, not_found, set_consent
 from mongars.memory.sql.imports import Saved, save, take_unindexed
 from mongars.memory.sql.paging import read_page
 from mongars.memory.sql.profiles import ProfileRepository, delete_profile
@@ -90,11 +90,11 @@ class PersistenceRepository:
     ) -> tuple[Memory, ...]:
         """Add turns to a conversation, which is created when the id is new; returns those that were added.
 
-        `sent` are the turns that the client sent before them: where the conversation goes on otherwise after
-        these, the turns begin a branch, and a question that it has there already is not stored again. Nothing is
-        added when the user or the conversation was erased since `asked_at`. A conversation keeps its consent only
-        while every append gives it: consent to some turns is not consent to the others. A choice of the user
-        counts instead. Raises InputError, and ConversationNotFoundError for another user's id.
+        `sent` are the turns that the client sent before them. Where the conversation continues differently after
+        these, the turns begin a branch; a question that it has there already is not stored again. Nothing is added
+        when the user or the conversation was erased since `asked_at`. A conversation keeps its consent only while
+        every append gives it: consent to some turns is not consent to the others. A choice of the user counts
+        instead. Raises InputError, and ConversationNotFoundError for another user's id.
         """
         check_ids(user=user, conversation_id=conversation_id)
         at = now()
@@ -110,7 +110,7 @@ class PersistenceRepository:
             if header.user_id != user:
                 raise not_found(conversation_id)
             if header.consent and not consent:
-                withdraw_consent(connection, conversation_id)
+                set_consent(connection, conversation_id, False)
             place = place_turns(connection, conversation_id, sent, turns)
             rows = message_rows(conversation_id, turns[place.stored :], place, default_time=at)
             if rows:

@@ -46,8 +46,8 @@ class ProfileRepository:
         if profile == Profile():
             return
         # An existing row can be locked, which makes concurrent calls wait for each other.
-        empty = self._insert().values(user_id=user, **_row(Profile()))
-        connection.execute(empty.on_conflict_do_nothing())
+        empty = {"user_id": user, **_row(Profile())}
+        self._database.insert_if_absent(connection, profiles, empty, returning=profiles.c.user_id)
         query = select(profiles).where(profiles.c.user_id == user).with_for_update()
         old = _profile(connection.execute(query).one())
         both = Profile(old.names + profile.names, old.emails + profile.emails, old.phones + profile.phones)

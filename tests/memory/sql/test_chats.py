@@ -98,12 +98,12 @@ def test_pages_of_messages_have_the_current_branch_only(client, repository):
     assert not rest.has_more
 
 
-def test_of_two_chats_that_begin_alike_each_goes_on_by_itself(repository):
+def test_of_two_chats_that_begin_alike_each_continues_by_itself(repository):
     one, two = Client(repository), Client(repository)
     first, second = one.say("hello", "Hi."), two.say("hello", "Hi.")
     assert first != second
-    went_on = two.say("a poem?", "Roses.")
-    assert one.say("a joke?", "No.") != went_on
+    continued = two.say("a poem?", "Roses.")
+    assert one.say("a joke?", "No.") != continued
     assert [len(kept) for kept, _ in exported(repository)] == [4, 4]
 
 
@@ -112,14 +112,14 @@ def test_the_same_first_message_is_a_new_chat(client):
     assert client.say("hello", "Hi.", ()) != first
 
 
-def test_a_chat_that_began_elsewhere_goes_on_after_its_first_exchange_here(client, repository):
+def test_a_chat_that_began_elsewhere_continues_after_its_first_exchange_here(client, repository):
     elsewhere = turns("from another server", "Yes?")
     first = client.say("hello", "Hi.", elsewhere)
     assert client.say("again", "Hi.") == first
     assert texts(repository, first) == ["hello", "Hi.", "again", "Hi."]
 
 
-def test_an_imported_conversation_goes_on(client, repository):
+def test_an_imported_conversation_continues(client, repository):
     repository.save_conversation(Conversation("imported", "anna", turns("hello", "Hi.")))
     assert client.say("again", "Yes.", turns("hello", "Hi.")) == "imported"
 
@@ -155,7 +155,7 @@ def test_a_chat_named_by_its_id_has_branches_too(repository):
     assert exported(repository) == [(["hello", "Hi.", "one?", "One."], ["1"])]
 
 
-def test_a_conversation_that_goes_on_without_its_turns_is_found_by_them_later(client, repository):
+def test_a_conversation_that_continues_without_its_turns_is_found_by_them_later(client, repository):
     repository.append_turns("c", "anna", turns("hello", "Hi."))
     repository.append_turns("c", "anna", turns("again", "Yes."))
     assert client.say("more", "No.", turns("hello", "Hi.", "again", "Yes.")) == "c"

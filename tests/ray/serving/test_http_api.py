@@ -219,7 +219,7 @@ def test_a_conversation_that_is_deleted_while_it_is_answered_stays_deleted(app):
     )
     next(stream)
     assert app.http.delete(f"/v1/conversations/{identity}").json()["deleted"] is True
-    assert list(stream), "the answer goes on to its end"
+    assert list(stream), "the answer continues to its end"
     assert app.http.get(f"/v1/conversations/{identity}/messages").status_code == 404
 
 
@@ -261,5 +261,5 @@ def test_everything_of_a_user_is_erased_with_a_receipt(app):
     assert receipt.status_code == 202
     assert receipt.json()["object"] == "erasure"
     assert sum(receipt.json()["removed"].values()) > 0
-    assert list(under_way), "the answer goes on to its end"
+    assert list(under_way), "the answer continues to its end"
     assert app.http.get("/v1/conversations").json()["data"] == []
